@@ -1,0 +1,14 @@
+//! Sound to bytes and back: recordings become [`Pcm`], [`Pcm`] becomes a loop, and a loop becomes payloads.
+//!
+//! Nothing here reads a clock, opens a file, starts a thread or throws dice.
+
+pub mod pcm;
+pub mod encode;
+pub mod opus;
+
+pub use encode::{Codec, DecodePayload, EncodeError, Encoder, EncoderSettings};
+pub use pcm::Pcm;
+
+/// Length of one frame of sound in milliseconds: the packet interval of every leg (RFC 7587 section 4.2
+/// recommends 20 ms for Opus; RFC 3551 section 4.2 makes it the default of the others).
+pub const FRAME_MS: u32 = 20;
