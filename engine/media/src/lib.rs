@@ -1,1 +1,13 @@
-//! Grows in the next commits.
+//! Frames to packets. Read the modules from top to bottom and you have followed a frame from its birth to the
+//! wire. Time is handed in; media never knows what a call is.
+
+pub mod time;
+pub mod rtp;
+pub mod leg;
+
+pub use leg::{HoldReport, LegId, LegSpec, Numbering, Quality, RtpState};
+pub use time::{MediaTime, Now, Tick, WallTime};
+
+/// Names a source (one prompt made playable) for the life of the process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct SourceId(pub u64);

@@ -1,0 +1,169 @@
+//! Time as media counts it: [`MediaTime`] in nanoseconds, [`Tick`] in frames of 20 ms. Both are always arguments.
+
+use std::{
+    fmt,
+    ops::{Add, Sub},
+    time::Duration,
+};
+
+use holdmusic_codecs::FRAME_MS;
+
+/// Nanoseconds in one tick.
+pub const TICK_NS: u64 = FRAME_MS as u64 * 1_000_000;
+
+/// A moment on the monotonic clock, in nanoseconds since an origin that the owner of the clock chose.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct MediaTime(u64);
+
+impl MediaTime {
+    /// The origin.
+    pub const ZERO: Self = Self(0);
+    /// Later than everything that will be.
+    pub const NEVER: Self = Self(u64::MAX);
+
+    /// The moment `nanos` after the origin.
+    pub const fn from_nanos(nanos: u64) -> Self {
+        Self(nanos)
+    }
+
+    /// The moment `millis` after the origin.
+    pub const fn from_millis(millis: u64) -> Self {
+        Self(millis * 1_000_000)
+    }
+
+    /// Nanoseconds since the origin.
+    pub const fn as_nanos(self) -> u64 {
+        self.0
+    }
+
+    /// How long it is since `earlier`; zero if `earlier` is later.
+    pub const fn since(self, earlier: Self) -> Duration {
+        Duration::from_nanos(self.0.saturating_sub(earlier.0))
+    }
+}
+
+impl Add<Duration> for MediaTime {
+    type Output = Self;
+
+    /// Saturates at [`MediaTime::NEVER`], five centuries after the origin.
+    fn add(self, duration: Duration) -> Self {
+        Self(self.0.saturating_add(u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)))
+    }
+}
+
+impl Sub<Duration> for MediaTime {
+    type Output = Self;
+
+    /// Saturates at the origin.
+    fn sub(self, duration: Duration) -> Self {
+        Self(self.0.saturating_sub(u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)))
+    }
+}
+
+/// A place on the grid of frames: the n-th 20 ms since the clock's origin. Sequence, timestamp and deadline of a
+/// packet are computed from it, never accumulated, so nothing drifts and any moment can be made again.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Tick(pub u64);
+
+impl Tick {
+    /// The tick in which `now` lies.
+    pub const fn at(now: MediaTime) -> Self {
+        Self(now.as_nanos() / TICK_NS)
+    }
+
+    /// When the tick begins.
+    pub const fn start(self) -> MediaTime {
+        MediaTime::from_nanos(self.0 * TICK_NS)
+    }
+
+    /// The next one.
+    pub const fn next(self) -> Self {
+        Self(self.0 + 1)
+    }
+}
+
+/// A moment on the calendar, in microseconds since 1970-01-01T00:00:00Z.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct WallTime(pub i64);
+
+/// Seconds between the NTP era (1900) and the Unix epoch (1970), RFC 5905 section 6: 70 years with 17 leap days.
+const NTP_OFFSET_S: u64 = 2_208_988_800;
+
+impl WallTime {
+    /// The 64-bit NTP timestamp of RTCP (RFC 3550 section 4): seconds since 1900 in the upper half, fractions of
+    /// 2^-32 s in the lower.
+    pub fn ntp(self) -> u64 {
+        let micros = u64::try_from(self.0).unwrap_or(0);
+        let seconds = micros / 1_000_000 + NTP_OFFSET_S;
+        let fraction = ((micros % 1_000_000) << 32) / 1_000_000;
+        (seconds << 32) | fraction
+    }
+}
+
+/// The same moment on both clocks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Now {
+    /// On the monotonic clock: for every interval and deadline.
+    pub mono: MediaTime,
+    /// On the calendar: for what people and peers read.
+    pub wall: WallTime,
+}
+
+impl Now {
+    /// What the calendar says (or said, or will say) at the monotonic moment `then`, as far as is known now.
+    pub fn wall_at(self, then: MediaTime) -> WallTime {
+        let shift_ns = i128::from(then.as_nanos()) - i128::from(self.mono.as_nanos());
+        WallTime(self.wall.0 + i64::try_from(shift_ns / 1000).unwrap_or(0))
+    }
+
+    /// The monotonic moment at which the calendar shows `wall`, clipped to the clock's range.
+    pub fn mono_at(self, wall: WallTime) -> MediaTime {
+        let shift_ns = (i128::from(wall.0) - i128::from(self.wall.0)) * 1000;
+        let nanos = i128::from(self.mono.as_nanos()) + shift_ns;
+        MediaTime(u64::try_from(nanos.max(0)).unwrap_or(u64::MAX))
+    }
+}
+
+/// Rate of an RTP clock in Hz.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ClockRate(pub u32);
+
+impl ClockRate {
+    /// RTP timestamp units that pass in `duration`, whole ones, modulo 2^32 as timestamps are.
+    #[expect(clippy::cast_possible_truncation, reason = "RTP timestamps wrap at 2^32, RFC 3550 section 5.1")]
+    pub fn units(self, duration: Duration) -> u32 {
+        (duration.as_nanos() * u128::from(self.0) / 1_000_000_000) as u32
+    }
+}
+
+impl fmt::Display for ClockRate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} Hz", self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ntp_time_of_a_known_moment() {
+        // 2000-01-01T00:00:00.5Z: NTP seconds 3_155_673_600 (RFC 5905 figure 4), half a second = 2^31.
+        let then = WallTime(946_684_800_500_000);
+        assert_eq!(then.ntp(), (3_155_673_600 << 32) | (1 << 31));
+    }
+
+    #[test]
+    fn twenty_milliseconds_are_960_units_of_the_opus_clock() {
+        assert_eq!(ClockRate(48_000).units(Duration::from_nanos(TICK_NS)), 960);
+    }
+
+    #[test]
+    fn wall_and_monotonic_moments_convert_both_ways() {
+        let now = Now { mono: MediaTime::from_millis(5_000), wall: WallTime(1_000_000_000) };
+        let then = MediaTime::from_millis(4_980);
+        assert_eq!(now.wall_at(then), WallTime(999_980_000));
+        assert_eq!(now.mono_at(WallTime(999_980_000)), then);
+        assert_eq!(now.mono_at(WallTime(0)), MediaTime::ZERO);
+    }
+}
