@@ -2,10 +2,17 @@
 //! wire. Time is handed in; media never knows what a call is.
 
 pub mod time;
+pub mod frame;
+pub mod ring;
+pub mod source;
 pub mod rtp;
+pub mod packetizer;
+pub mod rtcp;
 pub mod leg;
+pub mod pacer;
+pub mod sink;
 
-pub use leg::{HoldReport, LegId, LegSpec, Numbering, Quality, RtpState};
+pub use leg::{HoldReport, LegId, LegSpec, Music, Numbering, Quality, RtpState};
 pub use time::{MediaTime, Now, Tick, WallTime};
 
 /// Names a source (one prompt made playable) for the life of the process.
