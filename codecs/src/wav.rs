@@ -545,3 +545,461 @@ impl fmt::Display for WavError {
 }
 
 impl std::error::Error for WavError {}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Cursor;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// A RIFF chunk, padded to an even length.
+    fn chunk(name: &[u8; 4], body: &[u8]) -> Vec<u8> {
+        let mut chunk = name.to_vec();
+        chunk.extend((body.len() as u32).to_le_bytes());
+        chunk.extend(body);
+        if body.len() % 2 == 1 {
+            chunk.push(0);
+        }
+        chunk
+    }
+
+    fn riff(chunks: &[Vec<u8>]) -> Vec<u8> {
+        let body = chunks.concat();
+        let mut file = b"RIFF".to_vec();
+        file.extend((body.len() as u32 + 4).to_le_bytes());
+        file.extend(b"WAVE");
+        file.extend(body);
+        file
+    }
+
+    fn fmt_body(tag: u16, channels: u16, rate: u32, bits: u16) -> Vec<u8> {
+        let block = channels * bits.div_ceil(8);
+        let mut body = Vec::new();
+        body.extend(tag.to_le_bytes());
+        body.extend(channels.to_le_bytes());
+        body.extend(rate.to_le_bytes());
+        body.extend((rate * u32::from(block)).to_le_bytes());
+        body.extend(block.to_le_bytes());
+        body.extend(bits.to_le_bytes());
+        body
+    }
+
+    fn pcm16(samples: &[i16]) -> Vec<u8> {
+        samples.iter().flat_map(|sample| sample.to_le_bytes()).collect()
+    }
+
+    /// Forty-four bytes of header, then `samples`: what everybody means by a WAV.
+    fn plain(samples: &[i16]) -> Vec<u8> {
+        riff(&[chunk(b"fmt ", &fmt_body(tag::PCM, 1, 8000, 16)), chunk(b"data", &pcm16(samples))])
+    }
+
+    fn patch(mut file: Vec<u8>, at: usize, bytes: &[u8]) -> Vec<u8> {
+        file[at..at + bytes.len()].copy_from_slice(bytes);
+        file
+    }
+
+    fn accept(file: &[u8]) -> WavSound {
+        read(file, &DecodeLimits::default()).expect("a WAV")
+    }
+
+    fn refuse(file: &[u8]) -> WavError {
+        read(file, &DecodeLimits::default()).expect_err("no WAV")
+    }
+
+    const SAMPLES: [i16; 6] = [0, 1000, -1000, 32_767, -32_768, 5];
+
+    fn as_float(samples: &[i16]) -> Vec<f32> {
+        samples.iter().map(|&sample| f32::from(sample) / 32_768.0).collect()
+    }
+
+    #[test]
+    fn a_plain_file_is_read_sample_by_sample() {
+        let sound = accept(&plain(&SAMPLES));
+        assert_eq!(
+            sound,
+            WavSound {
+                pcm: Pcm::new(8000, 1, as_float(&SAMPLES)),
+                format: "WAV, PCM 16-bit, 8000 Hz, 1 channel".to_owned(),
+                loop_points: None,
+                cut_short: false,
+            }
+        );
+    }
+
+    #[test]
+    fn lengths_that_lie_do_not_cost_a_sample() {
+        let expected = as_float(&SAMPLES);
+        let file = plain(&SAMPLES);
+        for riff_len in [0u32, 4, 36, 40, 1 << 20, 0x7FFF_FFFF, u32::MAX] {
+            for data_len in [0u32, 12, 0x7FFF_F000, 0x8000_0000, u32::MAX - 36, u32::MAX] {
+                let file =
+                    patch(patch(file.clone(), 4, &riff_len.to_le_bytes()), 40, &data_len.to_le_bytes());
+                let sound = accept(&file);
+                assert_eq!(sound.pcm.samples(), expected, "RIFF {riff_len:#x}, data {data_len:#x}");
+                assert!(!sound.cut_short, "RIFF {riff_len:#x}, data {data_len:#x}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_data_length_that_is_too_small_is_outvoted_by_the_bytes() {
+        let samples: Vec<i16> = (0..500).map(|n| (n * 61 % 2000) as i16 - 1000).collect();
+        let file = patch(plain(&samples), 40, &100u32.to_le_bytes());
+        assert_eq!(accept(&file).pcm.samples(), as_float(&samples));
+    }
+
+    #[test]
+    fn dirt_behind_an_honest_end_is_not_played() {
+        let mut file = plain(&SAMPLES);
+        file.extend([0x11; 200]);
+        assert_eq!(accept(&file).pcm.samples(), as_float(&SAMPLES));
+    }
+
+    #[test]
+    fn a_file_cut_inside_its_data_plays_what_is_there() {
+        let file = plain(&SAMPLES);
+        let sound = accept(&file[..file.len() - 5]);
+        assert_eq!(sound.pcm.samples(), &as_float(&SAMPLES)[..3]);
+        assert!(sound.cut_short);
+    }
+
+    #[test]
+    fn a_file_cut_inside_its_header_says_so() {
+        let file = plain(&SAMPLES);
+        for len in 4..44 {
+            let error = refuse(&file[..len]);
+            assert!(
+                matches!(error, WavError::CutInHeader { expected, found } if found == len && expected > len),
+                "{len} bytes: {error:?}"
+            );
+        }
+        for len in 44..46 {
+            assert_eq!(refuse(&file[..len]), WavError::NoSamples, "{len} bytes");
+        }
+    }
+
+    #[test]
+    fn chunks_behind_the_data_are_not_sound() {
+        let list = chunk(b"LIST", b"INFOISFT\x05\0\0\0hound");
+        for data in [vec![1i16, 2, 3], vec![1, 2, 3, 4]] {
+            let file = riff(&[
+                chunk(b"fmt ", &fmt_body(tag::PCM, 1, 8000, 16)),
+                chunk(b"data", &pcm16(&data)),
+                list.clone(),
+            ]);
+            assert_eq!(accept(&file).pcm.samples(), as_float(&data));
+        }
+    }
+
+    #[test]
+    fn an_odd_chunk_may_be_padded_or_not() {
+        let odd = chunk(b"note", b"odd");
+        let format = chunk(b"fmt ", &fmt_body(tag::PCM, 1, 8000, 8));
+        let list = chunk(b"LIST", b"INFO");
+        let data = [130, 140, 150];
+        let padded = riff(&[odd.clone(), format.clone(), chunk(b"data", &data), list.clone()]);
+        let unpadded =
+            riff(&[odd[..odd.len() - 1].to_vec(), format, chunk(b"data", &data)[..11].to_vec(), list]);
+        let expected: Vec<f32> = data.iter().map(|&byte| (f32::from(byte) - 128.0) / 128.0).collect();
+        assert_eq!(accept(&padded).pcm.samples(), expected);
+        assert_eq!(accept(&unpadded).pcm.samples(), expected);
+    }
+
+    #[test]
+    fn a_format_chunk_of_unusual_length_is_read() {
+        for (format_tag, bits, extra) in
+            [(tag::PCM, 16, 4), (tag::PCM, 16, 2), (tag::MULAW, 8, 0), (tag::MULAW, 8, 2), (tag::ALAW, 16, 6)]
+        {
+            let mut body = fmt_body(format_tag, 1, 8000, bits);
+            body.resize(16 + extra, 0);
+            let file = riff(&[chunk(b"fmt ", &body), chunk(b"data", &[0x55, 0xAA, 0x12, 0xD5])]);
+            let expected = if format_tag == tag::PCM { 2 } else { 4 };
+            assert_eq!(accept(&file).pcm.len(), expected, "tag {format_tag}, {extra} bytes extra");
+        }
+    }
+
+    #[test]
+    fn companded_samples_expand_as_in_g711() {
+        // ITU-T G.711 tables: the smallest and the largest value of either sign.
+        assert_eq!([0xFF, 0x7F, 0x80, 0x00].map(expand_mu_law), [0, 0, 32_124, -32_124]);
+        assert_eq!([0xD5, 0x55, 0xAA, 0x2A].map(expand_a_law), [8, -8, 32_256, -32_256]);
+        for code in 0..=255u8 {
+            // Bit 7 is the sign; the rest of the magnitude does not know it.
+            assert_eq!(expand_a_law(code), -expand_a_law(code ^ 0x80), "A-law {code:#x}");
+            assert_eq!(expand_mu_law(code), -expand_mu_law(code ^ 0x80), "µ-law {code:#x}");
+        }
+    }
+
+    #[test]
+    fn twenty_four_bits_in_four_bytes_are_read_where_the_byte_rate_agrees() {
+        let mut body = fmt_body(tag::PCM, 1, 8000, 24);
+        body[8..12].copy_from_slice(&32_000u32.to_le_bytes());
+        body[12..14].copy_from_slice(&4u16.to_le_bytes());
+        let data: Vec<u8> =
+            [0x4000_0000i32, -0x4000_0000].iter().flat_map(|sample| sample.to_le_bytes()).collect();
+        let file = riff(&[chunk(b"fmt ", &body), chunk(b"data", &data)]);
+        assert_eq!(accept(&file).pcm.samples(), [0.5, -0.5]);
+        // Without the second witness the block is taken for a mistake.
+        let mut lying = fmt_body(tag::PCM, 1, 8000, 16);
+        lying[12..14].copy_from_slice(&7u16.to_le_bytes());
+        let file = riff(&[chunk(b"fmt ", &lying), chunk(b"data", &pcm16(&SAMPLES))]);
+        assert_eq!(accept(&file).pcm.samples(), as_float(&SAMPLES));
+    }
+
+    #[test]
+    fn extensible_files_are_read_by_their_subformat() {
+        let extensible = |subformat: u16| {
+            let mut body = fmt_body(tag::EXTENSIBLE, 2, 48_000, 32);
+            body.extend(22u16.to_le_bytes());
+            body.extend(24u16.to_le_bytes());
+            body.extend(3u32.to_le_bytes());
+            body.extend(subformat.to_le_bytes());
+            body.extend([0, 0]);
+            body.extend(&KSDATAFORMAT_TAIL[..]);
+            riff(&[chunk(b"fmt ", &body), chunk(b"data", &0.25f32.to_le_bytes().repeat(2))])
+        };
+        let float = accept(&extensible(tag::IEEE_FLOAT));
+        assert_eq!(float.pcm.samples(), [0.25, 0.25]);
+        assert_eq!(float.format, "WAV, float 32-bit, 48000 Hz, 2 channels");
+        assert_eq!(accept(&extensible(tag::PCM)).format, "WAV, PCM 24-bit, 48000 Hz, 2 channels");
+        assert_eq!(refuse(&extensible(0x0055)), WavError::FormatTag { found: 0x55 });
+    }
+
+    #[test]
+    fn not_a_number_is_silence() {
+        let data: Vec<u8> = [f32::NAN, f32::INFINITY, f32::NEG_INFINITY, 0.5, 1e30]
+            .iter()
+            .flat_map(|s| s.to_le_bytes())
+            .collect();
+        let file = riff(&[chunk(b"fmt ", &fmt_body(tag::IEEE_FLOAT, 1, 8000, 32)), chunk(b"data", &data)]);
+        assert_eq!(accept(&file).pcm.samples(), [0.0, 0.0, 0.0, 0.5, FLOAT_CEILING]);
+        let data: Vec<u8> = [f64::NAN, f64::MAX, -0.5].iter().flat_map(|s| s.to_le_bytes()).collect();
+        let file = riff(&[chunk(b"fmt ", &fmt_body(tag::IEEE_FLOAT, 1, 8000, 64)), chunk(b"data", &data)]);
+        assert_eq!(accept(&file).pcm.samples(), [0.0, 0.0, -0.5]);
+    }
+
+    /// The same file with every number the other way round.
+    fn rifx(samples: &[i16]) -> Vec<u8> {
+        let mut file = b"RIFX".to_vec();
+        file.extend((36 + samples.len() as u32 * 2).to_be_bytes());
+        file.extend(b"WAVEfmt ");
+        file.extend(16u32.to_be_bytes());
+        for field in [tag::PCM, 1] {
+            file.extend(field.to_be_bytes());
+        }
+        for field in [8000u32, 16_000] {
+            file.extend(field.to_be_bytes());
+        }
+        for field in [2u16, 16] {
+            file.extend(field.to_be_bytes());
+        }
+        file.extend(b"data");
+        file.extend((samples.len() as u32 * 2).to_be_bytes());
+        file.extend(samples.iter().flat_map(|sample| sample.to_be_bytes()));
+        file
+    }
+
+    fn rf64(name: &[u8; 4], samples: &[i16], behind: &[u8]) -> Vec<u8> {
+        let data = pcm16(samples);
+        let mut ds64 = Vec::new();
+        ds64.extend((72 + data.len() as u64).to_le_bytes());
+        ds64.extend((data.len() as u64).to_le_bytes());
+        ds64.extend((samples.len() as u64).to_le_bytes());
+        ds64.extend(0u32.to_le_bytes());
+        let mut file = riff(&[
+            chunk(b"ds64", &ds64),
+            chunk(b"fmt ", &fmt_body(tag::PCM, 1, 8000, 16)),
+            chunk(b"data", &data),
+        ]);
+        file[..4].copy_from_slice(name);
+        let at = file.len() - data.len() - 4;
+        let mut file = patch(patch(file, 4, &[0xFF; 4]), at, &[0xFF; 4]);
+        file.extend(behind);
+        file
+    }
+
+    fn wave64(samples: &[i16]) -> Vec<u8> {
+        let part = |name: &[u8; 4], tail: &[u8; 12], len: usize| {
+            let mut part = name.to_vec();
+            part.extend(tail);
+            part.extend((len as u64).to_le_bytes());
+            part
+        };
+        let data = pcm16(samples);
+        let mut file = part(b"riff", &WAVE64_RIFF_TAIL, 0);
+        file.extend(b"wave");
+        file.extend(WAVE64_TAIL);
+        // A chunk with a GUID of its own, of a length that needs padding.
+        file.extend([0xAB; 16]);
+        file.extend(29u64.to_le_bytes());
+        file.extend([0x61; 8]);
+        file.extend(part(b"fmt ", &WAVE64_TAIL, 24 + 16));
+        file.extend(fmt_body(tag::PCM, 1, 8000, 16));
+        file.extend(part(b"data", &WAVE64_TAIL, 24 + data.len()));
+        file.extend(data);
+        let len = file.len() as u64;
+        patch(file, 16, &len.to_le_bytes())
+    }
+
+    #[test]
+    fn every_shell_of_the_family_is_opened() {
+        let expected = as_float(&SAMPLES);
+        for (file, name) in [
+            (rifx(&SAMPLES), "WAV (RIFX)"),
+            (rf64(b"RF64", &SAMPLES, &[]), "WAV (RF64)"),
+            (rf64(b"RF64", &SAMPLES, &chunk(b"LIST", b"INFO")), "WAV (RF64)"),
+            (rf64(b"BW64", &SAMPLES, &[0x11; 50]), "WAV (BW64)"),
+            (wave64(&SAMPLES), "Wave64"),
+        ] {
+            let sound = accept(&file);
+            assert_eq!(sound.pcm.samples(), expected, "{name}");
+            assert!(sound.format.starts_with(name), "{}", sound.format);
+        }
+    }
+
+    #[test]
+    fn loop_points_come_from_the_sampler_or_from_two_cues() {
+        let mut sampler = vec![0u8; 60];
+        sampler[28] = 1;
+        sampler[36 + 8] = 1;
+        sampler[36 + 12] = 4;
+        let mut cue = vec![2u8, 0, 0, 0];
+        for offset in [5u8, 2] {
+            let mut point = [0u8; 24];
+            point[20] = offset;
+            cue.extend(point);
+        }
+        let with = |chunks: &[Vec<u8>]| {
+            let mut all =
+                vec![chunk(b"fmt ", &fmt_body(tag::PCM, 1, 8000, 16)), chunk(b"data", &pcm16(&SAMPLES))];
+            all.extend_from_slice(chunks);
+            accept(&riff(&all)).loop_points
+        };
+        assert_eq!(with(&[chunk(b"smpl", &sampler)]), Some(LoopPoints { start: 1, end: 5 }));
+        assert_eq!(with(&[chunk(b"cue ", &cue)]), Some(LoopPoints { start: 2, end: 5 }));
+        // Behind the end of the recording there is nothing to repeat.
+        sampler[36 + 12] = 6;
+        assert_eq!(with(&[chunk(b"smpl", &sampler)]), None);
+    }
+
+    #[test]
+    fn every_refusal_says_what_was_found() {
+        let format = |tag, channels, rate, bits| {
+            riff(&[chunk(b"fmt ", &fmt_body(tag, channels, rate, bits)), chunk(b"data", &[1, 2, 3, 4])])
+        };
+        let beyond = |error| match error {
+            WavError::Limit(beyond) => beyond,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(refuse(b"<html>"), WavError::NotWav);
+        assert_eq!(refuse(&riff(&[])), WavError::NoFormat);
+        assert_eq!(refuse(&riff(&[chunk(b"data", &[1, 2])])), WavError::NoFormat);
+        assert_eq!(refuse(&riff(&[chunk(b"fmt ", &[0; 14])])), WavError::FormatTooShort { found: 14 });
+        assert_eq!(refuse(&riff(&[chunk(b"fmt ", &fmt_body(1, 1, 8000, 16))])), WavError::NoData);
+        assert_eq!(refuse(&plain(&[])), WavError::NoSamples);
+        assert_eq!(refuse(&format(0x55, 1, 8000, 16)), WavError::FormatTag { found: 0x55 });
+        assert_eq!(refuse(&format(1, 1, 8000, 64)), WavError::Bits { format_tag: 1, found: 64 });
+        assert_eq!(refuse(&format(1, 1, 8000, 0)), WavError::Bits { format_tag: 1, found: 0 });
+        assert_eq!(refuse(&format(3, 1, 8000, 16)), WavError::Bits { format_tag: 3, found: 16 });
+        assert!(matches!(beyond(refuse(&format(1, 0, 8000, 16))), BeyondLimit::Channels { found: 0, .. }));
+        assert!(matches!(
+            beyond(refuse(&format(1, 9, 8000, 8))),
+            BeyondLimit::Channels { found: 9, limit: 8 }
+        ));
+        assert!(matches!(beyond(refuse(&format(1, 1, 3999, 8))), BeyondLimit::Rate { found: 3999, .. }));
+        assert!(matches!(
+            beyond(refuse(&format(7, 1, u32::MAX, 8))),
+            BeyondLimit::Rate { found: u32::MAX, .. }
+        ));
+        let limits = DecodeLimits { max_seconds: 1, ..DecodeLimits::default() };
+        let long = plain(&[1; 8001]);
+        assert_eq!(read(&long, &limits), Err(WavError::Limit(BeyondLimit::Seconds { limit: 1 })));
+        let limits = DecodeLimits { max_samples: 5, ..DecodeLimits::default() };
+        assert_eq!(read(&plain(&SAMPLES), &limits), Err(WavError::Limit(BeyondLimit::Samples { limit: 5 })));
+    }
+
+    #[test]
+    fn what_hound_writes_is_what_we_read() {
+        for (bits, float) in [(8, false), (16, false), (24, false), (32, false), (32, true)] {
+            for channels in [1, 2, 6] {
+                let spec = hound::WavSpec {
+                    channels,
+                    sample_rate: 44_100,
+                    bits_per_sample: bits,
+                    sample_format: if float { hound::SampleFormat::Float } else { hound::SampleFormat::Int },
+                };
+                let mut file = Cursor::new(Vec::new());
+                let mut writer = hound::WavWriter::new(&mut file, spec).expect("a specification");
+                let full = (1i64 << (bits - 1)) as f64;
+                let mut expected = Vec::new();
+                for n in 0..600 {
+                    let sample = (f64::from(n) * 0.37).sin() * 0.9;
+                    if float {
+                        writer.write_sample(sample as f32).expect("a sample");
+                        expected.push(sample as f32);
+                    } else {
+                        let sample = (sample * full) as i32;
+                        writer.write_sample(sample).expect("a sample");
+                        expected.push((f64::from(sample) / full) as f32);
+                    }
+                }
+                writer.finalize().expect("an end");
+                let sound = accept(file.get_ref());
+                assert_eq!(
+                    sound.pcm,
+                    Pcm::new(44_100, channels, expected),
+                    "{bits} bits, {channels} channels"
+                );
+            }
+        }
+    }
+
+    /// Small valid files of every kind, to be mutilated.
+    fn of_every_kind() -> Vec<Vec<u8>> {
+        let mut files = vec![plain(&SAMPLES), rifx(&SAMPLES), rf64(b"RF64", &SAMPLES, &[]), wave64(&SAMPLES)];
+        for (format_tag, bits) in
+            [(tag::PCM, 8), (tag::PCM, 24), (tag::IEEE_FLOAT, 64), (tag::MULAW, 8), (tag::EXTENSIBLE, 16)]
+        {
+            files.push(riff(&[
+                chunk(b"fmt ", &fmt_body(format_tag, 2, 8000, bits)),
+                chunk(b"smpl", &[1; 60]),
+                chunk(b"data", &[7; 96]),
+                chunk(b"cue ", &[2; 52]),
+            ]));
+        }
+        files
+    }
+
+    #[test]
+    fn no_prefix_of_any_kind_does_harm() {
+        for file in of_every_kind() {
+            for len in 0..=file.len() {
+                let _ = read(&file[..len], &DecodeLimits::default());
+            }
+        }
+    }
+
+    proptest! {
+        /// Bytes are turned over anywhere in a valid file; whatever comes out is bounded by what was put in.
+        #[test]
+        fn no_damage_does_harm(
+            which in 0..9usize,
+            blows in prop::collection::vec((0..400usize, any::<u8>()), 1..12),
+            len in 0..400usize,
+        ) {
+            let mut file = of_every_kind().swap_remove(which);
+            for (at, byte) in blows {
+                let at = at % file.len();
+                file[at] = byte;
+            }
+            file.truncate(len.max(12));
+            if let Ok(sound) = read(&file, &DecodeLimits::default()) {
+                prop_assert!(!sound.pcm.is_empty() && sound.pcm.samples().len() <= file.len());
+                prop_assert!(sound.pcm.samples().iter().all(|sample| sample.is_finite()));
+                prop_assert!(sound.loop_points.is_none_or(|points| points.end <= sound.pcm.len()));
+            }
+        }
+    }
+}
