@@ -1,11 +1,13 @@
 //! Frames to packets. Read the modules from top to bottom and you have followed a frame from its birth to the
 //! wire. Time is handed in; media never knows what a call is.
 
-pub mod time;
-pub mod rtp;
 pub mod leg;
+pub mod receiver;
+pub mod rtp;
+pub mod time;
 
 pub use leg::{HoldReport, LegId, LegSpec, Numbering, Quality, RtpState};
+pub use receiver::{Decoded, Hearing, Receiver};
 pub use time::{MediaTime, Now, Tick, WallTime};
 
 /// Names a source (one prompt made playable) for the life of the process.
