@@ -11,8 +11,10 @@ pub mod rtcp;
 pub mod leg;
 pub mod pacer;
 pub mod sink;
+pub mod receiver;
 
 pub use leg::{HoldReport, LegId, LegSpec, Music, Numbering, Quality, RtpState};
+pub use receiver::{Decoded, Hearing, Receiver};
 pub use time::{MediaTime, Now, Tick, WallTime};
 
 /// Names a source (one prompt made playable) for the life of the process.
