@@ -5,6 +5,7 @@
 pub mod pcm;
 pub mod encode;
 pub mod opus;
+pub mod music;
 
 pub use encode::{Codec, DecodePayload, EncodeError, Encoder, EncoderSettings};
 pub use pcm::Pcm;
