@@ -120,7 +120,7 @@ impl Band {
                 }
                 Part::C => {
                     let stroke = self.stroke(note, 1.0, 7.0);
-                    let strong = Stroke { force: stroke.force * 1.05, ..stroke };
+                    let strong = Stroke { force: stroke.force * 1.4, ..stroke };
                     voices::piano(&mut self.tracks.piano, strong, &self.sine, &mut self.chance);
                     let soft = Stroke { force: stroke.force * 0.25, ..stroke };
                     voices::vibraphone(&mut self.tracks.vibraphone, soft, &mut self.chance);
@@ -173,7 +173,7 @@ impl Band {
         let begin = bar * STEPS_PER_BAR;
         match BARS[bar].part {
             Part::A | Part::A2 | Part::A3 => {
-                let hits: &[_] = if bar % 2 == 0 { &COMP_EVEN } else { &COMP_ODD };
+                let hits: &[_] = if bar.is_multiple_of(2) { &COMP_EVEN } else { &COMP_ODD };
                 for &(step, steps) in hits {
                     let force = if step == 0 { 0.62 } else { 0.54 };
                     self.comp(begin + step, steps, force);
@@ -197,7 +197,8 @@ impl Band {
         let chord = self.chord_at(step);
         // A held chord does not sound on into the next harmony.
         let edge = 8 - step % 8;
-        let steps = if steps > edge && edge > 2 && self.chord_at(step + edge) != chord { edge } else { steps };
+        let steps =
+            if steps > edge && edge > 2 && self.chord_at(step + edge) != chord { edge } else { steps };
         let at = self.moment(step, 6.0);
         for (i, key) in chord.voicing.into_iter().enumerate() {
             let roll = if step == 0 { 0 } else { i * 40 };
@@ -279,7 +280,7 @@ impl Band {
                 3 => 0.44,
                 _ => 0.34,
             };
-            let shake = if part == Part::C && step % 2 == 1 { 0.2 } else { shake };
+            let shake = if part == Part::C && step % 2 == 1 { 0.3 } else { shake };
             self.hit(Beat::Shaker, begin + step, shake);
         }
         for step in [4, 12] {

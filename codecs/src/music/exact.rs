@@ -5,9 +5,9 @@
 //! is needed of them is made here out of the four operations.
 
 /// One full turn in radians.
-pub(super) const TURN: f64 = 6.283_185_307_179_586;
+pub(super) const TURN: f64 = std::f64::consts::TAU;
 
-const LN_2: f64 = 0.693_147_180_559_945_3;
+const LN_2: f64 = std::f64::consts::LN_2;
 
 /// Sine of `turns` (1.0 is a full circle), to about 1e-15.
 pub(super) fn sine(turns: f64) -> f64 {

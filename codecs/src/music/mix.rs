@@ -8,16 +8,16 @@ use super::exact::{TURN, decibels, fade_60_db};
 use super::voices::RATE;
 
 /// Level of each track in dB and, of that, how much is sent into the room.
-const GUITAR: (f64, f64) = (-6.0, 0.26);
-const PIANO: (f64, f64) = (-17.0, 0.20);
+const GUITAR: (f64, f64) = (-7.5, 0.26);
+const PIANO: (f64, f64) = (-14.5, 0.20);
 const VIBRAPHONE: (f64, f64) = (-9.0, 0.24);
-const REED: (f64, f64) = (-10.5, 0.30);
-const STRINGS: (f64, f64) = (-25.0, 0.30);
+const REED: (f64, f64) = (-12.0, 0.30);
+const STRINGS: (f64, f64) = (-23.5, 0.30);
 const BASS: (f64, f64) = (-14.0, 0.05);
-const BEAT: (f64, f64) = (-14.0, 0.12);
+const BEAT: (f64, f64) = (-6.5, 0.12);
 
 /// What brings the levelled mix to -20 LUFS, measured with an EBU R128 meter, in dB.
-const MASTER: f64 = 0.0;
+const MASTER: f64 = -6.4;
 
 /// No sample leaves above this, in dB of full scale: 2.5 dB are left for what lies between the samples.
 const CEILING: f64 = -4.5;
@@ -69,10 +69,8 @@ fn room(send: &[f64]) -> Vec<f64> {
     /// Samples before the first echo: 15 ms.
     const DELAY: usize = 240;
     let length = send.len();
-    let mut combs: Vec<(Vec<f64>, usize, f64, f64)> = COMBS
-        .iter()
-        .map(|&n| (vec![0.0; n], 0, 0.0, fade_60_db(FADE * RATE / n as f64, 1.0)))
-        .collect();
+    let mut combs: Vec<(Vec<f64>, usize, f64, f64)> =
+        COMBS.iter().map(|&n| (vec![0.0; n], 0, 0.0, fade_60_db(FADE * RATE / n as f64, 1.0))).collect();
     let mut passes: Vec<(Vec<f64>, usize)> = PASSES.iter().map(|&n| (vec![0.0; n], 0)).collect();
     let mut out = vec![0.0; length];
     for _lap in 0..2 {
@@ -169,10 +167,13 @@ fn limit(samples: &mut [f64], ceiling: f64) {
             }
         }
     }
-    // The mean of 81 gains around a peak, each of them low enough, is low enough.
+    // The mean of 81 gains around a peak, each of them low enough, is low enough. The sum slides along in
+    // whole units of 2^-32, so that nothing drifts.
     const HALF: usize = REACH / 2;
+    let units: Vec<i64> = lowest.iter().map(|gain| (gain * 4_294_967_296.0) as i64).collect();
+    let mut sum: i64 = (0..=2 * HALF).map(|k| units[(length + k - HALF) % length]).sum();
     for (i, value) in samples.iter_mut().enumerate() {
-        let near = (0..=2 * HALF).map(|k| lowest[(i + length + k - HALF) % length]);
-        *value *= near.sum::<f64>() / (2 * HALF + 1) as f64;
+        *value *= sum as f64 / ((2 * HALF + 1) as f64 * 4_294_967_296.0);
+        sum += units[(i + 1 + HALF) % length] - units[(i + length - HALF) % length];
     }
 }

@@ -72,8 +72,7 @@ fn ring(partials: &[Partial], length: usize, rise: usize, damp: f64) -> Vec<f64>
     for partial in partials.iter().filter(|p| p.hertz < TOP) {
         // A rotating pointer that shrinks: one complex multiplication per sample.
         let shrink = fade_60_db(partial.fade, RATE);
-        let (turn_re, turn_im) =
-            (cosine(partial.hertz / RATE) * shrink, sine(partial.hertz / RATE) * shrink);
+        let (turn_re, turn_im) = (cosine(partial.hertz / RATE) * shrink, sine(partial.hertz / RATE) * shrink);
         let (mut re, mut im) = (partial.amplitude, 0.0);
         for value in &mut sound {
             *value += im;
@@ -115,7 +114,7 @@ pub(super) fn guitar(bus: &mut Bus, stroke: Stroke, chance: &mut Chance) {
         partials.push(Partial {
             hertz,
             amplitude: pull / (n * (1.0 + 0.25 * n)) * (0.5 + bright) * stroke.force,
-            fade: 2.6 / (1.0 + hertz / 1_400.0),
+            fade: 4.2 / (1.0 + hertz / 1_500.0),
         });
     }
     let mut sound = ring(&partials, stroke.length, 12, 0.16);
@@ -215,8 +214,12 @@ pub(super) fn reed(bus: &mut Bus, stroke: Stroke, wave: &Wave, chance: &mut Chan
         let swell = (time / rise).min(1.0);
         let body = 0.86 + 0.14 * (time / (0.5 * RATE)).min(1.0);
         breath += 0.35 * (chance.spread() - breath);
-        *value = stroke.force * swell * swell * (3.0 - 2.0 * swell) * body
-            * (wave.at(phase) * (1.0 + 0.08 * shake) + 0.035 * breath);
+        *value = stroke.force
+            * swell
+            * swell
+            * (3.0 - 2.0 * swell)
+            * body
+            * (wave.at(phase) * (1.0 + 0.08 * shake) + 0.022 * breath);
     }
     damped(&mut sound, stroke.length, 0.16);
     bus.add(stroke.at, &sound, 1.0);
@@ -224,7 +227,7 @@ pub(super) fn reed(bus: &mut Bus, stroke: Stroke, wave: &Wave, chance: &mut Chan
 
 /// The wave of [`reed`].
 pub(super) fn reed_wave() -> Wave {
-    Wave::new(&[0.70, 0.30, 0.26, 0.10, 0.06, 0.02])
+    Wave::new(&[0.78, 0.30, 0.17, 0.06, 0.03, 0.01])
 }
 
 /// Strings for the background: two slightly detuned sawtooth-like waves, dark, slow to come and to go.
