@@ -197,8 +197,7 @@ impl Band {
         let chord = self.chord_at(step);
         // A held chord does not sound on into the next harmony.
         let edge = 8 - step % 8;
-        let steps =
-            if steps > edge && edge > 2 && self.chord_at(step + edge) != chord { edge } else { steps };
+        let steps = if steps > edge && self.chord_at(step + edge) != chord { edge } else { steps };
         let at = self.moment(step, 6.0);
         for (i, key) in chord.voicing.into_iter().enumerate() {
             let roll = if step == 0 { 0 } else { i * 40 };
@@ -288,7 +287,7 @@ impl Band {
         }
         if matches!(part, Part::A | Part::A2 | Part::A3) {
             for step in CLAVE {
-                self.hit(Beat::Rim, begin + step, if step == 0 { 0.62 } else { 0.5 });
+                self.hit(Beat::Rim, begin + step, if step == 0 { 0.85 } else { 0.7 });
             }
         }
         let conga: &[usize] = match (bar % 8, part) {
