@@ -65,7 +65,7 @@ pub(super) fn hertz(key: f64) -> f64 {
     440.0 * exp((key - 69.0) / 12.0 * LN_2)
 }
 
-/// A sine oscillator table for modulated voices, where the phase is a `u32` and a full turn is 2^32.
+/// One turn of a wave as a table, for voices whose pitch moves; the phase is a `u32`, a full turn is 2^32.
 pub(super) struct Wave {
     table: Vec<f64>,
 }
