@@ -74,8 +74,8 @@ mod tests {
         assert_eq!(default_music().len(), samples.len());
     }
 
-    /// The step from the last sample to the first, and its own change, are no greater than those found elsewhere:
-    /// most steps in the piece's loudest quarter second are allowed to be greater, none needs to be.
+    /// The step from the last sample to the first, and the one before it, are below the greatest
+    /// twentieth of all steps in the piece: nothing that an ear could find.
     #[test]
     fn the_seam_is_no_jump() {
         let samples = compose();
