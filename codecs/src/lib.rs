@@ -2,14 +2,22 @@
 //!
 //! Nothing here reads a clock, opens a file, starts a thread or throws dice.
 
-pub mod compare;
-pub mod decode;
-pub mod encode;
-pub mod opus;
+// In the order in which sound meets them. Blank lines keep rustfmt from sorting.
 pub mod pcm;
-pub mod resample;
-pub mod seam;
+
 pub mod wav;
+
+pub mod decode;
+
+pub mod resample;
+
+pub mod seam;
+
+pub mod encode;
+
+pub mod opus;
+
+pub mod compare;
 
 pub use compare::{Alignment, align, align_loop, loudness_lufs};
 pub use decode::{DecodeError, Recording, decode};

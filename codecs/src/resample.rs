@@ -341,3 +341,150 @@ fn bessel_i0(x: f64) -> f64 {
     }
     sum
 }
+
+#[cfg(test)]
+mod tests {
+    use std::f64::consts::TAU;
+
+    use super::*;
+
+    fn sine(rate: u32, frequency: f64, len: usize) -> Vec<f32> {
+        (0..len).map(|n| (TAU * frequency * n as f64 / f64::from(rate)).sin() as f32 * 0.5).collect()
+    }
+
+    fn largest_difference(ours: &[f32], ideal: impl Fn(usize) -> f64) -> f64 {
+        ours.iter().enumerate().map(|(n, &sample)| (f64::from(sample) - ideal(n)).abs()).fold(0.0, f64::max)
+    }
+
+    /// Level of `frequency` in `sound`, relative to a full sine of 0.5, in dB (Hann-weighted, so that what lies a few
+    /// hertz away does not leak in).
+    fn level(sound: &[f32], rate: u32, frequency: f64) -> f64 {
+        let (mut re, mut im, mut weight) = (0.0, 0.0, 0.0);
+        for (n, &sample) in sound.iter().enumerate() {
+            let hann = 0.5 - 0.5 * (TAU * n as f64 / sound.len() as f64).cos();
+            let angle = TAU * frequency * n as f64 / f64::from(rate);
+            re += f64::from(sample) * hann * angle.cos();
+            im += f64::from(sample) * hann * angle.sin();
+            weight += hann;
+        }
+        20.0 * (re.hypot(im) * 2.0 / weight / 0.5).max(1e-12).log10()
+    }
+
+    #[test]
+    fn mono_never_clips_and_never_changes_what_is_mono() {
+        for channels in 1..=12u16 {
+            let full = Pcm::new(8000, channels, vec![1.0; 3 * usize::from(channels)]);
+            let mono = to_mono(&full);
+            assert_eq!((mono.channels(), mono.len()), (1, 3));
+            assert!(mono.samples().iter().all(|sample| (sample - 1.0).abs() < 1e-6), "{channels} channels");
+        }
+        assert_eq!(to_mono(&Pcm::new(8000, 2, vec![0.5, -0.5, 0.5, 0.0])).samples(), [0.0, 0.25]);
+        // The centre of a 5.1 recording carries the voice; its bass effects are left out.
+        let voice = to_mono(&Pcm::new(8000, 6, vec![0.0, 0.0, 1.0, 0.0, 0.0, 0.0]));
+        let bass = to_mono(&Pcm::new(8000, 6, vec![0.0, 0.0, 0.0, 1.0, 0.0, 0.0]));
+        assert!(voice.samples()[0] > 0.29 && bass.samples()[0] == 0.0);
+    }
+
+    /// In the middle of a long clip its surroundings do not matter, so an endless sine is the ideal.
+    #[test]
+    fn a_tone_keeps_its_phase_and_level_at_every_rate() {
+        for rate in
+            [4_000u32, 8_000, 11_025, 12_345, 22_050, 24_000, 32_000, 44_100, 44_101, 48_000, 96_000, 384_000]
+        {
+            let len = rate as usize * 3;
+            let clip = Pcm::new(rate, 1, sine(rate, 997.0, len));
+            let out = resample(&clip, 16_000);
+            assert_eq!(out.len(), 48_000, "{rate} Hz");
+            let error = largest_difference(&out.samples()[16_000..32_000], |n| {
+                0.5 * (TAU * 997.0 * (n + 16_000) as f64 / 16_000.0).sin()
+            });
+            assert!(error < 2e-6, "{rate} Hz: {error:e}");
+        }
+    }
+
+    #[test]
+    fn what_is_above_the_new_limit_does_not_come_back_as_something_else() {
+        for rate in [44_100u32, 44_101, 48_000, 96_000] {
+            for (frequency, lowest, highest) in [
+                (7_000.0, -0.01, 0.01),
+                (7_700.0, -0.5, 0.01),
+                (8_300.0, -300.0, -100.0),
+                (12_000.0, -300.0, -100.0),
+            ] {
+                let clip = Pcm::new(rate, 1, sine(rate, frequency, rate as usize * 2));
+                let out = resample(&clip, 16_000);
+                // What is above 8 kHz would come back mirrored.
+                let heard = if frequency > 8_000.0 { 16_000.0 - frequency } else { frequency };
+                let level = level(&out.samples()[8_000..24_000], 16_000, heard);
+                assert!((lowest..=highest).contains(&level), "{rate} Hz, {frequency} Hz: {level} dB");
+            }
+        }
+    }
+
+    #[test]
+    fn every_channel_is_resampled_by_itself() {
+        let left = sine(48_000, 440.0, 4_800);
+        let right = sine(48_000, 660.0, 4_800);
+        let both: Vec<f32> = left.iter().zip(&right).flat_map(|(&l, &r)| [l, r]).collect();
+        let out = resample(&Pcm::new(48_000, 2, both), 16_000);
+        let alone = resample(&Pcm::new(48_000, 1, right), 16_000);
+        assert!(out.samples().iter().skip(1).step_by(2).eq(alone.samples()));
+    }
+
+    /// A sine of whole periods is its own circle: the ideal is known everywhere, the wrap included.
+    #[test]
+    fn a_circle_is_right_everywhere_even_where_it_closes() {
+        for (rate, len) in [
+            (8_000u32, 5_864usize),
+            (16_000, 11_728),
+            (16_000, 12_345),
+            (22_050, 22_051),
+            (44_100, 32_325),
+            (44_100, 100_003),
+            (44_101, 50_000),
+            (48_000, 35_184),
+            (48_000, 1_000),
+            (48_000, 50),
+            (384_000, 400_000),
+        ] {
+            // About 1 kHz and about 3.4 kHz, rounded to whole periods; the phase moves the wrap onto a slope.
+            let seconds = len as f64 / f64::from(rate);
+            let periods = [(1_000.0 * seconds).round().max(1.0), (3_400.0 * seconds).round().max(2.0)];
+            let ideal = |position: f64| {
+                0.4 * (TAU * periods[0] * position + 0.7).sin()
+                    + 0.3 * (TAU * periods[1] * position + 2.0).sin()
+            };
+            let clip: Vec<f32> = (0..len).map(|n| ideal(n as f64 / len as f64) as f32).collect();
+            let clip = Pcm::new(rate, 1, clip);
+            for turns in [1.0, 3.0] {
+                let frames_out = (seconds * turns * 16_000.0 / 320.0).round().max(1.0) as usize * 320;
+                let out = resample_loop(&clip, 16_000, frames_out);
+                assert_eq!(out.len(), frames_out);
+                let turns = (frames_out as f64 / (seconds * 16_000.0)).round().max(1.0);
+                let error =
+                    largest_difference(out.samples(), |n| ideal(n as f64 * turns / frames_out as f64));
+                assert!(error < 1e-5, "{len} samples at {rate} Hz, {turns} turns: {error:e}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_circle_that_fits_already_is_left_alone() {
+        let clip = Pcm::new(16_000, 1, sine(16_000, 313.0, 640));
+        let out = resample_loop(&clip, 16_000, 1_280);
+        assert_eq!(out.samples(), [clip.samples(), clip.samples()].concat());
+    }
+
+    #[test]
+    fn the_shortest_clip_is_a_constant() {
+        for rate in [4_000, 16_000, 44_101, 384_000] {
+            let out = resample_loop(&Pcm::new(rate, 1, vec![0.25]), 16_000, 16_000);
+            assert!(out.samples().iter().all(|sample| (sample - 0.25).abs() < 1e-5), "{rate} Hz");
+            assert_eq!(
+                resample(&Pcm::new(rate, 1, vec![0.25]), 16_000).len(),
+                16_000usize.div_ceil(rate as usize)
+            );
+        }
+        assert!(resample(&Pcm::new(8_000, 1, Vec::new()), 16_000).is_empty());
+    }
+}
