@@ -286,7 +286,7 @@ mod tests {
         let main = hearing.main().unwrap();
         assert_eq!(main.timestamp_jumps, 0, "the timestamp is right for the sequence number");
         // One lost packet leaves 40 ms, which is not more than 40 ms.
-        let gap = Gap { from: tick(499), until: tick(503), missing: 3, marker: false };
+        let gap = Gap { from: tick(499), until: tick(503), missing: 3, pause: false };
         assert_eq!((main.gaps, &main.first_gaps[..]), (1, &[gap][..]));
         assert_eq!(main.longest_gap, gap.length());
     }
@@ -355,9 +355,29 @@ mod tests {
             marker: true,
         };
         assert_eq!((main.timestamp_jumps, &main.first_timestamp_jumps[..]), (1, &[jump][..]));
-        let gap = Gap { from: tick(49), until: tick(200), missing: 0, marker: true };
+        let gap = Gap { from: tick(49), until: tick(200), missing: 0, pause: true };
         assert_eq!(main.first_gaps, [gap]);
         assert_eq!((main.max_jitter, main.spacing, main.lost), (Duration::ZERO, Spacing::default(), 0));
+    }
+
+    /// As ffmpeg sends PCMU: 128 ms a packet, a marker on each, the first one shorter.
+    #[test]
+    fn an_unknown_packet_time_is_learnt_from_timestamps_that_agree_with_arrivals() {
+        let formats = PayloadFormats::of_rfc_3551().with_dynamic(&PayloadFormat::named("opus", 48_000));
+        let heard = |step: u32, spacing_ms: u64| {
+            let mut receiver = Receiver::new(formats.clone());
+            for n in 0..100u32 {
+                let arrived = MediaTime::from_millis(spacing_ms * u64::from(n));
+                receiver
+                    .handle_datagram(arrived, &packet(SSRC, n as u16, step * n + 7 * n.min(1), true, &[]));
+            }
+            let main = receiver.hearing().streams.remove(0);
+            (main.packet_time.as_millis(), main.timestamp_jumps, main.gaps, main.spacing.longest.as_millis())
+        };
+        assert_eq!(heard(6144, 128), (128, 0, 0, 0));
+        assert_eq!(heard(960, 20), (20, 1, 0, 0));
+        // Timestamps that run twice as fast as time are an error, not a packet time.
+        assert_eq!(heard(1920, 20), (20, 99, 0, 0));
     }
 
     /// Every second packet is 8 ms late: the transit changes by 8 ms each time, and so A.8 tends to 8 ms.

@@ -8,7 +8,7 @@ use holdmusic_codecs::{Codec, DecodePayload, Pcm};
 
 use super::{
     format::{PayloadFormat, PayloadFormats},
-    stream::MAX_DROPOUT,
+    order::MAX_DROPOUT,
 };
 use crate::{rtp::Timestamp, time::MediaTime};
 

@@ -21,9 +21,11 @@ pub struct Expected {
 }
 
 impl Default for Expected {
-    /// Without a description: every dynamic payload type is Opus.
+    /// Without a description: every dynamic payload type is Opus, in packets of whatever length.
     fn default() -> Self {
-        Self { port: None, rtcp_multiplexed: false, formats: Codec::Opus.into() }
+        let opus = PayloadFormat::named(Codec::Opus.name(), Codec::Opus.clock_rate());
+        let formats = PayloadFormats::of_rfc_3551().with_dynamic(&opus);
+        Self { port: None, rtcp_multiplexed: false, formats }
     }
 }
 
@@ -50,7 +52,7 @@ impl Expected {
         // What `a=rtpmap` says about a number goes over what the number alone says.
         for (payload_type, mut format) in fixed.collect::<Vec<_>>().into_iter().chain(described) {
             if let Some(ms) = packet_ms {
-                format.packet_time = Duration::from_secs_f64(ms / 1000.0);
+                format.packet_time = Some(Duration::from_secs_f64(ms / 1000.0));
             }
             formats.insert(payload_type, format);
         }
@@ -125,6 +127,7 @@ mod tests {
             (pcmu.name.as_str(), pcmu.timestamp_step(), expected.rtcp_multiplexed),
             ("PCMU", 240, true)
         );
+        assert!(expected.rtcp_multiplexed);
         assert_eq!(expected.formats.of(101).unwrap().codec, None);
     }
 

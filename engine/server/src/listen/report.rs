@@ -96,6 +96,7 @@ pub struct StreamReport {
     pub spacing_error_p50_ms: f64,
     pub spacing_error_p99_ms: f64,
     pub spacing_error_max_ms: f64,
+    pub packet_time_ms: f64,
     pub undecodable_packets: u64,
     pub packets_not_kept: u64,
 }
@@ -132,7 +133,7 @@ pub struct GapReport {
     pub from_ms: f64,
     pub length_ms: f64,
     pub missing_packets: u64,
-    pub marker: bool,
+    pub pause: bool,
 }
 
 /// The sound of the source with the most packets.
@@ -224,7 +225,7 @@ impl StreamReport {
             from_ms: moment_ms(gap.from),
             length_ms: ms(gap.length()),
             missing_packets: gap.missing,
-            marker: gap.marker,
+            pause: gap.pause,
         });
         let expected = stream.packets - stream.duplicates - stream.sequence_errors + stream.lost;
         Self {
@@ -255,6 +256,7 @@ impl StreamReport {
             spacing_error_p50_ms: ms(stream.spacing.median),
             spacing_error_p99_ms: ms(stream.spacing.p99),
             spacing_error_max_ms: ms(stream.spacing.longest),
+            packet_time_ms: ms(stream.packet_time),
             undecodable_packets: stream.undecodable,
             packets_not_kept: stream.not_kept,
         }
@@ -351,7 +353,14 @@ impl fmt::Display for StreamReport {
             ((self.packets - 1) as f64 / seconds, self.payload_bytes as f64 * 8.0 / seconds / 1000.0);
         let rates =
             if self.packets > 1 { format!(", {rate:.1} a second, {kbit:.1} kbit/s") } else { String::new() };
-        row(f, "packets", format_args!("{} in {:.2} s{rates}", self.packets, self.duration_seconds))?;
+        row(
+            f,
+            "packets",
+            format_args!(
+                "{} of {:.0} ms in {:.2} s{rates}",
+                self.packets, self.packet_time_ms, self.duration_seconds
+            ),
+        )?;
         row(f, "continuity", format_args!("{}", if self.continuous { "perfect" } else { "FLAWED" }))?;
         row(f, "  lost", format_args!("{} ({:.2} %)", self.lost, self.lost_percent))?;
         row(f, "  duplicates", format_args!("{}", self.duplicates))?;
@@ -369,7 +378,7 @@ impl fmt::Display for StreamReport {
         row(f, "timestamps", format_args!("{} jumps{jumps}", self.timestamp_jumps))?;
         let gaps = list(
             self.first_gaps.iter().map(|gap| {
-                let why = match (gap.missing_packets, gap.marker) {
+                let why = match (gap.missing_packets, gap.pause) {
                     (0, true) => "a pause, announced".to_owned(),
                     (0, false) => "nothing missing".to_owned(),
                     (missing, _) => format!("{missing} lost"),
@@ -378,7 +387,7 @@ impl fmt::Display for StreamReport {
             }),
             self.gaps,
         );
-        row(f, "gaps", format_args!("{} over two packet intervals{gaps}", self.gaps))?;
+        row(f, "gaps", format_args!("{} over {:.0} ms{gaps}", self.gaps, 2.0 * self.packet_time_ms))?;
         row(f, "longest gap", format_args!("{:.1} ms", self.longest_gap_ms))?;
         let (mean, max) = (self.jitter_mean_ms, self.jitter_max_ms);
         row(f, "jitter", format_args!("{mean:.3} ms mean, {max:.3} ms at most (RFC 3550)"))?;
