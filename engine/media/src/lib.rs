@@ -1,10 +1,10 @@
 //! Frames to packets. Read the modules from top to bottom and you have followed a frame from its birth to the
 //! wire. Time is handed in; media never knows what a call is.
 
+pub mod time;
+pub mod rtp;
 pub mod leg;
 pub mod receiver;
-pub mod rtp;
-pub mod time;
 
 pub use leg::{HoldReport, LegId, LegSpec, Numbering, Quality, RtpState};
 pub use receiver::{Decoded, Hearing, Receiver};

@@ -5,9 +5,10 @@
 //! bounded memory whatever arrives.
 
 pub mod format;
-pub mod playout;
+mod order;
 pub mod spacing;
 pub mod stream;
+pub mod playout;
 
 use std::time::Duration;
 
