@@ -60,6 +60,14 @@ impl Codec {
         }
     }
 
+    /// A payload without sound, for a tick that has none: the receiver conceals it and the stream stays alive. For
+    /// Opus a frame of length 0 (RFC 6716 section 3.1: configuration 23, CELT at 16 kHz in frames of 20 ms, mono).
+    pub fn nothing(self) -> &'static [u8] {
+        match self {
+            Self::Opus => &[23 << 3],
+        }
+    }
+
     /// An encoder that starts from silence.
     ///
     /// # Errors

@@ -3,11 +3,21 @@
 //! Nothing here reads a clock, opens a file, starts a thread or throws dice.
 
 pub mod pcm;
+pub mod wav;
+pub mod decode;
+pub mod resample;
+pub mod seam;
 pub mod encode;
 pub mod opus;
+pub mod compare;
 
+pub use compare::{Alignment, align, align_loop, loudness_lufs};
+pub use decode::{DecodeError, Recording, decode};
 pub use encode::{Codec, DecodePayload, EncodeError, Encoder, EncoderSettings};
-pub use pcm::Pcm;
+pub use pcm::{BeyondLimit, DecodeLimits, Pcm};
+pub use resample::{resample, resample_loop, to_mono};
+pub use seam::Loop;
+pub use wav::{LoopPoints, WavError};
 
 /// Length of one frame of sound in milliseconds: the packet interval of every leg (RFC 7587 section 4.2
 /// recommends 20 ms for Opus; RFC 3551 section 4.2 makes it the default of the others).

@@ -1,12 +1,16 @@
-//! A leg: one participant's outgoing media path.
+//! A leg: one participant's outgoing media path. It holds a position in a ring, a numbering and a destination.
 
 use std::net::SocketAddr;
 
 use holdmusic_codecs::Codec;
 
 use crate::{
-    rtp::{PayloadType, SeqNo, Ssrc, Timestamp},
-    time::{MediaTime, WallTime},
+    SourceId,
+    packetizer::Packetizer,
+    ring::{At, Reader},
+    rtcp::{self, SenderFacts},
+    rtp::{HEADER_LEN, PayloadType, SeqNo, Ssrc, Timestamp},
+    time::{ClockRate, MediaTime, Now, Tick, WallTime},
 };
 
 /// Names a leg for the life of the process.
@@ -56,7 +60,7 @@ pub struct HoldReport {
     pub first_sent: Option<MediaTime>,
     /// When the last packet left.
     pub last_sent: Option<MediaTime>,
-    /// Packets that left late by more than 5 ms but still went out.
+    /// Packets that left more than [`LATE_NS`] after their time, but still went out.
     pub late_ticks: u64,
     /// Ticks whose packet was left out because its time had passed.
     pub skipped_ticks: u64,
@@ -71,6 +75,10 @@ pub struct HoldReport {
     /// What the receiver reported, if it did.
     pub quality: Option<Quality>,
 }
+
+/// A packet counts as late when it leaves so many nanoseconds after its time: 5 ms, a quarter of a frame, about what
+/// a jitter buffer of one frame forgives twice over.
+pub const LATE_NS: u64 = 5_000_000;
 
 /// What receiver reports (RFC 3550 section 6.4.2) said about a leg.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -96,4 +104,249 @@ pub struct RtpState {
     pub timestamp: Timestamp,
     /// The moment for which `timestamp` is right.
     pub at: WallTime,
+}
+
+/// What a leg plays.
+#[derive(Debug)]
+pub struct Music {
+    /// Whose frames these are.
+    pub source: SourceId,
+    /// Where they are read.
+    pub reader: Reader,
+    /// Whether it is the default music, for the report.
+    pub is_default: bool,
+}
+
+/// A leg at work.
+#[derive(Debug)]
+pub(crate) struct Leg {
+    pub(crate) id: LegId,
+    pub(crate) spec: LegSpec,
+    packetizer: Packetizer,
+    hold: Option<Hold>,
+    /// Packets and payload bytes of all holds, for sender reports.
+    packets: u64,
+    payload_bytes: u64,
+    /// When the next sender report is due; `None` between holds.
+    report_due: Option<MediaTime>,
+    /// Who reports about us; it may say goodbye.
+    pub(crate) listener: Option<Ssrc>,
+    /// First and last "port unreachable" in a row.
+    pub(crate) unreachable: Option<(MediaTime, MediaTime)>,
+}
+
+#[derive(Debug)]
+struct Hold {
+    music: Music,
+    /// The tick at which position 0 of the music stands; `None` until its first packet has left.
+    origin: Option<Tick>,
+    slot: usize,
+    last: Option<Tick>,
+    report: HoldReport,
+}
+
+/// What [`Leg::fill`] made of a tick.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Filled {
+    /// Bytes of the datagram.
+    pub(crate) len: usize,
+    /// Whether the ring had no frame, and a packet without sound keeps the stream alive.
+    pub(crate) starved: bool,
+}
+
+/// What [`Leg::sent`] found out.
+pub(crate) struct Sent {
+    /// Ticks left out before this packet.
+    pub(crate) skipped: u64,
+    /// The music whose first packet this was.
+    pub(crate) began: Option<SourceId>,
+}
+
+impl Leg {
+    pub(crate) fn new(id: LegId, spec: LegSpec) -> Self {
+        let packetizer = Packetizer::new(spec.codec, spec.payload_type, spec.numbering);
+        Self {
+            id,
+            spec,
+            packetizer,
+            hold: None,
+            packets: 0,
+            payload_bytes: 0,
+            report_due: None,
+            listener: None,
+            unreachable: None,
+        }
+    }
+
+    /// The slot in which it plays.
+    pub(crate) fn slot(&self) -> Option<usize> {
+        self.hold.as_ref().map(|hold| hold.slot)
+    }
+
+    /// Begins a hold: its first packet is due at `due`, in `slot` of `first`.
+    pub(crate) fn begin(&mut self, music: Music, first: Tick, slot: usize, due: MediaTime, random: u64) {
+        self.packetizer.begin(first, due);
+        self.report_due = Some(rtcp::next_report(due, true, random));
+        self.unreachable = None;
+        self.hold = Some(Hold { music, origin: None, slot, last: None, report: HoldReport::default() });
+    }
+
+    /// Plays other music from the next packet on; the music before comes back, to be dropped elsewhere. `None` if
+    /// the leg does not play: then nothing has changed and the new music is lost with a hold that has ended.
+    pub(crate) fn change(&mut self, music: Music) -> Option<Music> {
+        let hold = self.hold.as_mut()?;
+        hold.origin = None;
+        Some(std::mem::replace(&mut hold.music, music))
+    }
+
+    /// Ends the hold: its report, and its music to be dropped elsewhere.
+    pub(crate) fn end(&mut self) -> Option<(HoldReport, Music)> {
+        let hold = self.hold.take()?;
+        self.packetizer.end();
+        self.report_due = None;
+        Some((hold.report, hold.music))
+    }
+
+    /// What the next packet will carry.
+    pub(crate) fn next(&self) -> Numbering {
+        self.packetizer.next()
+    }
+
+    /// Goes on with a numbering that was handed over.
+    pub(crate) fn renumber(&mut self, numbering: Numbering) {
+        self.packetizer.renumber(numbering);
+    }
+
+    /// Goes on to another destination, or with another codec or payload type; the numbering stays.
+    pub(crate) fn renegotiate(&mut self, spec: LegSpec) {
+        self.packetizer.renegotiate(spec.codec, spec.payload_type);
+        self.spec = spec;
+        self.unreachable = None;
+        self.listener = None;
+    }
+
+    /// Writes the packet of `tick` into `datagram`; nothing changes until [`Leg::sent`]. `None` if it does not play.
+    pub(crate) fn fill(&self, tick: Tick, datagram: &mut [u8]) -> Option<Filled> {
+        let hold = self.hold.as_ref()?;
+        let (header, payload) = datagram.split_first_chunk_mut::<HEADER_LEN>()?;
+        self.packetizer.header(tick).write(header);
+        let position = hold.origin.map_or(0, |origin| tick.0.saturating_sub(origin.0));
+        let (payload_len, starved) = match hold.music.reader.at(position, payload) {
+            At::Frame(len) => (len, false),
+            At::NotYet | At::Gone => {
+                let nothing = self.spec.codec.nothing();
+                payload.get_mut(..nothing.len())?.copy_from_slice(nothing);
+                (nothing.len(), true)
+            }
+        };
+        Some(Filled { len: HEADER_LEN + payload_len, starved })
+    }
+
+    /// The packet of `tick`, due at `due`, has left at `sent_at`.
+    pub(crate) fn sent(
+        &mut self,
+        tick: Tick,
+        due: MediaTime,
+        sent_at: MediaTime,
+        filled: Filled,
+    ) -> Option<Sent> {
+        let hold = self.hold.as_mut()?;
+        self.packetizer.sent(tick);
+        let payload_bytes = (filled.len - HEADER_LEN) as u64;
+        self.packets += 1;
+        self.payload_bytes += payload_bytes;
+        let mut began = None;
+        if filled.starved {
+            // The music waits for its producer; time does not.
+            hold.origin = hold.origin.map(Tick::next);
+        } else if hold.origin.is_none() {
+            hold.origin = Some(tick);
+            began = Some(hold.music.source);
+        }
+        let skipped = hold.skipped_before(tick);
+        hold.last = Some(tick);
+        let report = &mut hold.report;
+        if let Some(last) = report.last_sent {
+            let gap = u64::try_from(sent_at.since(last).as_nanos()).unwrap_or(u64::MAX);
+            report.longest_gap_ns = report.longest_gap_ns.max(gap);
+        }
+        report.packets += 1;
+        report.payload_bytes += payload_bytes;
+        report.first_sent = report.first_sent.or(Some(sent_at));
+        report.last_sent = Some(sent_at);
+        report.late_ticks += u64::from(sent_at.since(due).as_nanos() > u128::from(LATE_NS));
+        report.skipped_ticks += skipped;
+        report.starved_ticks += u64::from(filled.starved);
+        report.default_music_packets += u64::from(hold.music.is_default);
+        Some(Sent { skipped, began })
+    }
+
+    /// The network refused the packet of `tick`: it costs no number, and its time passes.
+    pub(crate) fn refused(&mut self, tick: Tick) {
+        if let Some(hold) = &mut self.hold {
+            hold.report.skipped_ticks += hold.skipped_before(tick);
+            hold.report.send_errors += 1;
+            hold.last = Some(tick);
+        }
+    }
+
+    /// Writes a sender report into `datagram` if one is due at `due`, when the packet of `tick` leaves; its length.
+    pub(crate) fn report(&self, now: Now, tick: Tick, due: MediaTime, datagram: &mut [u8]) -> Option<usize> {
+        if self.report_due? > due || self.spec.rtcp.is_none() || self.packets == 0 {
+            return None;
+        }
+        let timestamp = self.packetizer.header(tick).timestamp;
+        let len = rtcp::write_report(&self.facts(now.wall_at(due), timestamp), datagram);
+        (len > 0).then_some(len)
+    }
+
+    /// A sender report has left; the next one is due after an interval drawn with `random`.
+    pub(crate) fn reported(&mut self, due: MediaTime, random: u64) {
+        self.report_due = Some(rtcp::next_report(due, false, random));
+    }
+
+    /// Writes a goodbye into `datagram`; its length. `None` if the leg has never been heard: such a participant
+    /// must not say goodbye (RFC 3550 section 6.3.7).
+    pub(crate) fn goodbye(&self, now: Now, datagram: &mut [u8]) -> Option<usize> {
+        if self.packets == 0 || self.spec.rtcp.is_none() {
+            return None;
+        }
+        let next = self.packetizer.next();
+        let clock = ClockRate(self.spec.codec.clock_rate());
+        // `next.at` may be the packet interval that has begun: the timestamp of this moment is a little behind it.
+        let timestamp = next
+            .timestamp
+            .after(clock.units(now.mono.since(next.at)))
+            .after(clock.units(next.at.since(now.mono)).wrapping_neg());
+        let len = rtcp::write_bye(&self.facts(now.wall, timestamp), datagram);
+        (len > 0).then_some(len)
+    }
+
+    /// What a receiver says it hears.
+    pub(crate) fn heard(&mut self, quality: Quality) {
+        // A listener is there: whatever said "unreachable" before has passed.
+        self.unreachable = None;
+        if let Some(hold) = &mut self.hold {
+            let round_trip_ns = quality.round_trip_ns.or(hold.report.quality.and_then(|q| q.round_trip_ns));
+            hold.report.quality = Some(Quality { round_trip_ns, ..quality });
+        }
+    }
+
+    fn facts(&self, wall: WallTime, timestamp: Timestamp) -> SenderFacts<'_> {
+        SenderFacts {
+            ssrc: self.packetizer.ssrc(),
+            wall,
+            timestamp,
+            packets: self.packets,
+            payload_bytes: self.payload_bytes,
+            cname: &self.spec.cname,
+        }
+    }
+}
+
+impl Hold {
+    /// Ticks that passed between the last one and `tick`.
+    fn skipped_before(&self, tick: Tick) -> u64 {
+        self.last.map_or(0, |last| tick.0.saturating_sub(last.0 + 1))
+    }
 }

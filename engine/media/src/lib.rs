@@ -2,11 +2,18 @@
 //! wire. Time is handed in; media never knows what a call is.
 
 pub mod time;
+pub mod frame;
+pub mod ring;
+pub mod source;
 pub mod rtp;
+pub mod packetizer;
+pub mod rtcp;
 pub mod leg;
+pub mod pacer;
+pub mod sink;
 pub mod receiver;
 
-pub use leg::{HoldReport, LegId, LegSpec, Numbering, Quality, RtpState};
+pub use leg::{HoldReport, LegId, LegSpec, Music, Numbering, Quality, RtpState};
 pub use receiver::{Decoded, Hearing, Receiver};
 pub use time::{MediaTime, Now, Tick, WallTime};
 

@@ -1,0 +1,189 @@
+//! What was heard against what should have been heard: alignment, loudness, noise.
+
+use ebur128::{EbuR128, Mode};
+use realfft::{RealFftPlanner, num_complex::Complex};
+
+use crate::pcm::Pcm;
+
+/// Where a reference was found in what was heard, and how alike they are there.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Alignment {
+    /// The sample of what was heard that stands for the reference's first one; negative if hearing began later.
+    pub offset_samples: i64,
+    /// Normalised correlation over the part that both have: 1 is alike but for level, 0 is unrelated.
+    pub correlation: f64,
+}
+
+/// Finds `reference` in `heard` (same rate, mono), by the largest normalised correlation over all offsets at which at
+/// least half of the shorter one overlaps. Two silences, or nothing at all, correlate with 0 at offset 0.
+pub fn align(reference: &[f32], heard: &[f32]) -> Alignment {
+    let shorter = reference.len().min(heard.len());
+    if shorter == 0 {
+        return Alignment { offset_samples: 0, correlation: 0.0 };
+    }
+    // Room for every offset in both directions without wrapping round; a power of two is quick.
+    let size = (reference.len() + heard.len()).next_power_of_two();
+    let products = circular_products(reference, heard, size);
+    let reference_energy = running_energy(reference);
+    let heard_energy = running_energy(heard);
+    let least_overlap = shorter.div_ceil(2);
+
+    let (reference_len, heard_len) = (reference.len() as i64, heard.len() as i64);
+    let mut best = (0i64, f64::MIN);
+    for offset in 1 - reference_len..heard_len {
+        let start = offset.max(0);
+        let end = heard_len.min(offset + reference_len);
+        if end - start < least_overlap as i64 {
+            continue;
+        }
+        let (from, to) = ((start - offset) as usize, (end - offset) as usize);
+        let energy = (reference_energy[to] - reference_energy[from])
+            * (heard_energy[end as usize] - heard_energy[start as usize]);
+        let product = products[offset.rem_euclid(size as i64) as usize];
+        let likeness = if energy > 0.0 { product / energy.sqrt() } else { 0.0 };
+        if likeness > best.1 {
+            best = (offset, likeness);
+        }
+    }
+    let offset = best.0;
+    let start = offset.max(0);
+    let end = heard_len.min(offset + reference_len);
+    let correlation = correlate(
+        &reference[(start - offset) as usize..(end - offset) as usize],
+        &heard[start as usize..end as usize],
+    );
+    Alignment { offset_samples: offset, correlation }
+}
+
+/// Finds the phase of an endlessly repeated `reference_loop` in `heard`, which may be shorter or many laps long, and
+/// compares all of `heard`. The offset is the first sample of `heard` at which the loop begins: 0 to its length - 1.
+pub fn align_loop(reference_loop: &[f32], heard: &[f32]) -> Alignment {
+    let period = reference_loop.len();
+    if period == 0 || heard.is_empty() {
+        return Alignment { offset_samples: 0, correlation: 0.0 };
+    }
+    // All laps fall onto one circle, and a circle is what an FFT of its length correlates.
+    let mut folded = vec![0.0f32; period];
+    for lap in heard.chunks(period) {
+        for (sum, sample) in folded.iter_mut().zip(lap) {
+            *sum += sample;
+        }
+    }
+    let products = circular_products(reference_loop, &folded, period);
+    // Whole laps weigh the same at every phase; only the broken one differs.
+    let energy = running_energy(reference_loop);
+    let lap_energy = energy[period];
+    let (laps, rest) = ((heard.len() / period) as f64, heard.len() % period);
+    let mut best = (0, f64::MIN);
+    for (offset, product) in products.iter().enumerate() {
+        let from = (period - offset) % period;
+        let broken = if from + rest <= period {
+            energy[from + rest] - energy[from]
+        } else {
+            lap_energy - energy[from] + energy[from + rest - period]
+        };
+        let energy = laps * lap_energy + broken;
+        let likeness = if energy > 0.0 { product / energy.sqrt() } else { 0.0 };
+        if likeness > best.1 {
+            best = (offset, likeness);
+        }
+    }
+    let unrolled: Vec<f32> =
+        reference_loop.iter().copied().cycle().skip((period - best.0) % period).take(heard.len()).collect();
+    Alignment { offset_samples: best.0 as i64, correlation: correlate(&unrolled, heard) }
+}
+
+/// For each offset the sum of `reference[i] × heard[i + offset]`, round a circle of `size`.
+fn circular_products(reference: &[f32], heard: &[f32], size: usize) -> Vec<f64> {
+    let mut planner = RealFftPlanner::<f64>::new();
+    let forward = planner.plan_fft_forward(size);
+    let spectrum = |sound: &[f32]| {
+        let mut buffer = forward.make_input_vec();
+        for (slot, &sample) in buffer.iter_mut().zip(sound) {
+            *slot = f64::from(sample);
+        }
+        let mut spectrum = forward.make_output_vec();
+        forward.process(&mut buffer, &mut spectrum).expect("the plan made both buffers");
+        spectrum
+    };
+    let reference = spectrum(reference);
+    let mut product = spectrum(heard);
+    for (heard, reference) in product.iter_mut().zip(&reference) {
+        *heard *= reference.conj();
+    }
+    // The first bin of a real spectrum is real, and so is the last one of an even size.
+    let real = |bin: &mut Complex<f64>| bin.im = 0.0;
+    product.first_mut().map(real);
+    if size.is_multiple_of(2) {
+        product.last_mut().map(real);
+    }
+    let inverse = planner.plan_fft_inverse(size);
+    let mut products = inverse.make_output_vec();
+    inverse.process(&mut product, &mut products).expect("the plan made both buffers");
+    products.iter_mut().for_each(|product| *product /= size as f64);
+    products
+}
+
+/// Energy of the first n samples, for every n.
+fn running_energy(sound: &[f32]) -> Vec<f64> {
+    let mut energy = Vec::with_capacity(sound.len() + 1);
+    energy.push(0.0);
+    let mut sum = 0.0;
+    for &sample in sound {
+        sum += f64::from(sample) * f64::from(sample);
+        energy.push(sum);
+    }
+    energy
+}
+
+/// Normalised correlation of two sounds, sample against sample, over the shorter one; 0 if one of them is silent.
+pub fn correlate(reference: &[f32], heard: &[f32]) -> f64 {
+    let (mut product, mut reference_energy, mut heard_energy) = (0.0, 0.0, 0.0);
+    for (&reference, &heard) in reference.iter().zip(heard) {
+        let (reference, heard) = (f64::from(reference), f64::from(heard));
+        product += reference * heard;
+        reference_energy += reference * reference;
+        heard_energy += heard * heard;
+    }
+    let energy: f64 = reference_energy * heard_energy;
+    if energy > 0.0 { product / energy.sqrt() } else { 0.0 }
+}
+
+/// Seconds that a loudness is measured over, at least: EBU Tech 3341's short-term window. The gate needs blocks of
+/// 0.4 s; a shorter clip is measured as it will be heard, repeated.
+const LOUDNESS_SECONDS: f64 = 3.0;
+
+/// Integrated loudness in LUFS (EBU R 128, ITU-R BS.1770-4). `None` for silence, nothing, or a shape that BS.1770
+/// does not weigh (rates below 16 Hz or above 2.8 MHz, more than 64 channels).
+pub fn loudness_lufs(pcm: &Pcm) -> Option<f64> {
+    if pcm.is_empty() {
+        return None;
+    }
+    let mut meter = EbuR128::new(u32::from(pcm.channels()), pcm.rate(), Mode::I).ok()?;
+    let turns = (LOUDNESS_SECONDS / pcm.seconds()).ceil().max(1.0) as usize;
+    for _ in 0..turns {
+        meter.add_frames_f32(pcm.samples()).ok()?;
+    }
+    meter.loudness_global().ok().filter(|loudness| loudness.is_finite())
+}
+
+/// Mean signal-to-noise ratio in dB over segments of `segment` samples that are aligned already, each held within
+/// -10 to 35 dB as is usual (Quackenbush 1988). Segments whose reference is below -60 dB of full scale say nothing
+/// and are left out; `None` if none is left.
+pub fn segmental_snr(reference: &[f32], heard: &[f32], segment: usize) -> Option<f64> {
+    const SILENCE_POWER: f64 = 1e-6;
+    let segment = segment.max(1);
+    let mut sum = 0.0;
+    let mut count = 0u32;
+    for (reference, heard) in reference.chunks_exact(segment).zip(heard.chunks_exact(segment)) {
+        let signal: f64 = reference.iter().map(|&sample| f64::from(sample).powi(2)).sum();
+        if signal < SILENCE_POWER * segment as f64 {
+            continue;
+        }
+        let noise: f64 = reference.iter().zip(heard).map(|(r, h)| f64::from(r - h).powi(2)).sum();
+        let snr = if noise > 0.0 { 10.0 * (signal / noise).log10() } else { 35.0 };
+        sum += snr.clamp(-10.0, 35.0);
+        count += 1;
+    }
+    (count > 0).then(|| sum / f64::from(count))
+}

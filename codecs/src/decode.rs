@@ -1,0 +1,554 @@
+//! A recording's bytes, of any kind that we accept, to [`Pcm`]: our own reader for WAV, symphonia for the rest.
+//!
+//! The bytes decide what they are; names and MIME types are not asked. They come from strangers: lengths, channels
+//! and rates are checked before memory is taken, and a decoder that panics is a corrupt recording, nothing more.
+
+use std::{
+    fmt,
+    io::Cursor,
+    panic::{AssertUnwindSafe, catch_unwind},
+};
+
+use symphonia::core::{
+    codecs::{
+        audio::{
+            AudioCodecParameters, AudioDecoderOptions,
+            well_known::{CODEC_ID_OPUS, CODEC_ID_VORBIS},
+        },
+        registry::CodecRegistry,
+    },
+    errors::Error as SymphoniaError,
+    formats::{
+        FormatOptions, FormatReader, TrackType,
+        probe::{Hint, Probe},
+    },
+    io::{MediaSourceStream, MediaSourceStreamOptions},
+    meta::MetadataOptions,
+};
+use symphonia::default::{codecs, formats};
+
+use crate::{
+    pcm::{BeyondLimit, DecodeLimits, Pcm},
+    wav::{self, LoopPoints, WavError},
+};
+
+/// A recording that can be played.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Recording {
+    /// Its samples, all channels, at its own rate.
+    pub pcm: Pcm,
+    /// What it was, for a human: `WAV, PCM 16-bit, 8000 Hz, 1 channel`.
+    pub format: String,
+    /// Where its author wants it to repeat, if the file says so.
+    pub loop_points: Option<LoopPoints>,
+    /// Whether it ends before its own header says, or parts of it could not be decoded.
+    pub cut_short: bool,
+}
+
+/// Decodes a whole recording.
+///
+/// # Errors
+///
+/// Says in the customer's voice what was expected and what was found; see [`DecodeError`].
+pub fn decode(bytes: &[u8], limits: &DecodeLimits) -> Result<Recording, DecodeError> {
+    let bytes = behind_tags(bytes);
+    let kind = Kind::of(bytes)?;
+    let recording = match kind {
+        Kind::Wav => match wav::read(bytes, limits) {
+            Ok(sound) => Recording {
+                pcm: sound.pcm,
+                format: sound.format,
+                loop_points: sound.loop_points,
+                cut_short: sound.cut_short,
+            },
+            // Microsoft and IMA ADPCM (RFC 2361): old answering machines still write them.
+            Err(WavError::FormatTag { found: 0x0002 | 0x0011 }) => contained(bytes, kind, limits)?,
+            Err(error) => return Err(error.into()),
+        },
+        Kind::Flac | Kind::Ogg | Kind::Mpeg => contained(bytes, kind, limits)?,
+        #[cfg(feature = "aac")]
+        Kind::Mp4 | Kind::Adts => contained(bytes, kind, limits)?,
+    };
+    if recording.pcm.is_empty() {
+        return Err(DecodeError::NoSamples);
+    }
+    if is_silent(&recording.pcm) {
+        return Err(DecodeError::Silence { seconds: recording.pcm.seconds() });
+    }
+    Ok(recording)
+}
+
+/// What we play.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Wav,
+    Flac,
+    Ogg,
+    Mpeg,
+    #[cfg(feature = "aac")]
+    Mp4,
+    #[cfg(feature = "aac")]
+    Adts,
+}
+
+impl Kind {
+    /// Looks at the first bytes only.
+    fn of(bytes: &[u8]) -> Result<Self, DecodeError> {
+        if wav::is_wav(bytes) {
+            return Ok(Self::Wav);
+        }
+        let not_audio = |looks_like: &str| Err(DecodeError::NotAudio { looks_like: looks_like.to_owned() });
+        let unsupported = |what: &str| Err(DecodeError::Unsupported { what: what.to_owned() });
+        match bytes {
+            [] => return not_audio("0 bytes"),
+            [b'f', b'L', b'a', b'C', ..] => return Ok(Self::Flac),
+            [b'O', b'g', b'g', b'S', ..] => return Ok(Self::Ogg),
+            [b'I', b'D', b'3', ..] => return not_audio("an ID3 tag with nothing behind it"),
+            #[cfg(feature = "aac")]
+            [0xFF, second, ..] if second & 0xF6 == 0xF0 => return Ok(Self::Adts),
+            #[cfg(not(feature = "aac"))]
+            [0xFF, second, ..] if second & 0xF6 == 0xF0 => return unsupported("AAC (ADTS)"),
+            // Eleven bits of sync, a version that exists and a layer that exists (ISO 11172-3, 2.4.1.3).
+            [0xFF, second, ..] if second & 0xE0 == 0xE0 && second & 0x18 != 0x08 && second & 0x06 != 0 => {
+                return Ok(Self::Mpeg);
+            }
+            #[cfg(feature = "aac")]
+            [_, _, _, _, b'f', b't', b'y', b'p', ..] => return Ok(Self::Mp4),
+            #[cfg(not(feature = "aac"))]
+            [_, _, _, _, b'f', b't', b'y', b'p', ..] => return unsupported("MP4"),
+            [b'F', b'O', b'R', b'M', _, _, _, _, b'A', b'I', b'F', b'F' | b'C', ..] => {
+                return unsupported("AIFF");
+            }
+            [b'c', b'a', b'f', b'f', ..] => return unsupported("CAF"),
+            [0x1A, 0x45, 0xDF, 0xA3, ..] => return unsupported("Matroska or WebM"),
+            [b'#', b'!', b'A', b'M', b'R', ..] => return unsupported("AMR"),
+            [0x30, 0x26, 0xB2, 0x75, ..] => return unsupported("Windows Media"),
+            [b'.', b's', b'n', b'd', ..] => return unsupported("Sun AU"),
+            [b'M', b'T', b'h', b'd', ..] => return unsupported("MIDI"),
+            [b'#', b'E', b'X', b'T', b'M', b'3', b'U', ..] => return not_audio("a playlist"),
+            [b'R', b'I', b'F', b'F', _, _, _, _, b'A', b'V', b'I', b' ', ..] => return unsupported("AVI"),
+            [b'R', b'I', b'F', b'F', ..] => return not_audio("a RIFF file that is not a WAV"),
+            [b'%', b'P', b'D', b'F', ..] => return not_audio("a PDF document"),
+            [b'P', b'K', 3, 4, ..] => return not_audio("a ZIP archive"),
+            [0x1F, 0x8B, ..] => return not_audio("a gzip archive"),
+            [0x89, b'P', b'N', b'G', ..] | [0xFF, 0xD8, 0xFF, ..] | [b'G', b'I', b'F', b'8', ..] => {
+                return not_audio("an image");
+            }
+            _ => {}
+        }
+        not_audio(&text_kind(bytes).map_or_else(|| unknown(bytes), str::to_owned))
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Wav => "WAV",
+            Self::Flac => "FLAC",
+            Self::Ogg => "Ogg",
+            Self::Mpeg => "MP3",
+            #[cfg(feature = "aac")]
+            Self::Mp4 => "MP4",
+            #[cfg(feature = "aac")]
+            Self::Adts => "AAC",
+        }
+    }
+}
+
+/// Steps over ID3v2 tags, which are text and pictures before the sound (id3.org, ID3v2.4 section 3.1): 10 bytes, of
+/// which the last four are the length, seven bits each. Not reading them is one parser less to attack.
+fn behind_tags(mut bytes: &[u8]) -> &[u8] {
+    while let [b'I', b'D', b'3', _, _, flags, a, b, c, d, ..] = *bytes {
+        let length = [a, b, c, d].iter().fold(0usize, |length, &byte| length << 7 | usize::from(byte & 0x7F));
+        let footer = if flags & 0x10 == 0 { 0 } else { 10 };
+        match bytes.get(10 + length + footer..) {
+            Some(rest) if !rest.is_empty() => bytes = rest,
+            _ => break,
+        }
+    }
+    // Some writers pad a tag with zeros that its length does not count.
+    match bytes.iter().position(|&byte| byte != 0) {
+        Some(zeros) if zeros > 0 && bytes.get(zeros) == Some(&0xFF) => &bytes[zeros..],
+        _ => bytes,
+    }
+}
+
+/// How many bytes at the front are looked at to tell text from noise.
+const LOOK_AT: usize = 512;
+
+/// What kind of text a web server has sent instead of sound, if it is text.
+fn text_kind(bytes: &[u8]) -> Option<&'static str> {
+    let head = &bytes[..bytes.len().min(LOOK_AT)];
+    let head = head.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(head).trim_ascii_start();
+    let lower = head.to_ascii_lowercase();
+    let begins = |words: &[&str]| words.iter().any(|word| lower.starts_with(word.as_bytes()));
+    if begins(&["<!doctype html", "<html", "<head", "<body", "<script", "<!--"]) {
+        return Some("an HTML page");
+    }
+    if begins(&["<?xml", "<"]) {
+        return Some("an XML document");
+    }
+    let is_text = head.iter().all(|&byte| byte >= 0x20 && byte != 0x7F || byte.is_ascii_whitespace())
+        && std::str::from_utf8(head).map_or_else(|error| error.error_len().is_none(), |_| true);
+    match head.first() {
+        Some(b'{' | b'[') if is_text => Some("a JSON document"),
+        Some(_) if is_text => Some("a text"),
+        Some(_) => None,
+        None => Some("nothing but white space"),
+    }
+}
+
+fn unknown(bytes: &[u8]) -> String {
+    let head: Vec<String> = bytes.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+    let plural = if bytes.len() == 1 { "" } else { "s" };
+    format!("{} byte{plural} of an unknown kind that begin with {}", bytes.len(), head.join(" "))
+}
+
+/// Symphonia and libopus behind a wall: their panics end here.
+fn contained(bytes: &[u8], kind: Kind, limits: &DecodeLimits) -> Result<Recording, DecodeError> {
+    catch_unwind(AssertUnwindSafe(|| foreign(bytes, kind, limits))).unwrap_or_else(|_| {
+        Err(DecodeError::Corrupt {
+            format: kind.name().to_owned(),
+            words: "its decoder gave up on it".to_owned(),
+        })
+    })
+}
+
+/// How many packets in a row may fail before the recording counts as corrupt: over a second of MP3 (26 ms each).
+const MAX_BAD_PACKETS: u32 = 50;
+
+fn foreign(bytes: &[u8], kind: Kind, limits: &DecodeLimits) -> Result<Recording, DecodeError> {
+    let corrupt = |error: SymphoniaError| corrupt(kind, &error);
+    let mut reader = open(bytes, kind).map_err(corrupt)?;
+    let track = reader.default_track(TrackType::Audio).ok_or_else(|| DecodeError::Unsupported {
+        what: format!("{} without an audio track", kind.name()),
+    })?;
+    let track_id = track.id;
+    let declared_frames = track.num_frames;
+    let delay = track.delay.unwrap_or(0);
+    let params = track
+        .codec_params
+        .as_ref()
+        .and_then(|params| params.audio())
+        .ok_or_else(|| DecodeError::Unsupported { what: format!("{} without a known codec", kind.name()) })?
+        .clone();
+    check_declared(&params, declared_frames, limits)?;
+
+    let mut gathered = Gathered { rate: 0, channels: 0, samples: Vec::new(), limits };
+    let mut decoder = PacketDecoder::new(&params, delay).map_err(|error| match error {
+        SymphoniaError::Unsupported(_) => {
+            DecodeError::Unsupported { what: format!("{} with a codec that is not built in", kind.name()) }
+        }
+        other => corrupt(other),
+    })?;
+    let mut cut_short = false;
+    let mut bad_in_a_row = 0;
+    loop {
+        let packet = match reader.next_packet() {
+            Ok(Some(packet)) => packet,
+            // A chained Ogg begins a second recording: the first one is what was asked for.
+            Ok(None) | Err(SymphoniaError::ResetRequired) => break,
+            // The end of a file that promised more.
+            Err(SymphoniaError::IoError(_)) => {
+                cut_short = true;
+                break;
+            }
+            Err(error) => {
+                cut_short = true;
+                bad_in_a_row += 1;
+                if bad_in_a_row > MAX_BAD_PACKETS {
+                    if gathered.samples.is_empty() {
+                        return Err(corrupt(error));
+                    }
+                    break;
+                }
+                continue;
+            }
+        };
+        if packet.track_id != track_id {
+            continue;
+        }
+        match decoder.decode(&packet, &mut gathered) {
+            Ok(()) => bad_in_a_row = 0,
+            Err(Refusal::Limit(beyond)) => return Err(beyond.into()),
+            Err(Refusal::Decoder(error)) => {
+                cut_short = true;
+                bad_in_a_row += 1;
+                if bad_in_a_row > MAX_BAD_PACKETS {
+                    if gathered.samples.is_empty() {
+                        return Err(corrupt(error));
+                    }
+                    break;
+                }
+            }
+        }
+    }
+    if gathered.samples.is_empty() {
+        return Err(DecodeError::NoSamples);
+    }
+    if let Some(declared) = declared_frames {
+        let found = (gathered.samples.len() / usize::from(gathered.channels)) as u64;
+        cut_short |= found < declared.saturating_sub(u64::from(delay));
+    }
+    let plural = if gathered.channels == 1 { "" } else { "s" };
+    let format =
+        format!("{}, {} Hz, {} channel{plural}", codec_name(kind, &params), gathered.rate, gathered.channels);
+    Ok(Recording {
+        pcm: Pcm::new(gathered.rate, gathered.channels, gathered.samples),
+        format,
+        loop_points: None,
+        cut_short,
+    })
+}
+
+/// A probe that knows what we play and nothing else.
+fn open(bytes: &[u8], kind: Kind) -> Result<Box<dyn FormatReader + '_>, SymphoniaError> {
+    let mut probe = Probe::new();
+    match kind {
+        Kind::Wav => probe.register_format::<formats::WavReader<'_>>(),
+        Kind::Flac => probe.register_format::<formats::FlacReader<'_>>(),
+        Kind::Ogg => probe.register_format::<formats::OggReader<'_>>(),
+        Kind::Mpeg => probe.register_format::<formats::MpaReader<'_>>(),
+        #[cfg(feature = "aac")]
+        Kind::Mp4 => probe.register_format::<formats::IsoMp4Reader<'_>>(),
+        #[cfg(feature = "aac")]
+        Kind::Adts => probe.register_format::<formats::AdtsReader<'_>>(),
+    }
+    let source = MediaSourceStream::new(Box::new(Cursor::new(bytes)), MediaSourceStreamOptions::default());
+    probe.probe(&Hint::new(), source, FormatOptions::default(), MetadataOptions::default())
+}
+
+fn check_declared(
+    params: &AudioCodecParameters,
+    frames: Option<u64>,
+    limits: &DecodeLimits,
+) -> Result<(), DecodeError> {
+    // What is not declared is checked when the first packet has been decoded.
+    let rate = params.sample_rate.unwrap_or(limits.max_rate);
+    let channels = params.channels.as_ref().map_or(1, |channels| channels.count());
+    Ok(limits.check(rate, channels, frames.unwrap_or(0))?)
+}
+
+fn codec_name(kind: Kind, params: &AudioCodecParameters) -> &'static str {
+    match kind {
+        Kind::Wav => "WAV, ADPCM 4-bit",
+        Kind::Ogg if params.codec == CODEC_ID_OPUS => "Ogg Opus",
+        Kind::Ogg if params.codec == CODEC_ID_VORBIS => "Ogg Vorbis",
+        Kind::Ogg => "Ogg FLAC",
+        other => other.name(),
+    }
+}
+
+/// What has been decoded so far, under limits.
+struct Gathered<'a> {
+    /// 0 until the first packet.
+    rate: u32,
+    /// 0 until the first packet.
+    channels: u16,
+    samples: Vec<f32>,
+    limits: &'a DecodeLimits,
+}
+
+impl Gathered<'_> {
+    /// Takes one packet's sound. A packet of another shape than the first is skipped: no player mixes rates.
+    fn take(&mut self, rate: u32, channels: usize, samples: &[f32]) -> Result<(), BeyondLimit> {
+        if samples.is_empty() {
+            return Ok(());
+        }
+        let frames = (self.samples.len() + samples.len()) / channels.max(1);
+        self.limits.check(rate, channels, frames as u64)?;
+        if self.samples.is_empty() {
+            self.rate = rate;
+            // Within the limit of channels, which is 16 bits wide.
+            self.channels = channels as u16;
+        }
+        if self.rate == rate && usize::from(self.channels) == channels {
+            // Float decoders give what is in the file; NaN would poison every filter behind them.
+            self.samples.extend(samples.iter().map(|&sample| if sample.is_finite() { sample } else { 0.0 }));
+        }
+        Ok(())
+    }
+}
+
+/// Why a packet has not become sound.
+enum Refusal {
+    Limit(BeyondLimit),
+    Decoder(SymphoniaError),
+}
+
+impl From<SymphoniaError> for Refusal {
+    fn from(error: SymphoniaError) -> Self {
+        Self::Decoder(error)
+    }
+}
+
+impl From<BeyondLimit> for Refusal {
+    fn from(beyond: BeyondLimit) -> Self {
+        Self::Limit(beyond)
+    }
+}
+
+/// Symphonia has no Opus decoder, so its packets go to libopus.
+enum PacketDecoder {
+    Symphonia { decoder: Box<dyn symphonia::core::codecs::audio::AudioDecoder>, interleaved: Vec<f32> },
+    Opus { decoder: opus::Decoder, channels: usize, skip: usize, gain: f32, interleaved: Vec<f32> },
+}
+
+/// The rate that Ogg Opus is counted and decoded at (RFC 7845 section 5.1).
+const OGG_OPUS_RATE: u32 = 48_000;
+/// Longest Opus packet: 120 ms (RFC 6716 section 3.2.5) at 48 kHz.
+const LONGEST_OPUS_PACKET: usize = 5_760;
+
+impl PacketDecoder {
+    fn new(params: &AudioCodecParameters, delay: u32) -> Result<Self, SymphoniaError> {
+        if params.codec == CODEC_ID_OPUS {
+            return Self::opus(params, delay);
+        }
+        let mut registry = CodecRegistry::new();
+        registry.register_audio_decoder::<codecs::FlacDecoder>();
+        registry.register_audio_decoder::<codecs::MpaDecoder>();
+        registry.register_audio_decoder::<codecs::VorbisDecoder>();
+        registry.register_audio_decoder::<codecs::AdpcmDecoder>();
+        #[cfg(feature = "aac")]
+        registry.register_audio_decoder::<codecs::AacDecoder>();
+        let decoder = registry.make_audio_decoder(params, &AudioDecoderOptions::default())?;
+        Ok(Self::Symphonia { decoder, interleaved: Vec::new() })
+    }
+
+    /// Reads the OpusHead packet (RFC 7845 section 5.1): channels at 9, output gain in 1/256 dB at 16, channel
+    /// mapping family at 18. Family 0, mono and stereo, is all that phone systems and browsers record.
+    fn opus(params: &AudioCodecParameters, delay: u32) -> Result<Self, SymphoniaError> {
+        let head = params.extra_data.as_deref().unwrap_or_default();
+        let channels = match (head.get(9), head.get(18)) {
+            (Some(1), Some(0)) => opus::Channels::Mono,
+            (Some(2), Some(0)) => opus::Channels::Stereo,
+            _ => return Err(SymphoniaError::Unsupported("opus: more than two channels")),
+        };
+        let gain = match head.get(16..18) {
+            Some(&[low, high]) => f32::from(i16::from_le_bytes([low, high])) / 256.0,
+            _ => 0.0,
+        };
+        let decoder = opus::Decoder::new(OGG_OPUS_RATE, channels)
+            .map_err(|_| SymphoniaError::Unsupported("opus: no decoder"))?;
+        let channels = if channels == opus::Channels::Mono { 1 } else { 2 };
+        let interleaved = vec![0.0; LONGEST_OPUS_PACKET * channels];
+        Ok(Self::Opus { decoder, channels, skip: delay as usize, gain: 10f32.powf(gain / 20.0), interleaved })
+    }
+
+    fn decode(
+        &mut self,
+        packet: &symphonia::core::packet::Packet,
+        gathered: &mut Gathered<'_>,
+    ) -> Result<(), Refusal> {
+        match self {
+            Self::Symphonia { decoder, interleaved } => {
+                let sound = decoder.decode(packet)?;
+                let (rate, channels) = (sound.spec().rate(), sound.spec().channels().count());
+                gathered.limits.check(rate, channels, sound.frames() as u64)?;
+                sound.copy_to_vec_interleaved(interleaved);
+                Ok(gathered.take(rate, channels, interleaved)?)
+            }
+            Self::Opus { decoder, channels, skip, gain, interleaved } => {
+                let frames = decoder
+                    .decode_float(&packet.data, interleaved, false)
+                    .map_err(|_| SymphoniaError::DecodeError("opus: not a packet"))?;
+                // The pre-skip is the encoder's run-in, the trim at the end its padding.
+                let skipped = frames.min(*skip);
+                *skip -= skipped;
+                let padding = usize::try_from(packet.trim_end.get()).unwrap_or(frames);
+                let end = frames.saturating_sub(padding).max(skipped);
+                let sound = &mut interleaved[skipped * *channels..end * *channels];
+                sound.iter_mut().for_each(|sample| *sample *= *gain);
+                Ok(gathered.take(OGG_OPUS_RATE, *channels, sound)?)
+            }
+        }
+    }
+}
+
+/// Whether every channel stays at one value: digital silence, or nothing but a DC offset.
+fn is_silent(pcm: &Pcm) -> bool {
+    let channels = usize::from(pcm.channels());
+    let Some(first) = pcm.samples().get(..channels) else { return true };
+    pcm.samples().chunks_exact(channels).all(|frame| frame == first)
+}
+
+fn corrupt(kind: Kind, error: &SymphoniaError) -> DecodeError {
+    match error {
+        SymphoniaError::Unsupported(words) => {
+            DecodeError::Unsupported { what: format!("{} of this kind ({words})", kind.name()) }
+        }
+        other => DecodeError::Corrupt { format: kind.name().to_owned(), words: other.to_string() },
+    }
+}
+
+/// Why bytes have not become a recording. The words are the customer's: what was expected, what was found.
+#[derive(Clone, Debug, PartialEq)]
+pub enum DecodeError {
+    /// No sound of any kind: a web page, a document, nothing.
+    NotAudio {
+        /// What it looks like: `an HTML page`, `0 bytes`.
+        looks_like: String,
+    },
+    /// Sound, of a kind that we do not play.
+    Unsupported {
+        /// Its name.
+        what: String,
+    },
+    /// A WAV that cannot be read; its own evidence.
+    Wav(WavError),
+    /// Channels, rate or length beyond a limit.
+    Limit(BeyondLimit),
+    /// A container without one sample of sound.
+    NoSamples,
+    /// Every sample is the same: digital silence, or nothing but a DC offset.
+    Silence {
+        /// How long it is silent, in seconds.
+        seconds: f64,
+    },
+    /// It begins like a format that we play and cannot be decoded.
+    Corrupt {
+        /// The format.
+        format: String,
+        /// The decoder's words.
+        words: String,
+    },
+}
+
+impl From<WavError> for DecodeError {
+    fn from(error: WavError) -> Self {
+        match error {
+            WavError::Limit(beyond) => Self::Limit(beyond),
+            WavError::NoSamples => Self::NoSamples,
+            other => Self::Wav(other),
+        }
+    }
+}
+
+impl From<BeyondLimit> for DecodeError {
+    fn from(beyond: BeyondLimit) -> Self {
+        Self::Limit(beyond)
+    }
+}
+
+impl fmt::Display for DecodeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotAudio { looks_like } => {
+                write!(f, "a recording was expected (WAV, FLAC, MP3, Ogg), and this is {looks_like}")
+            }
+            Self::Unsupported { what } => {
+                write!(f, "{what} is not supported; WAV, FLAC, MP3, Ogg Vorbis and Ogg Opus are")
+            }
+            Self::Wav(error) => error.fmt(f),
+            Self::Limit(beyond) => beyond.fmt(f),
+            Self::NoSamples => write!(f, "the recording has a correct header and not one sample of sound"),
+            Self::Silence { seconds } => {
+                write!(
+                    f,
+                    "the recording is digital silence: every sample of its {seconds:.3} seconds is the same"
+                )
+            }
+            Self::Corrupt { format, words } => write!(f, "the {format} recording is damaged: {words}"),
+        }
+    }
+}
+
+impl std::error::Error for DecodeError {}

@@ -1,0 +1,120 @@
+//! What a customer asks, already parsed: `graph.rs` makes it from JSON, the rest of control takes it as it is.
+
+use serde_json::{Map, Value};
+use url::Url;
+
+use crate::{
+    call::HoldRules,
+    graph::Query,
+    id::{CallId, OperationId, ParticipantId},
+    negotiation::{MediaOffer, StateOffer},
+    prompt::Prompt,
+};
+
+/// One request. A door reads ids and body with the functions of [`crate::graph`].
+#[derive(Clone, Debug, PartialEq)]
+#[expect(missing_docs, reason = "the fields are what their names and types say")]
+pub enum Ask {
+    /// `POST /communications/calls`
+    CreateCall(CreateCall),
+    /// `GET /communications/calls`
+    ListCalls { query: Query },
+    /// `GET …/calls/{call}`
+    GetCall { call: CallId, query: Query },
+    /// `DELETE …/calls/{call}`
+    DeleteCall { call: CallId },
+    /// `POST …/calls/{call}/keepAlive`
+    KeepAlive { call: CallId },
+    /// `POST …/calls/{call}/participants`
+    CreateParticipant { call: CallId, create: CreateParticipant },
+    /// `GET …/calls/{call}/participants`
+    ListParticipants { call: CallId, query: Query },
+    /// `GET …/participants/{participant}`
+    GetParticipant { call: CallId, participant: ParticipantId, query: Query },
+    /// `DELETE …/participants/{participant}`
+    DeleteParticipant { call: CallId, participant: ParticipantId },
+    /// `PUT …/participants/{participant}/mediaLeg`
+    PutMediaLeg { call: CallId, participant: ParticipantId, offer: MediaOffer },
+    /// `GET …/participants/{participant}/mediaLeg`
+    GetMediaLeg { call: CallId, participant: ParticipantId },
+    /// `DELETE …/participants/{participant}/mediaLeg`
+    DeleteMediaLeg { call: CallId, participant: ParticipantId },
+    /// `POST …/participants/{participant}/startHoldMusic`
+    StartHoldMusic { call: CallId, participant: ParticipantId, start: StartHoldMusic },
+    /// `POST …/participants/{participant}/stopHoldMusic`
+    StopHoldMusic { call: CallId, participant: ParticipantId, stop: StopHoldMusic },
+    /// `GET …/calls/{call}/operations`
+    ListOperations { call: CallId, query: Query },
+    /// `GET …/calls/{call}/operations/{operation}`
+    GetOperation { call: CallId, operation: OperationId, query: Query },
+}
+
+/// The body of `POST calls`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct CreateCall {
+    /// Where notifications go.
+    pub callback: Url,
+    /// `holdMusic`: what differs from the server's rules.
+    pub hold: HoldOverrides,
+    /// Members of Graph's call that are given back as they came.
+    pub echo: Map<String, Value>,
+}
+
+/// `call.holdMusic`: the members that were given.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct HoldOverrides {
+    /// See [`HoldRules::max_held`].
+    pub max_held: Option<usize>,
+    /// Default music of this call.
+    pub default_prompt: Option<Prompt>,
+    /// See [`HoldRules::on_prompt_failure`].
+    pub on_prompt_failure: Option<crate::call::OnPromptFailure>,
+    /// See [`HoldRules::completes_when`].
+    pub completes_when: Option<crate::call::CompletesWhen>,
+    /// See [`HoldRules::status_case`].
+    pub status_case: Option<crate::graph::StatusCase>,
+    /// See [`HoldRules::max_duration`].
+    pub max_duration: Option<std::time::Duration>,
+}
+
+impl HoldOverrides {
+    /// The server's rules with these members in place of theirs.
+    pub fn over(&self, server: &HoldRules) -> HoldRules {
+        HoldRules {
+            max_held: self.max_held.unwrap_or(server.max_held),
+            on_prompt_failure: self.on_prompt_failure.unwrap_or(server.on_prompt_failure),
+            completes_when: self.completes_when.unwrap_or(server.completes_when),
+            status_case: self.status_case.unwrap_or(server.status_case),
+            max_duration: self.max_duration.or(server.max_duration),
+        }
+    }
+}
+
+/// The body of `POST participants`.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct CreateParticipant {
+    /// `mediaLeg`, if one is registered at once.
+    pub offer: Option<MediaOffer>,
+    /// `info` as it came.
+    pub info: Option<Map<String, Value>>,
+    /// `metadata` as it came.
+    pub metadata: Option<String>,
+}
+
+/// The body of `startHoldMusic`.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct StartHoldMusic {
+    /// `customPrompt`; none means default music.
+    pub prompt: Option<Prompt>,
+    /// `clientContext`, at most 256 characters.
+    pub client_context: Option<String>,
+    /// `holdMusic.rtpState`: the numbering with which this hold begins.
+    pub rtp_state: Option<StateOffer>,
+}
+
+/// The body of `stopHoldMusic`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct StopHoldMusic {
+    /// `clientContext`, at most 256 characters.
+    pub client_context: Option<String>,
+}

@@ -1,0 +1,126 @@
+//! A call and who is in it: its rules, its participants, its operations.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    time::Duration,
+};
+
+use holdmusic_media::{MediaTime, SourceId, WallTime};
+use serde_json::{Map, Value};
+use url::Url;
+
+use crate::{
+    graph::{Refusal, StatusCase},
+    id::{CallId, OperationId, ParticipantId},
+    operation::Operation,
+    participant::Participant,
+    prompt::Prompt,
+};
+
+/// What happens when a prompt fails.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnPromptFailure {
+    /// Default music plays and the operation completes, saying why.
+    #[default]
+    DefaultMusic,
+    /// The operation fails, and a hold that it began ends.
+    Fail,
+}
+
+/// When a start operation completes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum CompletesWhen {
+    /// When the first packet of what was asked for has left.
+    #[default]
+    MusicStarts,
+    /// When the hold ends.
+    MusicEnds,
+}
+
+/// How holds behave in a call.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HoldRules {
+    /// Participants on hold at the same time.
+    pub max_held: usize,
+    /// What happens when a prompt fails.
+    pub on_prompt_failure: OnPromptFailure,
+    /// When a start operation completes.
+    pub completes_when: CompletesWhen,
+    /// How `status` is spelled.
+    pub status_case: StatusCase,
+    /// The longest a hold may last.
+    pub max_duration: Option<Duration>,
+}
+
+impl Default for HoldRules {
+    fn default() -> Self {
+        Self {
+            max_held: 1,
+            on_prompt_failure: OnPromptFailure::default(),
+            completes_when: CompletesWhen::default(),
+            status_case: StatusCase::default(),
+            max_duration: None,
+        }
+    }
+}
+
+/// One call. After its end it stays for the retention time, so that its operations can be read.
+#[derive(Debug)]
+pub(crate) struct Call {
+    pub(crate) id: CallId,
+    /// Order of creation.
+    pub(crate) number: u64,
+    pub(crate) callback: Url,
+    pub(crate) rules: HoldRules,
+    /// The call's own default music, and its source while it is being prepared or is ready.
+    pub(crate) default_prompt: Option<Prompt>,
+    pub(crate) default_source: Option<SourceId>,
+    pub(crate) echo: Map<String, Value>,
+    pub(crate) my_participant: ParticipantId,
+    pub(crate) created: WallTime,
+    pub(crate) participants: BTreeMap<ParticipantId, Participant>,
+    pub(crate) operations: BTreeMap<OperationId, Operation>,
+    /// Ended operations, oldest first.
+    pub(crate) over: VecDeque<OperationId>,
+    /// Participants on hold.
+    pub(crate) held: usize,
+    /// Version of the resources of the call, told as `@odata.etag`.
+    pub(crate) etag: u64,
+    /// Numbers given to operations and participants.
+    pub(crate) numbers: u64,
+    /// When the lifetime without keepAlive is over.
+    pub(crate) expires: Option<MediaTime>,
+    /// When it ended, if it did.
+    pub(crate) ended: Option<MediaTime>,
+}
+
+impl Call {
+    /// The next version.
+    pub(crate) fn next_etag(&mut self) -> u64 {
+        self.etag += 1;
+        self.etag
+    }
+
+    /// The next number.
+    pub(crate) fn next_number(&mut self) -> u64 {
+        self.numbers += 1;
+        self.numbers
+    }
+
+    /// The participant `id`.
+    pub(crate) fn participant(&self, id: ParticipantId) -> Result<&Participant, Refusal> {
+        self.participants.get(&id).ok_or_else(|| Refusal::unknown_participant(id))
+    }
+
+    /// The participant `id`, to be changed.
+    pub(crate) fn participant_mut(&mut self, id: ParticipantId) -> Result<&mut Participant, Refusal> {
+        self.participants.get_mut(&id).ok_or_else(|| Refusal::unknown_participant(id))
+    }
+
+    /// Participants in the order in which they were registered.
+    pub(crate) fn roster(&self) -> Vec<&Participant> {
+        let mut roster: Vec<_> = self.participants.values().collect();
+        roster.sort_by_key(|participant| participant.number);
+        roster
+    }
+}

@@ -1,0 +1,29 @@
+//! Microsoft Graph's words <-> ours: all JSON shapes, status codes and error codes are here and nowhere else.
+//!
+//! A door turns a path and a body into an [`crate::Ask`] with the `read_…` functions, sends it, and gets an
+//! [`Answer`] or a [`Refusal`] back; a refusal becomes a body by [`error_body`].
+
+mod errors;
+mod query;
+mod read;
+mod shapes;
+mod words;
+
+pub use errors::{Refusal, error_body, known_action};
+pub use query::Query;
+pub use read::{
+    call_id, operation_id, participant_id, read_create_call, read_create_participant, read_media_leg,
+    read_prompt, read_start_hold_music, read_stop_hold_music,
+};
+pub use words::{StatusCase, read_wall, wall_text};
+
+/// What a request is answered with when it is done as asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Answer {
+    /// The HTTP status.
+    pub status: u16,
+    /// `Location`: absolute, beginning with the `base` of the request.
+    pub location: Option<String>,
+    /// JSON, to be sent as `application/json`; `None` means an empty body.
+    pub body: Option<String>,
+}

@@ -1,0 +1,344 @@
+//! Bodies as clients send them -> [`crate::ask`]. Strict JSON is tried first; then comments and trailing commas
+//! are forgiven, because the request printed in Graph's own documentation has some.
+
+use std::{net::SocketAddr, time::Duration};
+
+use holdmusic_codecs::Codec;
+use holdmusic_media::rtp::{PayloadType, SeqNo, Ssrc, Timestamp};
+use serde_json::{Map, Value};
+use url::Url;
+
+use super::{
+    errors::shorten,
+    shapes::{Object, parse_body},
+    words::{StatusCase, read_wall},
+};
+use crate::{
+    ask::{CreateCall, CreateParticipant, HoldOverrides, StartHoldMusic, StopHoldMusic},
+    call::{CompletesWhen, OnPromptFailure},
+    graph::Refusal,
+    id::{CallId, OperationId, ParticipantId},
+    negotiation::{MediaOffer, RtpOffer, StateOffer},
+    prompt::{Origin, Prompt},
+};
+
+/// Longest `clientContext`, in characters (Graph's documentation).
+const MAX_CONTEXT: usize = 256;
+/// Longest URI, in bytes: what browsers and proxies commonly carry.
+const MAX_URI: usize = 8192;
+/// Longest `resourceId`, in characters.
+const MAX_RESOURCE_ID: usize = 1024;
+/// Longest `metadata`, in characters.
+const MAX_METADATA: usize = 4096;
+/// Longest SDP, in bytes: an offer of a browser with all its codecs has about 10 kB.
+const MAX_SDP: usize = 64 << 10;
+/// Most bytes of Graph's own members that are kept to be given back.
+const MAX_ECHO: usize = 16 << 10;
+/// Members of Graph's call that a bot may read back.
+const ECHOED: &[&str] = &[
+    "callChainId",
+    "callOptions",
+    "callRoutes",
+    "chatInfo",
+    "direction",
+    "incomingContext",
+    "mediaConfig",
+    "meetingInfo",
+    "requestedModalities",
+    "source",
+    "subject",
+    "targets",
+    "tenantId",
+];
+
+/// The id of a call in a path.
+///
+/// # Errors
+///
+/// 404 8522 if it is no GUID, for then no call has it.
+pub fn call_id(text: &str) -> Result<CallId, Refusal> {
+    CallId::read(text).ok_or_else(|| Refusal::unknown_call(text))
+}
+
+/// The id of a participant in a path.
+///
+/// # Errors
+///
+/// 404 8522 if it is no GUID.
+pub fn participant_id(text: &str) -> Result<ParticipantId, Refusal> {
+    ParticipantId::read(text).ok_or_else(|| Refusal::unknown_participant(text))
+}
+
+/// The id of an operation in a path.
+///
+/// # Errors
+///
+/// 404 8522 if it is no GUID.
+pub fn operation_id(text: &str) -> Result<OperationId, Refusal> {
+    OperationId::read(text).ok_or_else(|| Refusal::unknown_operation(text))
+}
+
+/// The body of `POST calls`.
+///
+/// # Errors
+///
+/// 400 8523, naming the member, what was found and what was expected.
+pub fn read_create_call(body: &[u8]) -> Result<CreateCall, Refusal> {
+    let body = parse_body(body)?;
+    let call = Object::root(&body);
+    call.odata_type(&["call"])?;
+    let callback = call.required_text("callbackUri", MAX_URI)?;
+    let callback = absolute(&call.path("callbackUri"), callback)?;
+    let hold = match call.object("holdMusic")? {
+        Some(hold) => read_overrides(&hold)?,
+        None => HoldOverrides::default(),
+    };
+    let mut echo = Map::new();
+    let mut left = MAX_ECHO;
+    for &name in ECHOED {
+        let Some(value) = body.get(name).filter(|value| !value.is_null()) else { continue };
+        let size = serde_json::to_string(value).map_or(usize::MAX, |text| text.len());
+        if let Some(rest) = left.checked_sub(size) {
+            left = rest;
+            echo.insert(name.to_owned(), value.clone());
+        }
+    }
+    Ok(CreateCall { callback, hold, echo })
+}
+
+fn read_overrides(hold: &Object<'_>) -> Result<HoldOverrides, Refusal> {
+    let max_held = hold.number("maxHeldParticipants", 1, 1_000_000)?;
+    Ok(HoldOverrides {
+        max_held: max_held.map(|number| usize::try_from(number).expect("at most a million")),
+        default_prompt: hold.object("defaultPrompt")?.map(|prompt| read_media_prompt(&prompt)).transpose()?,
+        on_prompt_failure: hold.word(
+            "onPromptFailure",
+            &[OnPromptFailure::DefaultMusic, OnPromptFailure::Fail].map(|choice| (choice.word(), choice)),
+        )?,
+        completes_when: hold.word(
+            "completesWhen",
+            &[CompletesWhen::MusicStarts, CompletesWhen::MusicEnds].map(|choice| (choice.word(), choice)),
+        )?,
+        status_case: hold.word(
+            "statusCase",
+            &[StatusCase::Camel, StatusCase::Pascal].map(|choice| (choice.word(), choice)),
+        )?,
+        max_duration: read_duration(hold, "maxDuration")?,
+    })
+}
+
+/// Seconds as a number, or a duration of ISO 8601 as Graph writes them (`PT30M`); at least a second.
+fn read_duration(object: &Object<'_>, name: &str) -> Result<Option<Duration>, Refusal> {
+    let seconds = match object.value(name) {
+        None => return Ok(None),
+        Some(Value::Number(number)) => number.as_f64(),
+        Some(Value::String(text)) => iso_seconds(text),
+        Some(_) => None,
+    };
+    // 366 days: beyond it "no limit" is meant, and is said by leaving the member out.
+    match seconds.filter(|seconds| (1.0..=31_622_400.0).contains(seconds)) {
+        Some(seconds) => Ok(Some(Duration::from_secs_f64(seconds))),
+        None => Err(object.wrong(name, "seconds from 1 on as a number, or a duration such as \"PT30M\"")),
+    }
+}
+
+/// Days, hours, minutes and seconds of an ISO 8601 duration, in seconds.
+fn iso_seconds(text: &str) -> Option<f64> {
+    let text = text.strip_prefix('P')?;
+    let (days, clock) = text.split_once('T').unwrap_or((text, ""));
+    let mut seconds = 0.0;
+    for (part, units) in
+        [(days, &[('D', 86_400.0)][..]), (clock, &[('H', 3600.0), ('M', 60.0), ('S', 1.0)][..])]
+    {
+        let mut rest = part;
+        while !rest.is_empty() {
+            let end = rest.find(|c: char| c.is_ascii_alphabetic())?;
+            let number: f64 = rest.get(..end)?.parse().ok()?;
+            let unit = rest.chars().nth(end)?;
+            seconds += number * units.iter().find(|(letter, _)| *letter == unit)?.1;
+            rest = rest.get(end + 1..)?;
+        }
+    }
+    Some(seconds)
+}
+
+/// The body of `POST participants`.
+///
+/// # Errors
+///
+/// 400 8523, naming the member, what was found and what was expected.
+pub fn read_create_participant(body: &[u8]) -> Result<CreateParticipant, Refusal> {
+    let body = parse_body(body)?;
+    let participant = Object::root(&body);
+    participant.odata_type(&["participant"])?;
+    let offer = participant.object("mediaLeg")?.map(|leg| read_offer(&leg)).transpose()?;
+    let info = participant.object("info")?.map(|info| info.map().clone());
+    if info.as_ref().is_some_and(|info| serde_json::to_string(info).map_or(0, |text| text.len()) > MAX_ECHO) {
+        return Err(Refusal::invalid(format!("'info' is longer than {MAX_ECHO} bytes.")));
+    }
+    let metadata = participant.text("metadata", MAX_METADATA)?.map(str::to_owned);
+    Ok(CreateParticipant { offer, info, metadata })
+}
+
+/// The body of `PUT mediaLeg`: the leg itself, or an object with the member `mediaLeg`.
+///
+/// # Errors
+///
+/// 400 8523, naming the member, what was found and what was expected.
+pub fn read_media_leg(body: &[u8]) -> Result<MediaOffer, Refusal> {
+    let body = parse_body(body)?;
+    let root = Object::root(&body);
+    match root.object("mediaLeg")? {
+        Some(leg) => read_offer(&leg),
+        None => read_offer(&root),
+    }
+}
+
+fn read_offer(leg: &Object<'_>) -> Result<MediaOffer, Refusal> {
+    match (leg.text("sdp", MAX_SDP)?, leg.object("rtp")?) {
+        (Some(sdp), None) => Ok(MediaOffer::Sdp(sdp.to_owned())),
+        (None, Some(rtp)) => read_rtp(&rtp).map(MediaOffer::Rtp),
+        (Some(_), Some(_)) => {
+            Err(Refusal::invalid(format!("{} has both 'sdp' and 'rtp'; expected one of them.", leg.shown())))
+        }
+        (None, None) => Err(Refusal::invalid(format!(
+            "{} has neither 'sdp' nor 'rtp'; expected one of them.",
+            leg.shown()
+        ))),
+    }
+}
+
+fn read_rtp(rtp: &Object<'_>) -> Result<RtpOffer, Refusal> {
+    if rtp.value("srtp").is_some() {
+        return Err(Refusal::invalid(format!(
+            "'{}': SRTP is not supported by this build.",
+            rtp.path("srtp")
+        )));
+    }
+    let address = rtp.required_text("address", 256)?;
+    let address = socket_address(rtp, "address", address)?;
+    let rtcp = match rtp.text("rtcp", 256)? {
+        Some(text) => Some(socket_address(rtp, "rtcp", text)?),
+        None => None,
+    };
+    let codecs: Vec<_> = Codec::ALL.iter().map(|&codec| (codec.name(), codec)).collect();
+    let codec = rtp.word("codec", &codecs)?.unwrap_or(Codec::ALL[0]);
+    let number = match rtp.number("payloadType", 0, 127)? {
+        Some(number) => u8::try_from(number).expect("at most 127"),
+        None => codec.static_payload_type().ok_or_else(|| {
+            Refusal::invalid(format!("'{}' is missing; expected a number.", rtp.path("payloadType")))
+        })?,
+    };
+    let payload_type = PayloadType::new(number).ok_or_else(|| {
+        rtp.wrong("payloadType", "0 to 63 or 96 to 127: RTCP uses those between (RFC 5761)")
+    })?;
+    Ok(RtpOffer { address, rtcp, codec, payload_type, state: read_state(rtp)? })
+}
+
+fn socket_address(object: &Object<'_>, name: &str, text: &str) -> Result<SocketAddr, Refusal> {
+    let address: Option<SocketAddr> = text.parse().ok();
+    address.filter(|address| address.port() != 0).ok_or_else(|| {
+        object.wrong(name, "an IP address and a port, such as \"192.0.2.1:40000\" or \"[::1]:40000\"")
+    })
+}
+
+/// The members of `rtpState` that are there.
+fn read_state(object: &Object<'_>) -> Result<StateOffer, Refusal> {
+    const U32: u64 = u32::MAX as u64;
+    let at = match object.text("at", 64)? {
+        Some(text) => Some(
+            read_wall(text)
+                .ok_or_else(|| object.wrong("at", "a moment such as \"2026-01-31T12:00:00.000000Z\""))?,
+        ),
+        None => None,
+    };
+    let narrow = |number: u64| u32::try_from(number).expect("the range was checked");
+    Ok(StateOffer {
+        ssrc: object.number("ssrc", 0, U32)?.map(|number| Ssrc(narrow(number))),
+        sequence: object
+            .number("sequenceNumber", 0, u64::from(u16::MAX))?
+            .map(|number| SeqNo(u16::try_from(number).expect("the range was checked"))),
+        timestamp: object.number("timestamp", 0, U32)?.map(|number| Timestamp(narrow(number))),
+        at,
+        rollover_counter: object.number("rolloverCounter", 0, U32)?.map(narrow),
+        // 31 bits, RFC 3711 section 3.4.
+        srtcp_index: object.number("srtcpIndex", 0, U32 >> 1)?.map(narrow),
+    })
+}
+
+/// The body of `startHoldMusic`.
+///
+/// # Errors
+///
+/// 400 8523, naming the member, what was found and what was expected.
+pub fn read_start_hold_music(body: &[u8]) -> Result<StartHoldMusic, Refusal> {
+    let body = parse_body(body)?;
+    let start = Object::root(&body);
+    let prompt = start.object("customPrompt")?.map(|prompt| read_media_prompt(&prompt)).transpose()?;
+    let client_context = start.text("clientContext", MAX_CONTEXT)?.map(str::to_owned);
+    let mut rtp_state = None;
+    if let Some(hold) = start.object("holdMusic")?
+        && let Some(state) = hold.object("rtpState")?
+    {
+        for name in ["ssrc", "sequenceNumber", "timestamp", "at"] {
+            if state.value(name).is_none() {
+                return Err(state.missing(name));
+            }
+        }
+        rtp_state = Some(read_state(&state)?);
+    }
+    Ok(StartHoldMusic { prompt, client_context, rtp_state })
+}
+
+/// The body of `stopHoldMusic`.
+///
+/// # Errors
+///
+/// 400 8523, naming the member, what was found and what was expected.
+pub fn read_stop_hold_music(body: &[u8]) -> Result<StopHoldMusic, Refusal> {
+    let body = parse_body(body)?;
+    let client_context = Object::root(&body).text("clientContext", MAX_CONTEXT)?.map(str::to_owned);
+    Ok(StopHoldMusic { client_context })
+}
+
+/// A prompt that is named by its URI alone, as in the settings.
+///
+/// # Errors
+///
+/// 400 8523 if the URI is relative or of a scheme that is not allowed.
+pub fn read_prompt(uri: &str) -> Result<Prompt, Refusal> {
+    read_uri("uri", uri).map(|origin| Prompt { origin, resource_id: None })
+}
+
+/// Graph types the parameter as the abstract `prompt`; without a discriminator it is the only kind there is.
+fn read_media_prompt(prompt: &Object<'_>) -> Result<Prompt, Refusal> {
+    prompt.odata_type(&["mediaPrompt", "prompt"])?;
+    let facts = prompt.object("mediaInfo")?.ok_or_else(|| prompt.missing("mediaInfo"))?;
+    facts.odata_type(&["mediaInfo"])?;
+    let uri = facts.required_text("uri", MAX_URI)?;
+    Ok(Prompt {
+        origin: read_uri(&facts.path("uri"), uri)?,
+        resource_id: facts.text("resourceId", MAX_RESOURCE_ID)?.map(str::to_owned),
+    })
+}
+
+fn read_uri(path: &str, text: &str) -> Result<Origin, Refusal> {
+    let url = absolute(path, text)?;
+    match url.scheme() {
+        "http" | "https" => Ok(Origin::Web(url)),
+        scheme => Err(Refusal::invalid(format!(
+            "'{path}' has the scheme '{}'; expected https or http.",
+            shorten(scheme)
+        ))),
+    }
+}
+
+/// An absolute URL. The message shows nothing of a bad one: it may carry a secret.
+fn absolute(path: &str, text: &str) -> Result<Url, Refusal> {
+    Url::parse(text).map_err(|reason| match reason {
+        url::ParseError::RelativeUrlWithoutBase => {
+            Refusal::invalid(format!("'{path}' is a relative URI; expected an absolute one."))
+        }
+        reason => Refusal::invalid(format!("'{path}' is no URI: {reason}.")),
+    })
+}

@@ -1,0 +1,170 @@
+//! JSON objects as readers look at them: a member that is wrong is named with its path, what was found and what
+//! was expected.
+
+use serde_json::{Map, Value};
+
+use super::errors::{Refusal, shorten};
+
+/// Reads a body; an empty one counts as `{}`. Duplicate members: the last one wins. Nesting is bounded by
+/// `serde_json` (128).
+pub(super) fn parse_body(body: &[u8]) -> Result<Map<String, Value>, Refusal> {
+    let text = std::str::from_utf8(body).map_err(|reason| {
+        Refusal::invalid(format!("The body is not UTF-8 at byte {}.", reason.valid_up_to()))
+    })?;
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    if text.trim().is_empty() {
+        return Ok(Map::new());
+    }
+    let value = serde_json::from_str(text).or_else(|strict| {
+        let mut lenient = text.to_owned();
+        if json_strip_comments::strip(&mut lenient).is_err() {
+            return Err(strict);
+        }
+        serde_json::from_str(&lenient)
+    });
+    match value {
+        Ok(Value::Object(object)) => Ok(object),
+        Ok(other) => Err(Refusal::invalid(format!("The body is {}; expected a JSON object.", kind(&other)))),
+        Err(reason) => Err(Refusal::invalid(format!("The body is not JSON: {reason}."))),
+    }
+}
+
+/// What a value is.
+pub(super) fn kind(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "a boolean",
+        Value::Number(_) => "a number",
+        Value::String(_) => "a string",
+        Value::Array(_) => "an array",
+        Value::Object(_) => "an object",
+    }
+}
+
+/// An object inside a body, and where.
+pub(super) struct Object<'a> {
+    path: String,
+    map: &'a Map<String, Value>,
+}
+
+impl<'a> Object<'a> {
+    pub(super) fn root(map: &'a Map<String, Value>) -> Self {
+        Self { path: String::new(), map }
+    }
+
+    pub(super) fn map(&self) -> &'a Map<String, Value> {
+        self.map
+    }
+
+    /// The path of member `name`: `customPrompt.mediaInfo.uri`.
+    pub(super) fn path(&self, name: &str) -> String {
+        if self.path.is_empty() { name.to_owned() } else { format!("{}.{name}", self.path) }
+    }
+
+    /// The object itself, in a sentence.
+    pub(super) fn shown(&self) -> String {
+        if self.path.is_empty() { "The body".to_owned() } else { format!("'{}'", self.path) }
+    }
+
+    /// Member `name`; `null` counts as absent, as Graph's clients mean it.
+    pub(super) fn value(&self, name: &str) -> Option<&'a Value> {
+        self.map.get(name).filter(|value| !value.is_null())
+    }
+
+    /// Refuses member `name`.
+    pub(super) fn wrong(&self, name: &str, expected: &str) -> Refusal {
+        let found = match self.map.get(name) {
+            None => "missing".to_owned(),
+            Some(Value::Number(number)) => shorten(&number.to_string()),
+            Some(Value::Bool(boolean)) => boolean.to_string(),
+            Some(Value::String(text)) => format!("'{}'", shorten(text)),
+            Some(other) => kind(other).to_owned(),
+        };
+        Refusal::invalid(format!("'{}' is {found}; expected {expected}.", self.path(name)))
+    }
+
+    /// Refuses member `name` without showing what was found, which may be long or secret.
+    fn wrong_kind(&self, name: &str, expected: &str) -> Refusal {
+        let found = self.map.get(name).map_or("missing", kind);
+        Refusal::invalid(format!("'{}' is {found}; expected {expected}.", self.path(name)))
+    }
+
+    /// Refuses the absence of member `name`.
+    pub(super) fn missing(&self, name: &str) -> Refusal {
+        Refusal::invalid(format!("'{}' is missing.", self.path(name)))
+    }
+
+    pub(super) fn object(&self, name: &str) -> Result<Option<Self>, Refusal> {
+        match self.value(name) {
+            None => Ok(None),
+            Some(Value::Object(map)) => Ok(Some(Self { path: self.path(name), map })),
+            Some(_) => Err(self.wrong_kind(name, "an object")),
+        }
+    }
+
+    /// A text of at most `longest` characters.
+    pub(super) fn text(&self, name: &str, longest: usize) -> Result<Option<&'a str>, Refusal> {
+        match self.value(name) {
+            None => Ok(None),
+            Some(Value::String(text)) => {
+                let length = text.chars().count();
+                if length > longest {
+                    return Err(Refusal::invalid(format!(
+                        "'{}' has {length} characters; expected at most {longest}.",
+                        self.path(name)
+                    )));
+                }
+                Ok(Some(text))
+            }
+            Some(_) => Err(self.wrong_kind(name, "a string")),
+        }
+    }
+
+    /// A text that must be there and not be empty.
+    pub(super) fn required_text(&self, name: &str, longest: usize) -> Result<&'a str, Refusal> {
+        match self.text(name, longest)? {
+            None => Err(self.missing(name)),
+            Some("") => Err(Refusal::invalid(format!("'{}' is empty.", self.path(name)))),
+            Some(text) => Ok(text),
+        }
+    }
+
+    /// A whole number from `least` to `most`.
+    pub(super) fn number(&self, name: &str, least: u64, most: u64) -> Result<Option<u64>, Refusal> {
+        match self.value(name) {
+            None => Ok(None),
+            Some(value) => match value.as_u64().filter(|number| (least..=most).contains(number)) {
+                Some(number) => Ok(Some(number)),
+                None => Err(self.wrong(name, &format!("a whole number from {least} to {most}"))),
+            },
+        }
+    }
+
+    /// One of some words, in any letter case.
+    pub(super) fn word<T: Copy>(&self, name: &str, choices: &[(&str, T)]) -> Result<Option<T>, Refusal> {
+        let Some(value) = self.value(name) else { return Ok(None) };
+        let found = value.as_str().and_then(|text| {
+            choices.iter().find(|(word, _)| word.eq_ignore_ascii_case(text)).map(|(_, choice)| *choice)
+        });
+        found.map(Some).ok_or_else(|| {
+            let words: Vec<_> = choices.iter().map(|(word, _)| format!("'{word}'")).collect();
+            self.wrong(name, &words.join(" or "))
+        })
+    }
+
+    /// Checks `@odata.type`, if it is there, against the names without `#microsoft.graph.`; clients compare them
+    /// without regard to letter case, and so do we.
+    pub(super) fn odata_type(&self, names: &[&str]) -> Result<(), Refusal> {
+        let Some(value) = self.value("@odata.type") else { return Ok(()) };
+        let known = value.as_str().is_some_and(|text| {
+            let bare = text.strip_prefix('#').unwrap_or(text).to_ascii_lowercase();
+            let bare = bare.strip_prefix("microsoft.graph.").unwrap_or(&bare);
+            names.iter().any(|name| name.eq_ignore_ascii_case(bare))
+        });
+        if known {
+            Ok(())
+        } else {
+            Err(self.wrong("@odata.type", &format!("'#microsoft.graph.{}'", names[0])))
+        }
+    }
+}

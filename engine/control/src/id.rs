@@ -1,0 +1,144 @@
+//! Names of things: random 128-bit numbers go in, GUIDs as Graph prints them come out, and are read back in any
+//! of the forms in which clients send them.
+
+use std::fmt;
+
+use rand::{Rng, rngs::StdRng};
+
+/// Names a request of a door that waits for a [`crate::Output::Reply`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct RequestId(pub u64);
+
+/// A GUID of version 4 (RFC 9562 section 5.4).
+fn random_guid(rng: &mut StdRng) -> u128 {
+    let bits = u128::from(rng.next_u64()) << 64 | u128::from(rng.next_u64());
+    bits & !(0xf << 76) & !(0x3 << 62) | 0x4 << 76 | 0x2 << 62
+}
+
+/// Reads 32 hexadecimal digits in any letter case; dashes may stand anywhere and braces around them, since the
+/// samples of Graph's documentation print ids with and without dashes, in upper and in lower case.
+fn read_guid(text: &str) -> Option<u128> {
+    let text = text.strip_prefix('{').and_then(|inner| inner.strip_suffix('}')).unwrap_or(text);
+    let (mut bits, mut digits) = (0_u128, 0);
+    for character in text.chars().filter(|&character| character != '-') {
+        bits = bits << 4 | u128::from(character.to_digit(16)?);
+        digits += 1;
+        if digits > 32 {
+            return None;
+        }
+    }
+    (digits == 32).then_some(bits)
+}
+
+/// Lower case, with dashes.
+fn write_guid(bits: u128, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    write!(
+        f,
+        "{:08x}-{:04x}-{:04x}-{:04x}-{:012x}",
+        bits >> 96,
+        bits >> 80 & 0xffff,
+        bits >> 64 & 0xffff,
+        bits >> 48 & 0xffff,
+        bits & 0xffff_ffff_ffff
+    )
+}
+
+/// Each id is a type of its own, so that none is taken for another.
+macro_rules! guid {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        pub struct $name(pub u128);
+
+        impl $name {
+            /// A new one.
+            pub fn random(rng: &mut StdRng) -> Self {
+                Self(random_guid(rng))
+            }
+
+            /// Reads a GUID without regard to letter case and dashes; `None` if `text` is none.
+            pub fn read(text: &str) -> Option<Self> {
+                read_guid(text).map(Self)
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write_guid(self.0, f)
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, "{}({self})", stringify!($name))
+            }
+        }
+
+        impl serde::Serialize for $name {
+            fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.collect_str(self)
+            }
+        }
+    };
+}
+
+guid! {
+    /// Names a call.
+    CallId
+}
+guid! {
+    /// Names a participant of a call.
+    ParticipantId
+}
+guid! {
+    /// Names an operation of a call.
+    OperationId
+}
+guid! {
+    /// Names one notification for its life, all retries included; as a GUID it is the
+    /// `X-Microsoft-Skype-Message-ID` of each POST.
+    NotificationId
+}
+
+#[cfg(test)]
+mod tests {
+    use rand::SeedableRng;
+
+    use super::*;
+
+    #[test]
+    fn ids_are_read_without_regard_to_case_and_dashes() {
+        let id = CallId(0x57da_b8b1_894c_409a_b240_bd8b_eae7_8896);
+        for form in [
+            "57dab8b1-894c-409a-b240-bd8beae78896",
+            "57DAB8B1894C409AB240BD8BEAE78896",
+            "{57DAB8B1-894C-409A-B240-BD8BEAE78896}",
+        ] {
+            assert_eq!(CallId::read(form), Some(id));
+        }
+        assert_eq!(id.to_string(), "57dab8b1-894c-409a-b240-bd8beae78896");
+    }
+
+    #[test]
+    fn what_is_no_guid_is_not_read() {
+        for form in [
+            "",
+            "-",
+            "57dab8b1",
+            "57dab8b1-894c-409a-b240-bd8beae788960",
+            "57dab8b1-894c-409a-b240-bd8beae7889g",
+        ] {
+            assert_eq!(CallId::read(form), None, "{form}");
+        }
+    }
+
+    #[test]
+    fn random_ids_have_the_form_of_version_four() {
+        let mut rng = StdRng::from_seed([7; 32]);
+        for _ in 0..100 {
+            let text = OperationId::random(&mut rng).to_string();
+            assert_eq!(text.as_bytes()[14], b'4');
+            assert!(matches!(text.as_bytes()[19], b'8' | b'9' | b'a' | b'b'));
+        }
+    }
+}

@@ -1,0 +1,170 @@
+//! An operation: notStarted -> running -> completed | failed, and nothing else. What was promised goes in, how it
+//! ended comes out, once.
+
+use holdmusic_media::{HoldReport, MediaTime, RtpState};
+
+use crate::{
+    id::{OperationId, ParticipantId},
+    participant::Heard,
+};
+
+/// What an operation does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OperationKind {
+    /// Puts a participant on hold.
+    StartHoldMusic,
+    /// Takes it back.
+    StopHoldMusic,
+}
+
+/// Where in its life an operation is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Status {
+    /// Accepted.
+    NotStarted,
+    /// Being done.
+    Running,
+    /// Its promise is kept.
+    Completed,
+    /// Its promise was not kept.
+    Failed,
+}
+
+/// How an operation ended: Graph's `resultInfo`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ResultInfo {
+    /// 200, 400 or 500.
+    pub code: u32,
+    /// The detail; 0 when all went well.
+    pub subcode: u32,
+    /// For people.
+    pub message: String,
+}
+
+/// What an operation tells in `holdMusic`.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct HoldFacts {
+    /// From acceptance to the first packet, in nanoseconds.
+    pub first_packet_latency_ns: Option<u64>,
+    /// From acceptance to the moment at which the prompt could be played, in nanoseconds.
+    pub prompt_ready_ns: Option<u64>,
+    /// What is heard.
+    pub heard: Option<Heard>,
+    /// Gain that was applied to the recording, in dB.
+    pub gain_db: Option<f64>,
+    /// On a stop: there was no hold.
+    pub nothing_to_stop: bool,
+    /// On a stop: the numbering of the next packet.
+    pub rtp_state: Option<RtpState>,
+    /// On a stop: what was sent.
+    pub report: Option<HoldReport>,
+}
+
+/// One operation of a call.
+#[derive(Clone, Debug)]
+pub struct Operation {
+    /// Its name.
+    pub id: OperationId,
+    /// Its place in the order of acceptance within its call.
+    pub number: u64,
+    /// What it does.
+    pub kind: OperationKind,
+    /// Whom it is about.
+    pub participant: ParticipantId,
+    /// What the customer called it.
+    pub client_context: Option<String>,
+    /// When the request was accepted at the door.
+    pub accepted: MediaTime,
+    /// When it must have ended, while that is watched.
+    pub(crate) bound: Option<MediaTime>,
+    /// What it tells about the hold.
+    pub facts: HoldFacts,
+    status: Status,
+    result: Option<ResultInfo>,
+}
+
+impl Operation {
+    /// An accepted operation: not started.
+    pub(crate) fn new(
+        kind: OperationKind,
+        id: OperationId,
+        participant: ParticipantId,
+        client_context: Option<String>,
+        accepted: MediaTime,
+    ) -> Self {
+        Self {
+            id,
+            number: 0,
+            kind,
+            participant,
+            client_context,
+            accepted,
+            bound: None,
+            facts: HoldFacts::default(),
+            status: Status::NotStarted,
+            result: None,
+        }
+    }
+
+    /// Where in its life it is.
+    pub fn status(&self) -> Status {
+        self.status
+    }
+
+    /// How it ended; `None` before, and for one that was complete in its own answer.
+    pub fn result(&self) -> Option<&ResultInfo> {
+        self.result.as_ref()
+    }
+
+    /// Whether nothing can happen to it any more.
+    pub fn is_over(&self) -> bool {
+        matches!(self.status, Status::Completed | Status::Failed)
+    }
+
+    /// It is being done from now on.
+    pub(crate) fn run(&mut self) {
+        assert_eq!(self.status, Status::NotStarted, "an operation starts once");
+        self.status = Status::Running;
+    }
+
+    /// Its promise is kept; a result is told unless it is the answer to the request itself.
+    pub(crate) fn complete(&mut self, result: Option<ResultInfo>) {
+        assert!(!self.is_over(), "an operation ends once");
+        self.status = Status::Completed;
+        self.result = result;
+    }
+
+    /// Its promise was not kept.
+    pub(crate) fn fail(&mut self, result: ResultInfo) {
+        assert!(!self.is_over(), "an operation ends once");
+        self.status = Status::Failed;
+        self.result = Some(result);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn operation() -> Operation {
+        Operation::new(OperationKind::StartHoldMusic, OperationId(1), ParticipantId(2), None, MediaTime::ZERO)
+    }
+
+    #[test]
+    fn an_operation_runs_and_then_ends() {
+        let mut operation = operation();
+        operation.run();
+        assert!(!operation.is_over());
+        operation.complete(None);
+        assert!(operation.is_over());
+    }
+
+    #[test]
+    #[should_panic(expected = "an operation ends once")]
+    fn an_operation_never_ends_twice() {
+        let mut operation = operation();
+        operation.run();
+        operation.complete(None);
+        operation.fail(ResultInfo { code: 400, subcode: 8508, message: String::new() });
+    }
+}

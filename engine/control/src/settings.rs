@@ -1,0 +1,100 @@
+//! What an operator may set: every limit and every time of control by name, with the reason for its default.
+
+use std::{net::SocketAddr, time::Duration};
+
+use crate::{call::HoldRules, guard::Guard, prompt::Prompt};
+
+/// The settings of [`crate::Control`]. Durations are of the monotonic clock.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Local addresses as peers see them, one per sender thread: the index is [`holdmusic_media::LegSpec::sender`].
+    pub media_locals: Vec<SocketAddr>,
+    /// Which addresses a prompt, a callback or a leg may have.
+    pub guard: Guard,
+    /// Hold rules of calls that bring none of their own.
+    pub hold: HoldRules,
+    /// Default music of the whole server instead of the built-in one.
+    pub default_prompt: Option<Prompt>,
+
+    /// How long a new hold waits for its prompt before it plays default music. 300 ms: longer silence is noticed.
+    pub grace: Duration,
+    /// Bound from acceptance to the end of a start operation. 19 s: clients give up after 30 s, the contract says
+    /// 20 s, and the second between is for a slow sender and a slow clock.
+    pub start_bound: Duration,
+    /// How long the answer to a stop waits for the report of the sender. 200 ms: ten packet intervals.
+    pub stop_bound: Duration,
+    /// How long a report that a sender owes is waited for before it counts as lost, in all. 10 s.
+    pub report_bound: Duration,
+
+    /// Calls at a time.
+    pub max_calls: usize,
+    /// Held participants at a time, over all calls.
+    pub max_held: usize,
+    /// Participants in one call.
+    pub max_participants_per_call: usize,
+    /// Ended operations kept in one call.
+    pub max_operations_per_call: usize,
+    /// Operations kept in all; the oldest ended ones leave first. 500 000 are about 250 MB.
+    pub max_operations: usize,
+    /// Ended calls kept for reading their operations; the oldest leave first.
+    pub max_ended_calls: usize,
+    /// How long a call's operations stay readable after its end.
+    pub retention: Duration,
+    /// How long a call lives without `keepAlive`; `None` is without limit.
+    pub lifetime: Option<Duration>,
+
+    /// Prompts known at a time, prepared or being prepared.
+    pub max_prompts: usize,
+    /// Prompts being prepared at a time.
+    pub max_preparing: usize,
+    /// How long a prompt that nobody hears stays prepared, so that the next hold with it starts at once.
+    pub keep_unused: Duration,
+    /// Bytes of prepared prompts that nobody hears; above it the one unused longest leaves.
+    pub max_unused_bytes: u64,
+
+    /// Notifications owed to one call.
+    pub max_owed_per_call: usize,
+    /// Notifications owed in all. 50 000 are about 50 MB.
+    pub max_owed: usize,
+    /// How long a notification is tried before it is given up.
+    pub notify_for: Duration,
+    /// Delay of the first retry; doubled for every further one.
+    pub retry_first: Duration,
+    /// Longest delay between retries.
+    pub retry_longest: Duration,
+    /// Notifications listed as undelivered; the oldest leave first.
+    pub max_undelivered: usize,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            media_locals: Vec::new(),
+            guard: Guard::default(),
+            hold: HoldRules::default(),
+            default_prompt: None,
+            grace: Duration::from_millis(300),
+            start_bound: Duration::from_secs(19),
+            stop_bound: Duration::from_millis(200),
+            report_bound: Duration::from_secs(10),
+            max_calls: 20_000,
+            max_held: 20_000,
+            max_participants_per_call: 1_000,
+            max_operations_per_call: 1_000,
+            max_operations: 500_000,
+            max_ended_calls: 100_000,
+            retention: Duration::from_secs(3600),
+            lifetime: None,
+            max_prompts: 1_000,
+            max_preparing: 256,
+            keep_unused: Duration::from_secs(60),
+            max_unused_bytes: 32 << 20,
+            max_owed_per_call: 1_000,
+            max_owed: 50_000,
+            notify_for: Duration::from_secs(600),
+            retry_first: Duration::from_millis(250),
+            retry_longest: Duration::from_secs(30),
+            max_undelivered: 1_000,
+        }
+    }
+}

@@ -1,0 +1,505 @@
+//! [`Pacer`]: which legs are due at which moment, and everything that happens to them. A sender thread is a loop
+//! around it: obey commands, [`Pacer::prepare`], wait, [`Pacer::send`], [`Pacer::settle`].
+//!
+//! Between waking and sending nothing is allocated, freed, locked or logged: datagrams are built before the wait,
+//! and what a leg leaves behind goes out as an [`Event`], to be dropped elsewhere.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    net::{IpAddr, SocketAddr},
+    time::Duration,
+};
+
+use crate::{
+    SourceId,
+    leg::{Filled, HoldReport, Leg, LegId, LegSpec, Music, Numbering, Quality},
+    rtcp::{self, Word},
+    rtp::{HEADER_LEN, Ssrc},
+    sink::{Batch, Sink},
+    time::{MediaTime, Now, TICK_NS, Tick},
+};
+
+/// Slots in a tick: legs are spread over them, so that thousands of packets do not leave in one burst.
+const SLOTS: usize = 20;
+
+/// Nanoseconds in a slot: 1 ms.
+const SLOT_NS: u64 = TICK_NS / SLOTS as u64;
+
+/// A slot below this many legs takes more, whatever the others have: `sendmmsg` costs the same per packet from
+/// batches of 32 up, so fewer, fuller slots are cheaper.
+const SLOT_SHARE: usize = 32;
+
+/// The longest payload that a leg sends, in bytes: 1275, the longest Opus frame (RFC 6716 section 3.2.1), rounded up.
+/// Uncompressed sound of 20 ms at 16 kHz takes 640.
+const MAX_PAYLOAD: usize = 1280;
+
+/// A "port unreachable" more than this after the one before begins a new row. Kernels answer a flood at least once a
+/// second (Linux: `icmp_ratelimit`), so three seconds without one mean that packets arrived.
+const UNREACHABLE_PAUSE: Duration = Duration::from_secs(3);
+
+/// What a sender thread is told to do.
+#[derive(Debug)]
+pub enum Command {
+    /// A leg exists from now on. It sends nothing until [`Command::Play`].
+    AddLeg {
+        /// Its name.
+        leg: LegId,
+        /// What it is made of.
+        spec: Box<LegSpec>,
+    },
+    /// The leg goes on with another destination, codec or payload type; its numbering stays.
+    ChangeLeg {
+        /// Its name.
+        leg: LegId,
+        /// What it is made of now; the numbering in it is ignored.
+        spec: Box<LegSpec>,
+    },
+    /// Begin a hold, or change its music at the next packet; from the first frame. Answered by [`Event::Started`].
+    Play {
+        /// Who plays.
+        leg: LegId,
+        /// What it plays.
+        music: Music,
+        /// Go on with this numbering instead of the leg's own.
+        numbering: Option<Numbering>,
+    },
+    /// Send nothing more. Answered by [`Event::Stopped`], also when nothing played.
+    Stop {
+        /// Who stops.
+        leg: LegId,
+    },
+    /// The leg goes away, with an RTCP BYE. Answered by [`Event::Stopped`].
+    RemoveLeg {
+        /// Which.
+        leg: LegId,
+    },
+}
+
+/// What a sender thread tells.
+#[derive(Debug)]
+pub enum Event {
+    /// The first packet of `source` has left on `leg`.
+    Started {
+        /// Who plays.
+        leg: LegId,
+        /// What it plays.
+        source: SourceId,
+        /// When its first packet had been handed to the network.
+        sent_at: MediaTime,
+    },
+    /// Nothing more is sent.
+    Stopped {
+        /// Who stopped.
+        leg: LegId,
+        /// How the hold went; empty if nothing played.
+        report: HoldReport,
+        /// What the next packet will carry.
+        next: Numbering,
+    },
+    /// The receiver said goodbye.
+    Bye {
+        /// Whose receiver.
+        leg: LegId,
+    },
+    /// The destination has been answering "port unreachable" for the configured time.
+    Unreachable {
+        /// Whose destination.
+        leg: LegId,
+    },
+    /// Things without use that want to be dropped where it takes no time from anybody.
+    Retired(Retired),
+}
+
+/// Something without use. Dropping it may free a whole ring.
+#[derive(Debug)]
+pub struct Retired(#[expect(dead_code, reason = "held only to be dropped elsewhere")] Remains);
+
+#[derive(Debug)]
+#[expect(dead_code, reason = "held only to be dropped elsewhere")]
+enum Remains {
+    Leg(Box<Leg>),
+    Music(Music),
+    Spec(Box<LegSpec>),
+}
+
+/// What one round of sending did, for the metrics.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Served {
+    /// RTP packets that left.
+    pub packets: u64,
+    /// Bytes of RTP that left, headers included.
+    pub bytes: u64,
+    /// RTCP packets that left.
+    pub rtcp_packets: u64,
+    /// Datagrams that the network refused.
+    pub refused: u64,
+    /// Packets without sound, for want of a frame.
+    pub starved: u64,
+    /// Ticks of single legs that were left out because they were too late.
+    pub skipped: u64,
+    /// How late the sender woke, in nanoseconds.
+    pub lateness_ns: u64,
+    /// Packets that had left more than [`crate::leg::LATE_NS`] after their time.
+    pub late: u64,
+}
+
+/// The legs of one sender.
+#[derive(Debug)]
+pub struct Pacer {
+    legs: Vec<Option<Box<Leg>>>,
+    vacant: Vec<usize>,
+    by_id: HashMap<LegId, usize>,
+    by_ssrc: HashMap<(Ssrc, IpAddr), usize>,
+    by_destination: HashMap<SocketAddr, Vec<usize>>,
+    slots: [Vec<usize>; SLOTS],
+    playing: usize,
+    /// The next slot to serve, counted from the clock's origin: tick · 20 + slot.
+    cursor: u64,
+    batch: Batch,
+    pending: Vec<Pending>,
+    refused: Vec<usize>,
+    goodbyes: Batch,
+    events: VecDeque<Event>,
+    /// Whether the batch holds what is due at the cursor: a command makes it stale.
+    prepared: bool,
+    random: Random,
+    unreachable_after: Duration,
+}
+
+/// A datagram of the batch, waiting to be settled.
+#[derive(Clone, Copy, Debug)]
+struct Pending {
+    index: usize,
+    /// What the RTP packet is; `None` for RTCP.
+    rtp: Option<Filled>,
+}
+
+impl Pacer {
+    /// A pacer without legs. `seed` spreads RTCP reports; a leg is unreachable when its destination has said so
+    /// throughout `unreachable_after`.
+    pub fn new(seed: u64, unreachable_after: Duration) -> Self {
+        Self {
+            legs: Vec::new(),
+            vacant: Vec::new(),
+            by_id: HashMap::new(),
+            by_ssrc: HashMap::new(),
+            by_destination: HashMap::new(),
+            slots: Default::default(),
+            playing: 0,
+            cursor: 0,
+            batch: Batch::default(),
+            pending: Vec::new(),
+            refused: Vec::new(),
+            goodbyes: Batch::default(),
+            events: VecDeque::new(),
+            prepared: false,
+            random: Random(seed),
+            unreachable_after,
+        }
+    }
+
+    /// How many legs there are, and how many of them play.
+    pub fn legs(&self) -> (usize, usize) {
+        (self.by_id.len(), self.playing)
+    }
+
+    /// Obeys. A command about a leg that does not exist is passed over.
+    pub fn handle_command(&mut self, now: Now, command: Command) {
+        self.prepared = false;
+        match command {
+            Command::AddLeg { leg, spec } => self.add(leg, spec),
+            Command::ChangeLeg { leg, spec } => self.change(leg, spec),
+            Command::Play { leg, music, numbering } => self.play(now, leg, music, numbering),
+            Command::Stop { leg } => self.stop(leg),
+            Command::RemoveLeg { leg } => self.remove(now, leg),
+        }
+    }
+
+    /// What happened, oldest first.
+    pub fn poll_event(&mut self) -> Option<Event> {
+        self.events.pop_front()
+    }
+
+    /// Builds the datagrams of the next moment at which a leg is due, and returns it; [`MediaTime::NEVER`] if no leg
+    /// plays. Nothing changes for the legs, so it may be called again after a command.
+    pub fn prepare(&mut self, now: Now) -> MediaTime {
+        self.batch.clear();
+        self.pending.clear();
+        self.prepared = false;
+        // A tick less than 20 ms late is still sent; older ones are passed over, never caught up.
+        let oldest = now.mono.as_nanos().saturating_sub(TICK_NS) / SLOT_NS + 1;
+        self.cursor = self.cursor.max(oldest);
+        let Some(place) = (self.cursor..).take(SLOTS).find(|&place| !self.slots[slot_of(place)].is_empty())
+        else {
+            return MediaTime::NEVER;
+        };
+        self.cursor = place;
+        let (tick, due) = (tick_of(place), due_of(place));
+        for &index in &self.slots[slot_of(place)] {
+            let leg = self.legs[index].as_ref().expect("a slot names living legs");
+            if let Some(filled) = leg.fill(tick, self.batch.free()) {
+                self.batch.push(filled.len, leg.spec.destination);
+                self.pending.push(Pending { index, rtp: Some(filled) });
+            }
+            if let (Some(to), Some(len)) = (leg.spec.rtcp, leg.report(now, tick, due, self.batch.free())) {
+                self.batch.push(len, to);
+                self.pending.push(Pending { index, rtp: None });
+            }
+        }
+        self.prepared = true;
+        due
+    }
+
+    /// Sends what was prepared, unless it is too late for it or a command came since.
+    pub fn send(&mut self, woke: MediaTime, sink: &mut impl Sink) {
+        self.refused.clear();
+        if self.prepared && self.in_time(woke) {
+            sink.send(&self.batch, &mut self.refused);
+        }
+    }
+
+    /// Notes what has been sent: `woke` as for [`Pacer::send`], `sent_at` when it had returned.
+    pub fn settle(&mut self, woke: MediaTime, sent_at: MediaTime) -> Served {
+        let due = due_of(self.cursor);
+        let tick = tick_of(self.cursor);
+        let lateness_ns = woke.as_nanos().saturating_sub(due.as_nanos());
+        let mut served = Served { lateness_ns, ..Served::default() };
+        if !self.prepared || !self.in_time(woke) {
+            return served;
+        }
+        self.prepared = false;
+        let mut refused = self.refused.iter().copied().peekable();
+        for (number, pending) in self.pending.iter().enumerate() {
+            let leg = self.legs[pending.index].as_mut().expect("no command came since it was prepared");
+            let was_refused = refused.next_if_eq(&number).is_some();
+            served.refused += u64::from(was_refused);
+            match pending.rtp {
+                None => {
+                    leg.reported(due, self.random.next());
+                    served.rtcp_packets += u64::from(!was_refused);
+                }
+                Some(_) if was_refused => leg.refused(tick),
+                Some(filled) => {
+                    let Some(sent) = leg.sent(tick, due, sent_at, filled) else { continue };
+                    served.packets += 1;
+                    served.bytes += filled.len as u64;
+                    served.starved += u64::from(filled.starved);
+                    served.skipped += sent.skipped;
+                    if let Some(source) = sent.began {
+                        self.events.push_back(Event::Started { leg: leg.id, source, sent_at });
+                    }
+                }
+            }
+        }
+        if sent_at.since(due).as_nanos() > u128::from(crate::leg::LATE_NS) {
+            served.late = served.packets;
+        }
+        self.cursor += 1;
+        served
+    }
+
+    /// Sends the goodbyes of legs that were removed.
+    pub fn send_goodbyes(&mut self, sink: &mut impl Sink) {
+        if !self.goodbyes.is_empty() {
+            self.refused.clear();
+            sink.send(&self.goodbyes, &mut self.refused);
+            self.goodbyes.clear();
+        }
+    }
+
+    /// A datagram came in on the sender's socket.
+    pub fn handle_datagram(&mut self, now: Now, from: SocketAddr, datagram: &[u8]) {
+        if !rtcp::is_rtcp(datagram) {
+            return;
+        }
+        let Self { legs, by_ssrc, events, .. } = self;
+        // A goodbye names the listener, not us: it counts for legs that this listener has reported about, in this
+        // datagram or before.
+        let mut about = None;
+        rtcp::read(datagram, |word| match word {
+            Word::Report { reporter, about: ssrc, fraction_lost, cumulative_lost, jitter, .. } => {
+                let Some(&index) = by_ssrc.get(&(ssrc, from.ip())) else { return };
+                let Some(leg) = legs[index].as_mut() else { return };
+                let Word::Report { last_sender_report, delay, .. } = word else { return };
+                about = Some(index);
+                leg.listener = Some(reporter);
+                leg.heard(Quality {
+                    fraction_lost,
+                    cumulative_lost,
+                    jitter_ns: u64::from(jitter) * 1_000_000_000 / u64::from(leg.spec.codec.clock_rate()),
+                    round_trip_ns: rtcp::round_trip_ns(now.wall, last_sender_report, delay),
+                });
+            }
+            Word::Bye(ssrc) => {
+                let leg = about.and_then(|index| legs[index].as_ref());
+                if let Some(leg) = leg.filter(|leg| leg.listener == Some(ssrc)) {
+                    events.push_back(Event::Bye { leg: leg.id });
+                }
+            }
+        });
+    }
+
+    /// The network says that nobody listens at `destination`.
+    pub fn handle_unreachable(&mut self, now: MediaTime, destination: SocketAddr) {
+        for &index in self.by_destination.get(&destination).into_iter().flatten() {
+            let Some(leg) = self.legs[index].as_mut().filter(|leg| leg.slot().is_some()) else { continue };
+            let (first, last) = leg.unreachable.unwrap_or((now, now));
+            let first = if now.since(last) > UNREACHABLE_PAUSE { now } else { first };
+            leg.unreachable = Some((first, now));
+            if now.since(first) >= self.unreachable_after {
+                leg.unreachable = None;
+                self.events.push_back(Event::Unreachable { leg: leg.id });
+            }
+        }
+    }
+
+    fn add(&mut self, id: LegId, spec: Box<LegSpec>) {
+        if self.by_id.contains_key(&id) {
+            return self.change(id, spec);
+        }
+        let index = self.vacant.pop().unwrap_or_else(|| {
+            self.legs.push(None);
+            self.legs.len() - 1
+        });
+        self.legs[index] = Some(Box::new(Leg::new(id, *spec)));
+        self.by_id.insert(id, index);
+        self.register(index);
+    }
+
+    fn change(&mut self, id: LegId, spec: Box<LegSpec>) {
+        match self.by_id.get(&id) {
+            Some(&index) => {
+                self.unregister(index);
+                self.leg(index).renegotiate(*spec);
+                self.register(index);
+            }
+            None => self.retire(Remains::Spec(spec)),
+        }
+    }
+
+    fn play(&mut self, now: Now, id: LegId, music: Music, numbering: Option<Numbering>) {
+        let Some(&index) = self.by_id.get(&id) else { return self.retire(Remains::Music(music)) };
+        if let Some(numbering) = numbering {
+            self.unregister(index);
+            self.leg(index).renumber(numbering);
+            self.register(index);
+        }
+        if self.leg(index).slot().is_some() {
+            let before = self.leg(index).change(music).expect("it plays");
+            return self.retire(Remains::Music(before));
+        }
+        // The next slot that is below its share: the first packet leaves within a millisecond or two.
+        let share = SLOT_SHARE.max((self.playing + 1).div_ceil(SLOTS));
+        let earliest = (now.mono.as_nanos() / SLOT_NS + 1).max(self.cursor);
+        let place = (earliest..)
+            .take(SLOTS)
+            .find(|&place| self.slots[slot_of(place)].len() < share)
+            .expect("twenty slots of their share hold every leg");
+        // With no leg playing the cursor may lie far back; no tick was missed meanwhile.
+        if self.playing == 0 {
+            self.cursor = place;
+        }
+        let random = self.random.next();
+        self.leg(index).begin(music, tick_of(place), slot_of(place), due_of(place), random);
+        let slot = &mut self.slots[slot_of(place)];
+        slot.push(index);
+        let crowd = slot.len();
+        self.batch.make_room(2 * crowd, (HEADER_LEN + MAX_PAYLOAD + rtcp::MAX_LEN).div_ceil(2));
+        self.pending.reserve((2 * crowd).saturating_sub(self.pending.len()));
+        self.refused.reserve((2 * crowd).saturating_sub(self.refused.len()));
+        self.playing += 1;
+    }
+
+    fn stop(&mut self, id: LegId) {
+        let Some(&index) = self.by_id.get(&id) else { return };
+        let report = self.end_hold(index);
+        let next = self.leg(index).next();
+        self.events.push_back(Event::Stopped { leg: id, report, next });
+    }
+
+    fn remove(&mut self, now: Now, id: LegId) {
+        let Some(index) = self.by_id.remove(&id) else { return };
+        let report = self.end_hold(index);
+        self.unregister(index);
+        let leg = self.legs[index].take().expect("a named leg lives");
+        self.vacant.push(index);
+        self.events.push_back(Event::Stopped { leg: id, report, next: leg.next() });
+        self.goodbyes.make_room(self.goodbyes.len() + 1, rtcp::MAX_LEN);
+        if let (Some(to), Some(len)) = (leg.spec.rtcp, leg.goodbye(now, self.goodbyes.free())) {
+            self.goodbyes.push(len, to);
+        }
+        self.retire(Remains::Leg(leg));
+    }
+
+    fn end_hold(&mut self, index: usize) -> HoldReport {
+        let Some(slot) = self.leg(index).slot() else { return HoldReport::default() };
+        let (report, music) = self.leg(index).end().expect("it has a slot, so it plays");
+        self.slots[slot].retain(|&other| other != index);
+        self.playing -= 1;
+        self.retire(Remains::Music(music));
+        report
+    }
+
+    fn register(&mut self, index: usize) {
+        let leg = self.legs[index].as_ref().expect("a named leg lives");
+        let (destination, rtcp, ssrc) = (leg.spec.destination, leg.spec.rtcp, leg.next().ssrc);
+        self.by_destination.entry(destination).or_default().push(index);
+        self.by_ssrc.insert((ssrc, rtcp.unwrap_or(destination).ip()), index);
+    }
+
+    fn unregister(&mut self, index: usize) {
+        let leg = self.legs[index].as_ref().expect("a named leg lives");
+        let (destination, rtcp, ssrc) = (leg.spec.destination, leg.spec.rtcp, leg.next().ssrc);
+        if let Some(legs) = self.by_destination.get_mut(&destination) {
+            legs.retain(|&other| other != index);
+            if legs.is_empty() {
+                self.by_destination.remove(&destination);
+            }
+        }
+        let key = (ssrc, rtcp.unwrap_or(destination).ip());
+        if self.by_ssrc.get(&key) == Some(&index) {
+            self.by_ssrc.remove(&key);
+        }
+    }
+
+    fn retire(&mut self, remains: Remains) {
+        self.events.push_back(Event::Retired(Retired(remains)));
+    }
+
+    fn leg(&mut self, index: usize) -> &mut Leg {
+        self.legs[index].as_mut().expect("a named leg lives")
+    }
+
+    fn in_time(&self, woke: MediaTime) -> bool {
+        woke.since(due_of(self.cursor)).as_nanos() < u128::from(TICK_NS)
+    }
+}
+
+fn slot_of(place: u64) -> usize {
+    usize::try_from(place % SLOTS as u64).expect("below the number of slots")
+}
+
+fn tick_of(place: u64) -> Tick {
+    Tick(place / SLOTS as u64)
+}
+
+fn due_of(place: u64) -> MediaTime {
+    MediaTime::from_nanos(place * SLOT_NS)
+}
+
+/// SplitMix64 (Steele, Lea and Flood 2014): spreads RTCP reports; nothing secret hangs on it.
+#[derive(Debug)]
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut word = self.0;
+        word = (word ^ (word >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        word = (word ^ (word >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        word ^ (word >> 31)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,169 @@
+//! [`Packetizer`]: the numbering of one leg. A tick comes in, the header of its packet goes out.
+
+use holdmusic_codecs::Codec;
+
+use crate::{
+    leg::Numbering,
+    rtp::{Header, PayloadType, Ssrc, Timestamp},
+    time::{ClockRate, MediaTime, Tick},
+};
+
+/// The numbering of a leg, through all its holds. One SSRC for life; sequence +1 for every packet sent; the
+/// timestamp follows the clock, also through the time between holds and through skipped ticks.
+#[derive(Debug)]
+pub struct Packetizer {
+    codec: Codec,
+    payload_type: PayloadType,
+    next: Numbering,
+    hold: Option<Hold>,
+}
+
+/// The grid on which one hold counts.
+#[derive(Clone, Copy, Debug)]
+struct Hold {
+    first: Tick,
+    /// Timestamp of `first`: computed once, so that every later step is exact.
+    timestamp: Timestamp,
+    /// From the beginning of a tick to this leg's slot in it.
+    phase: std::time::Duration,
+    sent: bool,
+}
+
+impl Packetizer {
+    /// A numbering that begins (or goes on) as `next` says.
+    pub fn new(codec: Codec, payload_type: PayloadType, next: Numbering) -> Self {
+        Self { codec, payload_type, next, hold: None }
+    }
+
+    /// The leg's source identifier.
+    pub fn ssrc(&self) -> Ssrc {
+        self.next.ssrc
+    }
+
+    /// Begins a hold whose first packet is due at `due`, in the tick `first`.
+    pub fn begin(&mut self, first: Tick, due: MediaTime) {
+        let away = ClockRate(self.codec.clock_rate()).units(due.since(self.next.at));
+        let timestamp = self.next.timestamp.after(away);
+        self.hold = Some(Hold { first, timestamp, phase: due.since(first.start()), sent: false });
+    }
+
+    /// The header of the packet of `tick`, marked if it is the first of its hold (RFC 3551 section 4.1). Nothing
+    /// changes until [`Packetizer::sent`]: a packet that was prepared but never sent has cost no number.
+    pub fn header(&self, tick: Tick) -> Header {
+        let hold = self.hold.expect("a leg that plays has begun");
+        Header {
+            marker: !hold.sent,
+            payload_type: self.payload_type,
+            sequence: self.next.sequence,
+            timestamp: self.timestamp(hold, tick),
+            ssrc: self.next.ssrc,
+        }
+    }
+
+    /// The packet of `tick` has left.
+    pub fn sent(&mut self, tick: Tick) {
+        let hold = self.hold.as_mut().expect("a leg that plays has begun");
+        hold.sent = true;
+        let hold = *hold;
+        let next = tick.next();
+        self.next.sequence = self.next.sequence.after(1);
+        self.next.timestamp = self.timestamp(hold, next);
+        self.next.at = next.start() + hold.phase;
+    }
+
+    /// Ends the hold; a later one goes on from [`Packetizer::next`].
+    pub fn end(&mut self) {
+        self.hold = None;
+    }
+
+    /// What the next packet will carry.
+    pub fn next(&self) -> Numbering {
+        self.next
+    }
+
+    /// Goes on with other numbers, as a bot asks that hands its own stream over to us.
+    pub fn renumber(&mut self, next: Numbering) {
+        self.next = next;
+    }
+
+    /// Goes on with another codec or payload type; the timestamp's clock is the new codec's.
+    pub fn renegotiate(&mut self, codec: Codec, payload_type: PayloadType) {
+        self.codec = codec;
+        self.payload_type = payload_type;
+    }
+
+    #[expect(clippy::cast_possible_truncation, reason = "timestamps wrap at 2^32")]
+    fn timestamp(&self, hold: Hold, tick: Tick) -> Timestamp {
+        let ticks = tick.0.wrapping_sub(hold.first.0) as u32;
+        hold.timestamp.after(ticks.wrapping_mul(self.codec.timestamp_step()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use crate::rtp::SeqNo;
+
+    use super::*;
+
+    fn packetizer(sequence: u16, timestamp: u32, at: MediaTime) -> Packetizer {
+        let next =
+            Numbering { ssrc: Ssrc(7), sequence: SeqNo(sequence), timestamp: Timestamp(timestamp), at };
+        Packetizer::new(Codec::Opus, PayloadType::new(111).unwrap(), next)
+    }
+
+    fn play(packetizer: &mut Packetizer, ticks: impl IntoIterator<Item = u64>) -> Vec<(bool, u16, u32)> {
+        ticks
+            .into_iter()
+            .map(|tick| {
+                let header = packetizer.header(Tick(tick));
+                packetizer.sent(Tick(tick));
+                (header.marker, header.sequence.0, header.timestamp.0)
+            })
+            .collect()
+    }
+
+    #[test]
+    fn a_hold_counts_by_one_and_by_960_through_both_wraps() {
+        let mut leg = packetizer(65_534, u32::MAX - 959, Tick(10).start());
+        leg.begin(Tick(10), Tick(10).start());
+        assert_eq!(
+            play(&mut leg, 10..13),
+            [(true, 65_534, u32::MAX - 959), (false, 65_535, 0), (false, 0, 960)]
+        );
+    }
+
+    #[test]
+    fn a_skipped_tick_moves_the_timestamp_and_not_the_sequence() {
+        let mut leg = packetizer(0, 0, Tick(0).start());
+        leg.begin(Tick(0), Tick(0).start());
+        assert_eq!(play(&mut leg, [0, 1, 27]), [(true, 0, 0), (false, 1, 960), (false, 2, 27 * 960)]);
+    }
+
+    /// Also when the second hold begins in another slot, and half a millisecond is no whole tick.
+    #[test]
+    fn a_later_hold_goes_on_with_the_time_away() {
+        let mut leg = packetizer(5, 1000, Tick(0).start());
+        leg.begin(Tick(0), Tick(0).start());
+        play(&mut leg, 0..3);
+        leg.end();
+        let due = Tick(50).start() + Duration::from_millis(7);
+        leg.begin(Tick(50), due);
+        assert_eq!(
+            play(&mut leg, 50..52),
+            [(true, 8, 1000 + 50 * 960 + 7 * 48), (false, 9, 1000 + 51 * 960 + 7 * 48)]
+        );
+    }
+
+    #[test]
+    fn a_packet_that_never_left_costs_no_number() {
+        let mut leg = packetizer(5, 0, Tick(0).start());
+        leg.begin(Tick(0), Tick(0).start());
+        let first = leg.header(Tick(0));
+        let later = leg.header(Tick(1));
+        assert_eq!(first.sequence, later.sequence);
+        assert!(later.marker);
+        assert_eq!(later.timestamp.0, 960);
+    }
+}

@@ -1,0 +1,271 @@
+//! Counters and histograms, read out by `http`. A sender writes its own and nobody else's, with plain stores; the
+//! scrape reads and sums up. This is the second place, after the ring, where two threads look at the same memory.
+
+use std::{
+    fmt,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+};
+
+use holdmusic_control::Counts;
+use holdmusic_media::pacer::Served;
+use prometheus_client::{
+    collector::Collector,
+    encoding::{DescriptorEncoder, EncodeMetric},
+    metrics::{MetricType, counter::ConstCounter, gauge::ConstGauge},
+    registry::Registry,
+};
+
+/// Upper bounds of the lateness histogram, in nanoseconds: from the resolution of the timer to a skipped tick.
+const LATENESS_BOUNDS_NS: [u64; 12] = [
+    50_000, 100_000, 200_000, 500_000, 1_000_000, 2_000_000, 3_000_000, 5_000_000, 7_500_000, 10_000_000, 15_000_000,
+    20_000_000,
+];
+
+/// Upper bounds of the first-packet histogram, in nanoseconds.
+const LATENCY_BOUNDS_NS: [u64; 12] = [
+    500_000,
+    1_000_000,
+    2_000_000,
+    5_000_000,
+    10_000_000,
+    20_000_000,
+    50_000_000,
+    100_000_000,
+    300_000_000,
+    1_000_000_000,
+    5_000_000_000,
+    20_000_000_000,
+];
+
+/// A histogram with one writer.
+#[derive(Debug)]
+struct Histogram<const N: usize> {
+    bounds_ns: [u64; N],
+    counts: [AtomicU64; N],
+    beyond: AtomicU64,
+    sum_ns: AtomicU64,
+}
+
+impl<const N: usize> Histogram<N> {
+    fn new(bounds_ns: [u64; N]) -> Self {
+        let counts = std::array::from_fn(|_| AtomicU64::new(0));
+        Self { bounds_ns, counts, beyond: AtomicU64::new(0), sum_ns: AtomicU64::new(0) }
+    }
+
+    fn add(&self, value_ns: u64) {
+        let place = self.bounds_ns.iter().position(|bound| value_ns <= *bound);
+        let count = place.map_or(&self.beyond, |place| &self.counts[place]);
+        add(count, 1);
+        add(&self.sum_ns, value_ns);
+    }
+
+    fn encode(&self, encoder: &mut DescriptorEncoder<'_>, name: &str, help: &str) -> fmt::Result {
+        let mut buckets: Vec<_> = self
+            .bounds_ns
+            .iter()
+            .zip(&self.counts)
+            .map(|(bound, count)| (*bound as f64 / 1e9, count.load(Relaxed)))
+            .collect();
+        buckets.push((f64::MAX, self.beyond.load(Relaxed)));
+        let count = buckets.iter().map(|(_, count)| count).sum();
+        let sum = self.sum_ns.load(Relaxed) as f64 / 1e9;
+        let mut metric = encoder.encode_descriptor(name, help, None, MetricType::Histogram)?;
+        metric.encode_histogram::<()>(sum, count, &buckets, None)
+    }
+}
+
+/// With one writer a load and a store are enough: no locked instruction on the sending path.
+fn add(counter: &AtomicU64, amount: u64) {
+    counter.store(counter.load(Relaxed).wrapping_add(amount), Relaxed);
+}
+
+/// What one sender counts.
+#[derive(Debug)]
+pub struct SenderCounts {
+    legs: AtomicU64,
+    playing: AtomicU64,
+    packets: AtomicU64,
+    bytes: AtomicU64,
+    rtcp_packets: AtomicU64,
+    refused: AtomicU64,
+    starved: AtomicU64,
+    skipped: AtomicU64,
+    late: AtomicU64,
+    lateness: Histogram<12>,
+}
+
+impl Default for SenderCounts {
+    fn default() -> Self {
+        let zero = || AtomicU64::new(0);
+        Self {
+            legs: zero(),
+            playing: zero(),
+            packets: zero(),
+            bytes: zero(),
+            rtcp_packets: zero(),
+            refused: zero(),
+            starved: zero(),
+            skipped: zero(),
+            late: zero(),
+            lateness: Histogram::new(LATENESS_BOUNDS_NS),
+        }
+    }
+}
+
+impl SenderCounts {
+    /// How many legs there are and how many of them play.
+    pub fn set_legs(&self, legs: usize, playing: usize) {
+        self.legs.store(legs as u64, Relaxed);
+        self.playing.store(playing as u64, Relaxed);
+    }
+
+    /// Adds one round of sending.
+    pub fn add(&self, served: &Served) {
+        add(&self.packets, served.packets);
+        add(&self.bytes, served.bytes);
+        add(&self.rtcp_packets, served.rtcp_packets);
+        add(&self.refused, served.refused);
+        add(&self.starved, served.starved);
+        add(&self.skipped, served.skipped);
+        add(&self.late, served.late);
+        self.lateness.add(served.lateness_ns);
+    }
+}
+
+/// Everything that `/metrics` tells.
+#[derive(Debug)]
+pub struct Metrics {
+    senders: Vec<Arc<SenderCounts>>,
+    control: Mutex<Counts>,
+    first_packet: Histogram<12>,
+}
+
+impl Metrics {
+    /// Metrics of so many senders.
+    pub fn new(senders: usize) -> Arc<Self> {
+        Arc::new(Self {
+            senders: (0..senders).map(|_| Arc::default()).collect(),
+            control: Mutex::default(),
+            first_packet: Histogram::new(LATENCY_BOUNDS_NS),
+        })
+    }
+
+    /// What sender `index` writes to.
+    pub fn sender(&self, index: usize) -> &Arc<SenderCounts> {
+        &self.senders[index]
+    }
+
+    /// What control counts, as of now. Only the thread that owns control calls it, and [`Metrics::first_packet`].
+    pub fn set_control(&self, counts: Counts) {
+        *self.control.lock().expect("nobody panics while holding it") = counts;
+    }
+
+    /// A hold's first packet left so long after its request was accepted.
+    pub fn first_packet(&self, latency_ns: u64) {
+        self.first_packet.add(latency_ns);
+    }
+
+    /// The text of OpenMetrics 1.0.
+    pub fn text(self: &Arc<Self>) -> String {
+        let mut registry = Registry::with_prefix("holdmusic");
+        registry.register_collector(Box::new(Scrape(Arc::clone(self))));
+        let mut text = String::new();
+        prometheus_client::encoding::text::encode(&mut text, &registry).expect("a string takes all text");
+        text
+    }
+}
+
+#[derive(Debug)]
+struct Scrape(Arc<Metrics>);
+
+impl Collector for Scrape {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let counts = *self.0.control.lock().expect("nobody panics while holding it");
+        let sum = |field: fn(&SenderCounts) -> &AtomicU64| {
+            self.0.senders.iter().map(|sender| field(sender).load(Relaxed)).sum::<u64>()
+        };
+        let gauges = [
+            ("calls", "Calls that have not ended", counts.calls),
+            ("participants", "Participants registered", counts.participants),
+            ("held_participants", "Participants on hold", counts.held),
+            ("prompts", "Prompts prepared or being prepared", counts.prompts),
+            ("prompts_preparing", "Prompts being prepared", counts.preparing),
+            ("notifications_pending", "Notifications owed", counts.notifications_pending),
+            ("legs", "Media legs registered with a sender", sum(|sender| &sender.legs)),
+            ("legs_playing", "Media legs that are being sent to", sum(|sender| &sender.playing)),
+        ];
+        for (name, help, value) in gauges {
+            encode(&mut encoder, name, help, &ConstGauge::new(value.cast_signed()))?;
+        }
+        let counters = [
+            ("starts", "Start operations accepted", counts.starts),
+            ("starts_completed", "Start operations completed with what was asked for", counts.starts_completed),
+            (
+                "starts_with_failed_prompt",
+                "Start operations completed with default music because the prompt failed",
+                counts.starts_with_failed_prompt,
+            ),
+            ("starts_failed", "Start operations failed", counts.starts_failed),
+            ("stops", "Stop operations accepted", counts.stops),
+            ("notifications_delivered", "Notifications accepted by their receivers", counts.notifications_delivered),
+            ("notifications_undelivered", "Notifications given up", counts.notifications_undelivered),
+            ("rtp_packets", "RTP packets handed to the network", sum(|sender| &sender.packets)),
+            ("rtp_bytes", "Bytes of RTP handed to the network, headers included", sum(|sender| &sender.bytes)),
+            ("rtcp_packets", "RTCP packets handed to the network", sum(|sender| &sender.rtcp_packets)),
+            ("send_errors", "Datagrams that the network refused", sum(|sender| &sender.refused)),
+            ("ring_underruns", "Packets without sound, for want of a frame", sum(|sender| &sender.starved)),
+            ("skipped_ticks", "Packets left out because they were 20 ms late", sum(|sender| &sender.skipped)),
+            ("late_packets", "Packets that left more than 5 ms late", sum(|sender| &sender.late)),
+        ];
+        for (name, help, value) in counters {
+            encode(&mut encoder, name, help, &ConstCounter::new(value))?;
+        }
+        let help = "From the acceptance of a start request to its first RTP packet";
+        self.0.first_packet.encode(&mut encoder, "first_packet_latency_seconds", help)?;
+        for (index, sender) in self.0.senders.iter().enumerate() {
+            let name = format!("sender_{index}_wake_lateness_seconds");
+            sender.lateness.encode(&mut encoder, &name, "How late this sender woke for a slot")?;
+        }
+        Ok(())
+    }
+}
+
+fn encode(
+    encoder: &mut DescriptorEncoder<'_>,
+    name: &str,
+    help: &str,
+    metric: &impl EncodeMetric,
+) -> fmt::Result {
+    metric.encode(encoder.encode_descriptor(name, help, None, metric.metric_type())?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_scrape_sums_up_what_the_senders_counted() {
+        let metrics = Metrics::new(2);
+        for (index, packets) in [(0, 3), (1, 4)] {
+            let served = Served { packets, lateness_ns: 600_000, ..Served::default() };
+            metrics.sender(index).add(&served);
+        }
+        metrics.set_control(Counts { held: 5, ..Counts::default() });
+        metrics.first_packet(1_500_000);
+        let text = metrics.text();
+        for line in [
+            "holdmusic_rtp_packets_total 7",
+            "holdmusic_held_participants 5",
+            "holdmusic_first_packet_latency_seconds_bucket{le=\"0.001\"} 0",
+            "holdmusic_first_packet_latency_seconds_bucket{le=\"0.002\"} 1",
+            "holdmusic_first_packet_latency_seconds_count 1",
+            "holdmusic_sender_1_wake_lateness_seconds_bucket{le=\"0.001\"} 1",
+        ] {
+            assert!(text.lines().any(|found| found == line), "{line} is not in\n{text}");
+        }
+        assert!(text.ends_with("# EOF\n"));
+    }
+}
