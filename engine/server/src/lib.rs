@@ -17,3 +17,5 @@ pub mod keys;
 pub mod webhook;
 pub mod metrics;
 pub mod house;
+pub mod listen;
+pub mod picture;

@@ -9,6 +9,7 @@ use clap::{Parser, Subcommand};
 use holdmusic::{
     config::{LogForm, Options},
     house::House,
+    listen::{self, ListenOptions},
 };
 use tracing_subscriber::EnvFilter;
 
@@ -30,6 +31,8 @@ enum Command {
     /// Prints one line to stdout when it is ready: `holdmusic ready http://127.0.0.1:8080`. The log goes to stderr;
     /// RUST_LOG chooses what is in it. SIGTERM drains and ends; SIGHUP reads token and certificates again.
     Serve(Box<Options>),
+    /// Listen to any RTP sender and say what was heard
+    Listen(ListenOptions),
     /// Print the effective settings, every key explained, as a file that --config reads
     Config(Box<Options>),
 }
@@ -37,6 +40,7 @@ enum Command {
 fn main() -> ExitCode {
     match Line::parse().command {
         Command::Serve(options) => serve(*options),
+        Command::Listen(options) => listen::run(&options),
         Command::Config(options) => config(*options),
     }
 }

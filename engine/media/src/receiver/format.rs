@@ -13,34 +13,32 @@ pub struct PayloadFormat {
     pub name: String,
     /// Units of the RTP timestamp in a second.
     pub clock_rate: ClockRate,
-    /// How much sound a packet holds, and so how often one is sent.
-    pub packet_time: Duration,
+    /// How much sound a packet holds, and so how often one is sent; `None` if that is to be learnt from the first
+    /// packets, and 20 ms until then.
+    pub packet_time: Option<Duration>,
     /// The codec that decodes it, if we have one.
     pub codec: Option<Codec>,
 }
 
 impl PayloadFormat {
-    /// A format of `name` at `clock_rate` in packets of 20 ms, decoded if we know the name.
+    /// A format of `name` at `clock_rate`, its packet time to be learnt, decoded if we know the name.
     pub fn named(name: &str, clock_rate: u32) -> Self {
         let ours =
             |codec: &Codec| codec.name().eq_ignore_ascii_case(name) && codec.clock_rate() == clock_rate;
         Self {
             name: name.to_owned(),
             clock_rate: ClockRate(clock_rate),
-            packet_time: Duration::from_millis(FRAME_MS.into()),
+            packet_time: None,
             codec: Codec::ALL.iter().copied().find(ours),
         }
-    }
-
-    /// Timestamp units from one packet to the next.
-    pub fn timestamp_step(&self) -> u32 {
-        self.clock_rate.units(self.packet_time)
     }
 }
 
 impl From<Codec> for PayloadFormat {
+    /// As a leg of ours sends it: 20 ms, and nothing else is right.
     fn from(codec: Codec) -> Self {
-        Self { codec: Some(codec), ..Self::named(codec.name(), codec.clock_rate()) }
+        let packet_time = Some(Duration::from_millis(FRAME_MS.into()));
+        Self { packet_time, codec: Some(codec), ..Self::named(codec.name(), codec.clock_rate()) }
     }
 }
 

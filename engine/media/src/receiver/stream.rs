@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use super::{
     format::PayloadFormat,
+    order::{Order, Place},
     playout::Kept,
     spacing::{Spacing, SpacingColumn, Spread, Timeline},
 };
@@ -13,17 +14,21 @@ use crate::{
     time::{MediaTime, TICK_NS},
 };
 
-/// A sequence number up to this far ahead is loss (RFC 3550 A.1); further ahead it is a mistake or a restart.
-pub(super) const MAX_DROPOUT: u16 = 3000;
-
-/// A sequence number up to this far behind is reordering (RFC 3550 A.1). Also how far back duplicates are known.
-const MAX_MISORDER: u16 = 100;
-
 /// Of markers, gaps and timestamp jumps the first ones are kept: enough to look into, small enough to print.
 pub const MAX_EXAMPLES: usize = 32;
 
 /// Transit times that differ by more than this are no jitter: the sender began to count anew.
 const MAX_TRANSIT_CHANGE: Duration = Duration::from_secs(10);
+
+/// A packet time is learnt when so many packets in a row agree on it, all among the first [`LEARNT_WITHIN`]. The very
+/// first packets may differ: encoders cut their look-ahead from the first one.
+const LEARNT_FROM: u32 = 8;
+
+/// See [`LEARNT_FROM`]: later on another step is a jump.
+const LEARNT_WITHIN: u64 = 16;
+
+/// Packets longer than this are none: RFC 3551 and RFC 7587 send at most 120 ms, ffmpeg 128 ms.
+const MAX_PACKET_TIME: Duration = Duration::from_millis(200);
 
 /// What was heard of one source.
 #[derive(Clone, Debug, PartialEq)]
@@ -50,6 +55,8 @@ pub struct StreamHearing {
     pub undecodable: u64,
     /// Packets that can be decoded but were not kept, because the limits of a receiver were reached.
     pub not_kept: u64,
+    /// How far apart packets should be: as described, or as learnt.
+    pub packet_time: Duration,
     /// Packets with the marker bit.
     pub markers: u64,
     /// The first [`MAX_EXAMPLES`] of them.
@@ -115,7 +122,7 @@ pub struct TimestampJump {
     pub units: i32,
     /// What would have been right for its sequence number.
     pub expected_units: u32,
-    /// Whether it carried the marker bit: the sender announced a pause.
+    /// Whether it carried the marker bit, as the first packet after a pause does.
     pub marker: bool,
 }
 
@@ -128,8 +135,8 @@ pub struct Gap {
     pub until: MediaTime,
     /// How many sequence numbers were missing when it ended: 0 means that the sender paused or was late.
     pub missing: u64,
-    /// Whether it ended with a marker bit: the sender announced a pause.
-    pub marker: bool,
+    /// Whether the sender announced it: it ended with a marker bit and a timestamp that had advanced as well.
+    pub pause: bool,
 }
 
 impl Gap {
@@ -147,6 +154,7 @@ pub(super) struct Stream {
     /// Packets with a place among the sequence numbers, each counted once.
     received: u64,
     newest: Option<Newest>,
+    steady: Option<Steady>,
     transit: Option<(MediaTime, Timestamp, u8)>,
     jitter_ns: f64,
     jitter_sum_ns: f64,
@@ -163,6 +171,14 @@ struct Newest {
     payload_type: u8,
 }
 
+/// Packets in a row with the same step.
+#[derive(Clone, Copy, Debug)]
+struct Steady {
+    since: MediaTime,
+    units: u32,
+    packets: u32,
+}
+
 impl Stream {
     pub(super) fn new(ssrc: Ssrc) -> Self {
         let heard = StreamHearing {
@@ -177,6 +193,7 @@ impl Stream {
             payload_types: BTreeMap::new(),
             undecodable: 0,
             not_kept: 0,
+            packet_time: Duration::from_nanos(TICK_NS),
             markers: 0,
             first_markers: Vec::new(),
             timestamp_jumps: 0,
@@ -197,6 +214,7 @@ impl Stream {
             order: None,
             received: 0,
             newest: None,
+            steady: None,
             transit: None,
             jitter_ns: 0.0,
             jitter_sum_ns: 0.0,
@@ -240,10 +258,10 @@ impl Stream {
                 self.heard.first_arrival = arrived;
                 self.timeline = Some(Timeline::starting_at(arrived));
                 let begun = order.insert(Order::starting_at(header.sequence));
-                Place::Next { place: begun.highest, missing: 0 }
+                Place::Next { place: begun.highest(), missing: 0 }
             }
         };
-        let mut missing_before = 0;
+        let (mut missing_before, mut pause) = (0, false);
         let place = match place {
             Place::Refused => {
                 self.heard.sequence_errors += 1;
@@ -259,7 +277,10 @@ impl Stream {
             }
             Place::Next { place, missing } => {
                 missing_before = missing;
-                self.check_timestamp(packet, arrived, &header, missing, format);
+                if let Some(format) = format {
+                    self.learn_packet_time(arrived, &header, missing, format);
+                    pause = self.check_timestamp(packet, arrived, &header, missing, format);
+                }
                 place
             }
             Place::Restart { place } => {
@@ -275,7 +296,7 @@ impl Stream {
             keep_first(&mut self.heard.first_markers, Marker { packet, at: arrived });
         }
         if self.received > 0 {
-            self.measure_spacing(arrived, header.marker, missing_before, format);
+            self.measure_spacing(arrived, pause, missing_before);
         }
         if let Some(format) = format {
             self.measure_jitter(arrived, &header, format);
@@ -309,54 +330,82 @@ impl Stream {
         }
     }
 
+    /// Whether the packet ends an announced pause: it has a marker, and its timestamp is further on than usual. (Some
+    /// senders mark every packet.)
     fn check_timestamp(
         &mut self,
         packet: u64,
         at: MediaTime,
         header: &Header,
         missing: u64,
-        format: Option<&PayloadFormat>,
-    ) {
+        format: &PayloadFormat,
+    ) -> bool {
         let payload_type = header.payload_type.number();
         let before = self.newest.replace(Newest { timestamp: header.timestamp, payload_type });
         // Another payload type may well count otherwise: RFC 4733 events keep their timestamp, for one.
-        let (Some(before), Some(format)) = (before, format) else { return };
-        if before.payload_type != payload_type {
-            return;
-        }
+        let Some(before) = before.filter(|before| before.payload_type == payload_type) else { return false };
+        let step = format.clock_rate.units(self.heard.packet_time);
         // `missing` is below MAX_DROPOUT.
-        let expected_units = format.timestamp_step().wrapping_mul(missing as u32 + 1);
+        let expected_units = step.wrapping_mul(missing as u32 + 1);
         let units = header.timestamp.0.wrapping_sub(before.timestamp.0);
-        if units != expected_units {
-            self.heard.timestamp_jumps += 1;
-            let jump = TimestampJump {
-                packet,
-                at,
-                sequence: header.sequence,
-                units: units.cast_signed(),
-                expected_units,
-                marker: header.marker,
-            };
-            keep_first(&mut self.heard.first_timestamp_jumps, jump);
+        if units == expected_units {
+            return false;
         }
+        self.heard.timestamp_jumps += 1;
+        let (units, marker) = (units.cast_signed(), header.marker);
+        let jump = TimestampJump { packet, at, sequence: header.sequence, units, expected_units, marker };
+        keep_first(&mut self.heard.first_timestamp_jumps, jump);
+        marker && i64::from(units) > i64::from(expected_units)
     }
 
-    fn measure_spacing(
+    /// Believes the timestamps' step when the arrivals agree with it; what was measured against another one before is
+    /// forgotten.
+    fn learn_packet_time(
         &mut self,
         arrived: MediaTime,
-        marker: bool,
+        header: &Header,
         missing: u64,
-        format: Option<&PayloadFormat>,
+        format: &PayloadFormat,
     ) {
-        let interval = format.map_or(Duration::from_nanos(TICK_NS), |format| format.packet_time);
+        if let Some(packet_time) = format.packet_time {
+            self.heard.packet_time = packet_time;
+            return;
+        }
+        let Some(before) = self.newest.filter(|_| self.received < LEARNT_WITHIN) else { return };
+        let units = header.timestamp.0.wrapping_sub(before.timestamp.0);
+        let begun = Steady { since: self.heard.last_arrival, units, packets: 0 };
+        let steady = self.steady.get_or_insert(begun);
+        if steady.units != units || missing > 0 {
+            *steady = begun;
+        }
+        steady.packets += 1;
+        let packet_ns = u64::from(units) * 1_000_000_000 / u64::from(format.clock_rate.0.max(1));
+        let packet_time = Duration::from_nanos(packet_ns);
+        let mean = arrived.since(steady.since) / steady.packets;
+        let agree = mean > packet_time / 2 && mean < packet_time * 3 / 2;
+        let learnt = format.clock_rate.units(self.heard.packet_time) == units;
+        if steady.packets < LEARNT_FROM || learnt || !agree || packet_time > MAX_PACKET_TIME {
+            return;
+        }
+        self.heard.packet_time = packet_time;
+        self.heard.timestamp_jumps = 0;
+        self.heard.first_timestamp_jumps.clear();
+        self.heard.gaps = 0;
+        self.heard.first_gaps.clear();
+        self.heard.longest_gap = Duration::ZERO;
+        self.spread = Spread::new();
+    }
+
+    fn measure_spacing(&mut self, arrived: MediaTime, pause: bool, missing: u64) {
+        let interval = self.heard.packet_time;
         let from = self.heard.last_arrival;
         let spacing = arrived.since(from);
         if spacing > 2 * interval {
             self.heard.gaps += 1;
-            keep_first(&mut self.heard.first_gaps, Gap { from, until: arrived, missing, marker });
+            keep_first(&mut self.heard.first_gaps, Gap { from, until: arrived, missing, pause });
         }
         self.heard.longest_gap = self.heard.longest_gap.max(spacing);
-        if !marker {
+        if !pause {
             self.spread.add(spacing.abs_diff(interval));
         }
         if let Some(timeline) = &mut self.timeline {
@@ -383,72 +432,6 @@ impl Stream {
         self.jitter_sum_ns += self.jitter_ns;
         self.jitter_count += 1;
         self.heard.max_jitter = self.heard.max_jitter.max(nanos(self.jitter_ns));
-    }
-}
-
-/// Extended sequence numbers (RFC 3550 A.1): 16 bits from the packet, the rest counts the cycles.
-#[derive(Debug)]
-struct Order {
-    lowest: u64,
-    highest: u64,
-    /// Bit n: whether `highest - n` has been seen.
-    seen: u128,
-    /// The number that would confirm that the sender restarted there.
-    suspect: Option<SeqNo>,
-    /// Numbers that restarts left out and nobody should miss.
-    unused: u64,
-}
-
-enum Place {
-    Next { place: u64, missing: u64 },
-    Late { place: u64 },
-    Duplicate,
-    Refused,
-    Restart { place: u64 },
-}
-
-impl Order {
-    /// Unlike RFC 3550 A.1, which waits for a second packet in sequence, the first one counts: whoever listens
-    /// wants to know when it came.
-    fn starting_at(sequence: SeqNo) -> Self {
-        // One cycle up, so that a packet from before the first one has a place.
-        let highest = (1 << 16) | u64::from(sequence.0);
-        Self { lowest: highest, highest, seen: 1, suspect: None, unused: 0 }
-    }
-
-    fn place(&mut self, sequence: SeqNo) -> Place {
-        let newest = self.highest as u16;
-        let ahead = sequence.0.wrapping_sub(newest);
-        let behind = newest.wrapping_sub(sequence.0);
-        if ahead > 0 && ahead < MAX_DROPOUT {
-            self.highest += u64::from(ahead);
-            self.seen = self.seen.checked_shl(ahead.into()).unwrap_or(0) | 1;
-            Place::Next { place: self.highest, missing: u64::from(ahead) - 1 }
-        } else if behind <= MAX_MISORDER {
-            let bit = 1 << behind;
-            if self.seen & bit != 0 {
-                return Place::Duplicate;
-            }
-            self.seen |= bit;
-            let place = self.highest - u64::from(behind);
-            self.lowest = self.lowest.min(place);
-            Place::Late { place }
-        } else if self.suspect == Some(sequence) {
-            // Two in sequence: the sender restarted. Its numbers go on two cycles up, out of reach of what came
-            // before.
-            let place = (((self.highest >> 16) + 2) << 16) | u64::from(sequence.0);
-            self.unused += place - self.highest - 1;
-            (self.highest, self.seen, self.suspect) = (place, 1, None);
-            Place::Restart { place }
-        } else {
-            self.suspect = Some(sequence.after(1));
-            Place::Refused
-        }
-    }
-
-    /// How many packets should have arrived (RFC 3550 A.3).
-    fn expected(&self) -> u64 {
-        self.highest - self.lowest + 1 - self.unused
     }
 }
 
