@@ -56,7 +56,7 @@ fn main() -> io::Result<()> {
     bar.finish_and_clear();
     let mut late: Vec<_> = probe.stop().iter().map(|wake| wake.late_ns as f64 / 1e6).collect();
     ear.close();
-    let mut row = |values: &mut Vec<f64>| {
+    let row = |values: &mut Vec<f64>| {
         let figures = [0.5, 0.9, 0.99, 1.0].map(|share| format!("{:>8.3}", quantile(values, share)));
         figures.join(" ")
     };
