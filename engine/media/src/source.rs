@@ -79,7 +79,8 @@ impl Job {
             let len = self.encoder.encode(self.sound.frame(index), &mut self.payload)?;
             let payload = &self.payload[..len];
             let earlier = position.checked_sub(lap);
-            let same = earlier.and_then(|at| work.writer.frame(at)).is_some_and(|frame| frame.payload() == payload);
+            let same =
+                earlier.and_then(|at| work.writer.frame(at)).is_some_and(|frame| frame.payload() == payload);
             work.settled = if same { work.settled + 1 } else { 0 };
             work.writer.push(Frame::new(payload)).expect("the ring has room for every lap");
             let written = position + 1;

@@ -1,3 +1,4 @@
 //! x
+pub mod clock;
 pub mod listen;
 pub mod picture;

@@ -2,6 +2,7 @@
 
 use std::{fmt, net::IpAddr, net::SocketAddr, path::PathBuf, time::Duration};
 
+use holdmusic_codecs::compare::loudness_lufs;
 use holdmusic_media::{
     Decoded, Hearing, MediaTime,
     receiver::{Gap, MAX_STREAMS, PayloadFormats, StreamHearing},
@@ -89,6 +90,7 @@ pub struct StreamReport {
     pub last_arrival_ms: f64,
     pub gaps: u64,
     pub first_gaps: Vec<GapReport>,
+    pub pauses: u64,
     pub longest_gap_ms: f64,
     pub jitter_ms: f64,
     pub jitter_mean_ms: f64,
@@ -147,6 +149,8 @@ pub struct SoundReport {
     pub peak_dbfs: Option<f64>,
     /// Root mean square of all samples, in dB of full scale; `null` for digital silence.
     pub rms_dbfs: Option<f64>,
+    /// Integrated loudness (EBU R 128); `null` for silence.
+    pub loudness_lufs: Option<f64>,
     pub concealed_seconds: f64,
     pub silent_seconds: f64,
     pub refused_payloads: u64,
@@ -249,6 +253,7 @@ impl StreamReport {
             last_arrival_ms: moment_ms(stream.last_arrival),
             gaps: stream.gaps,
             first_gaps: gaps.collect(),
+            pauses: stream.pauses,
             longest_gap_ms: ms(stream.longest_gap),
             jitter_ms: ms(stream.jitter),
             jitter_mean_ms: ms(stream.mean_jitter),
@@ -277,6 +282,7 @@ impl SoundReport {
             sample_rate: decoded.sound.rate(),
             peak_dbfs: dbfs(peak.into()),
             rms_dbfs: dbfs(power.sqrt()),
+            loudness_lufs: loudness_lufs(&decoded.sound).map(|lufs| (lufs * 10.0).round() / 10.0),
             concealed_seconds: rounded(decoded.concealed_s),
             silent_seconds: rounded(decoded.silent_s),
             refused_payloads: decoded.refused,
@@ -412,10 +418,13 @@ impl fmt::Display for StreamReport {
 impl fmt::Display for SoundReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (seconds, rate) = (self.seconds, self.sample_rate);
-        let levels = match (self.peak_dbfs, self.rms_dbfs) {
+        let mut levels = match (self.peak_dbfs, self.rms_dbfs) {
             (Some(peak), Some(rms)) => format!("peak {peak:.1} dBFS, RMS {rms:.1} dBFS"),
             _ => "digital silence".to_owned(),
         };
+        if let Some(lufs) = self.loudness_lufs {
+            levels += &format!(", loudness {lufs:.1} LUFS");
+        }
         row(f, "sound", format_args!("{seconds:.2} s at {rate} Hz, {levels}"))?;
         let (concealed, silent) = (self.concealed_seconds, self.silent_seconds);
         row(f, "made up", format_args!("{concealed:.2} s concealed, {silent:.2} s silent"))?;
