@@ -309,7 +309,7 @@ fn rounded(number: f64) -> f64 {
     (number * 1000.0).round() / 1000.0
 }
 
-/// Of gaps, jumps and markers the table shows so many; JSON has more.
+/// Of sources, gaps, jumps and markers the table shows so many; JSON has more.
 const SHOWN: usize = 5;
 
 impl fmt::Display for Report {
@@ -319,9 +319,12 @@ impl fmt::Display for Report {
             Some(sender) => writeln!(f, "; the first datagram came from {sender}.")?,
             None => writeln!(f, "; nothing came.")?,
         }
-        for stream in &self.streams {
+        for stream in self.streams.iter().take(SHOWN) {
             writeln!(f)?;
             stream.fmt(f)?;
+        }
+        if self.streams.len() > SHOWN {
+            writeln!(f, "\n  and {} more sources with fewer packets", self.streams.len() - SHOWN)?;
         }
         if let Some(sound) = &self.sound {
             writeln!(f)?;
@@ -408,7 +411,10 @@ impl fmt::Display for StreamReport {
             row(
                 f,
                 "",
-                format_args!("{} packets came after an hour and are not in the sound", self.packets_not_kept),
+                format_args!(
+                    "{} packets are not in the sound: only an hour or 64 MiB is kept",
+                    self.packets_not_kept
+                ),
             )?;
         }
         Ok(())
@@ -449,5 +455,85 @@ fn list(examples: impl Iterator<Item = String>, total: u64) -> String {
         0 => String::new(),
         len if (len as u64) < total => format!(": {}; …", shown.join("; ")),
         _ => format!(": {}", shown.join("; ")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use holdmusic_codecs::Codec;
+    use holdmusic_media::Receiver;
+    use serde_json::Value;
+
+    use super::*;
+
+    fn session() -> Session {
+        Session {
+            bind: [127, 0, 0, 1].into(),
+            port: 5004,
+            rtcp_port: None,
+            sender: None,
+            listened: Duration::from_secs(2),
+            ended_by: EndedBy::Seconds,
+            wav: None,
+        }
+    }
+
+    /// Three packets of full-band Opus of which the second is lost.
+    fn report() -> Report {
+        let mut receiver = Receiver::new(Codec::Opus);
+        for n in [0u8, 2] {
+            let datagram =
+                [0x80, 111, 0, n, 0, 0, (960 * u16::from(n) >> 8) as u8, (960 * u16::from(n)) as u8];
+            let datagram = [&datagram[..], &[0, 0, 0, 9, 0xf8, 0xff]].concat();
+            receiver.handle_datagram(MediaTime::from_millis(100 + 30 * u64::from(n)), &datagram);
+        }
+        Report::new(&session(), &receiver.hearing(), &receiver.decode(), &Codec::Opus.into())
+    }
+
+    /// Scripts read these names.
+    #[test]
+    fn the_names_in_json_are_stable() {
+        let json: Value = serde_json::from_str(&report().json()).unwrap();
+        let names = |value: &Value| value.as_object().unwrap().keys().cloned().collect::<Vec<_>>().join(" ");
+        assert_eq!(
+            names(&json),
+            "address datagrams endedBy listenedSeconds notRtp rtcpByes rtcpDatagrams rtcpPort rtcpSenderReports \
+             sender sound streams unmeasuredPackets"
+        );
+        assert_eq!(
+            names(&json["streams"][0]),
+            "continuous duplicates durationSeconds firstArrivalMs firstGaps firstTimestampJumps gaps jitterMaxMs \
+             jitterMeanMs jitterMs lastArrivalMs longestGapMs lost lostPercent markerPackets markers \
+             packetTimeMs packets packetsNotKept pauses payloadBytes payloadTypes reordered restarts \
+             sequenceErrors spacingErrorMaxMs spacingErrorP50Ms spacingErrorP99Ms ssrc timestampJumps \
+             undecodablePackets"
+        );
+        assert_eq!(
+            names(&json["sound"]),
+            "concealedSeconds loudnessLufs peakDbfs realigned refusedPayloads rmsDbfs sampleRate seconds \
+             silentSeconds wav"
+        );
+        let stream = &json["streams"][0];
+        assert_eq!(
+            (&stream["lost"], &stream["gaps"], &stream["longestGapMs"]),
+            (&1.into(), &1.into(), &60.0.into())
+        );
+        assert_eq!(json["sound"]["seconds"], 0.06);
+    }
+
+    #[test]
+    fn the_table_says_what_was_lost_and_where() {
+        let table = report().to_string();
+        for words in ["opus (payload type 111)", "FLAWED", "1 (33.33 %)", "60 ms at 0.10 s, 1 lost"] {
+            assert!(table.contains(words), "{words} is missing in\n{table}");
+        }
+    }
+
+    #[test]
+    fn hearing_nothing_is_told_with_what_to_check() {
+        let receiver = Receiver::new(Codec::Opus);
+        let report = Report::new(&session(), &receiver.hearing(), &receiver.decode(), &Codec::Opus.into());
+        assert!(!report.heard());
+        assert!(report.advice().starts_with("Nothing arrived at all on 127.0.0.1:5004."));
     }
 }
