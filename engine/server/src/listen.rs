@@ -2,6 +2,7 @@
 
 pub mod expected;
 pub mod report;
+mod table;
 
 use std::{
     fmt,
