@@ -187,3 +187,126 @@ pub fn segmental_snr(reference: &[f32], heard: &[f32], segment: usize) -> Option
     }
     (count > 0).then(|| sum / f64::from(count))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::f64::consts::TAU;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// White noise: nothing correlates with it but itself.
+    fn noise(seed: u32, len: usize) -> Vec<f32> {
+        let mut state = seed.wrapping_mul(2_654_435_761) | 1;
+        (0..len)
+            .map(|_| {
+                state ^= state << 13;
+                state ^= state >> 17;
+                state ^= state << 5;
+                (state >> 8) as f32 / 8_388_608.0 - 1.0
+            })
+            .collect()
+    }
+
+    fn sine(frequency: f64, level: f64, seconds: f64) -> Pcm {
+        let len = (seconds * 16_000.0) as usize;
+        let samples = (0..len).map(|n| ((TAU * frequency * n as f64 / 16_000.0).sin() * level) as f32);
+        Pcm::new(16_000, 1, samples.collect())
+    }
+
+    #[test]
+    fn a_reference_is_found_before_inside_and_behind() {
+        let sound = noise(1, 20_000);
+        for (reference, heard, offset) in [
+            (5_000..15_000, 0..20_000, 5_000),
+            (0..20_000, 5_000..15_000, -5_000),
+            (0..10_000, 3_000..20_000, -3_000),
+            (9_000..20_000, 0..16_000, 9_000),
+        ] {
+            let found = align(&sound[reference], &sound[heard]);
+            assert_eq!(found.offset_samples, offset);
+            assert!(found.correlation > 0.999_999, "{found:?}");
+        }
+    }
+
+    #[test]
+    fn level_does_not_count_and_noise_does() {
+        let sound = noise(2, 8_000);
+        let quiet: Vec<f32> = sound.iter().map(|sample| sample * 0.01).collect();
+        assert!(align(&sound, &quiet).correlation > 0.999_999);
+        let spoilt: Vec<f32> = sound.iter().zip(noise(3, 8_000)).map(|(s, n)| s + n).collect();
+        let found = align(&sound, &spoilt);
+        assert_eq!(found.offset_samples, 0);
+        // As much noise as sound: one over the square root of two.
+        assert!((found.correlation - 0.707).abs() < 0.03, "{found:?}");
+        assert!(align(&sound, &noise(4, 8_000)).correlation < 0.1);
+    }
+
+    #[test]
+    fn silence_and_nothing_are_like_nothing() {
+        let nothing = Alignment { offset_samples: 0, correlation: 0.0 };
+        assert_eq!(align(&[], &[1.0]), nothing);
+        assert_eq!(align_loop(&[], &[1.0]), nothing);
+        assert_eq!(align_loop(&[1.0], &[]), nothing);
+        assert_eq!(align(&[0.0; 100], &noise(5, 100)).correlation, 0.0);
+        assert_eq!(align_loop(&[0.0; 100], &noise(5, 1_000)).correlation, 0.0);
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
+        #[test]
+        fn a_loop_is_found_at_any_phase_and_length(
+            period in 200usize..3_000,
+            phase in any::<prop::sample::Index>(),
+            len in 150usize..9_000,
+        ) {
+            let circle = noise(7, period);
+            let phase = phase.index(period);
+            let heard: Vec<f32> = circle.iter().copied().cycle().skip(period - phase).take(len).collect();
+            let found = align_loop(&circle, &heard);
+            prop_assert_eq!(found.offset_samples, phase as i64);
+            prop_assert!(found.correlation > 0.999_99);
+        }
+
+        #[test]
+        fn nothing_that_was_heard_can_make_it_fall(
+            reference in prop::collection::vec(-1.0f32..1.0, 0..300),
+            heard in prop::collection::vec(-1.0f32..1.0, 0..300),
+        ) {
+            for found in [align(&reference, &heard), align_loop(&reference, &heard)] {
+                prop_assert!((-1.000_001..=1.000_001).contains(&found.correlation));
+            }
+        }
+    }
+
+    #[test]
+    fn loudness_is_that_of_the_standard() {
+        // BS.1770: a sine of 1 kHz (997 Hz) at 0 dBFS in one channel is -3.01 LUFS.
+        let loudness = loudness_lufs(&sine(997.0, 0.1, 5.0)).expect("a loudness");
+        assert!((loudness - (-23.01)).abs() < 0.1, "{loudness}");
+        // A tenth of a second is measured as it will be heard, again and again.
+        let short = loudness_lufs(&sine(1_000.0, 0.1, 0.1)).expect("a loudness");
+        assert!((short - loudness).abs() < 0.1, "{short}");
+        assert_eq!(loudness_lufs(&Pcm::new(16_000, 1, vec![0.0; 16_000])), None);
+        assert_eq!(loudness_lufs(&Pcm::new(16_000, 1, Vec::new())), None);
+        assert!(loudness_lufs(&Pcm::new(16_000, 1, vec![0.5, -0.5])).is_some_and(f64::is_finite));
+    }
+
+    #[test]
+    fn segmental_snr_is_the_mean_of_what_can_be_heard() {
+        let tone = sine(500.0, 0.5, 1.0);
+        let spoilt: Vec<f32> = tone
+            .samples()
+            .iter()
+            .zip(noise(8, 16_000))
+            .map(|(sample, noise)| sample + noise * 0.01)
+            .collect();
+        // Tone 0.125, noise 0.01² / 3 in power: 35.7 dB, held at 35 in the segments above it.
+        let snr = segmental_snr(tone.samples(), &spoilt, 320).expect("a ratio");
+        assert!((34.0..=35.0).contains(&snr), "{snr}");
+        assert_eq!(segmental_snr(tone.samples(), tone.samples(), 320), Some(35.0));
+        assert_eq!(segmental_snr(&[0.0; 640], &[0.1; 640], 320), None);
+    }
+}

@@ -552,3 +552,234 @@ impl fmt::Display for DecodeError {
 }
 
 impl std::error::Error for DecodeError {}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::{compare::correlate, resample::resample};
+
+    const SOURCE: &[u8] = include_bytes!("../fixtures/source.wav");
+    const FLAC: &[u8] = include_bytes!("../fixtures/tone.flac");
+    const MP3: &[u8] = include_bytes!("../fixtures/tone.mp3");
+    const TAGGED_MP3: &[u8] = include_bytes!("../fixtures/tagged.mp3");
+    const VORBIS: &[u8] = include_bytes!("../fixtures/tone-vorbis.ogg");
+    const OPUS: &[u8] = include_bytes!("../fixtures/tone-opus.ogg");
+    const OGG_FLAC: &[u8] = include_bytes!("../fixtures/tone-flac.ogg");
+    const IMA_ADPCM: &[u8] = include_bytes!("../fixtures/tone-ima.wav");
+    const MS_ADPCM: &[u8] = include_bytes!("../fixtures/tone-ms.wav");
+    const MU_LAW: &[u8] = include_bytes!("../fixtures/tone-mulaw.wav");
+    const A_LAW: &[u8] = include_bytes!("../fixtures/tone-alaw.wav");
+    const STREAMED: &[u8] = include_bytes!("../fixtures/tone-streamed.wav");
+    const RF64: &[u8] = include_bytes!("../fixtures/tone-rf64.wav");
+    const WAVE64: &[u8] = include_bytes!("../fixtures/tone.w64");
+    const M4A: &[u8] = include_bytes!("../fixtures/tone.m4a");
+    const AAC: &[u8] = include_bytes!("../fixtures/tone.aac");
+
+    const ALL: [&[u8]; 16] = [
+        SOURCE, FLAC, MP3, TAGGED_MP3, VORBIS, OPUS, OGG_FLAC, IMA_ADPCM, MS_ADPCM, MU_LAW, A_LAW, STREAMED,
+        RF64, WAVE64, M4A, AAC,
+    ];
+
+    fn accept(bytes: &[u8]) -> Recording {
+        decode(bytes, &DecodeLimits::default()).expect("a recording")
+    }
+
+    fn refuse(bytes: &[u8]) -> DecodeError {
+        decode(bytes, &DecodeLimits::default()).expect_err("no recording")
+    }
+
+    /// Every file is the same tone; what is decoded must be that tone at the same place and as long, or within what
+    /// its format can say about its length.
+    #[test]
+    fn the_same_tone_is_heard_in_every_format() {
+        let source = accept(SOURCE).pcm;
+        for (bytes, format, least_correlation, spare_seconds) in [
+            (FLAC, "FLAC, 44100 Hz, 1 channel", 0.999_999, 0.0),
+            (OGG_FLAC, "Ogg FLAC, 44100 Hz, 1 channel", 0.999_999, 0.0),
+            (MP3, "MP3, 44100 Hz, 1 channel", 0.999, 0.0),
+            (TAGGED_MP3, "MP3, 44100 Hz, 1 channel", 0.999, 0.0),
+            (VORBIS, "Ogg Vorbis, 44100 Hz, 1 channel", 0.999, 0.0),
+            (OPUS, "Ogg Opus, 48000 Hz, 1 channel", 0.99, 0.0),
+            // A block of ADPCM is always full; the last one is padded.
+            (IMA_ADPCM, "WAV, ADPCM 4-bit, 44100 Hz, 1 channel", 0.999, 0.05),
+            (MS_ADPCM, "WAV, ADPCM 4-bit, 44100 Hz, 1 channel", 0.999, 0.05),
+            (MU_LAW, "WAV, µ-law, 8000 Hz, 1 channel", 0.999, 0.0),
+            (A_LAW, "WAV, A-law, 8000 Hz, 1 channel", 0.999, 0.0),
+            (STREAMED, "WAV, PCM 16-bit, 8000 Hz, 1 channel", 0.999, 0.0),
+            (RF64, "WAV (RF64), PCM 16-bit, 8000 Hz, 1 channel", 0.999, 0.0),
+            (WAVE64, "Wave64, PCM 16-bit, 8000 Hz, 1 channel", 0.999, 0.0),
+        ] {
+            let recording = accept(bytes);
+            assert_eq!(recording.format, format);
+            assert!(!recording.cut_short, "{format}");
+            let spare = recording.pcm.seconds() - source.seconds();
+            assert!((-2e-4..=spare_seconds + 2e-4).contains(&spare), "{format}: {spare} s more");
+            let reference = resample(&source, recording.pcm.rate());
+            let correlation = correlate(reference.samples(), recording.pcm.samples());
+            assert!(correlation > least_correlation, "{format}: {correlation}");
+        }
+    }
+
+    #[cfg(feature = "aac")]
+    #[test]
+    fn aac_is_heard_where_it_is_wanted() {
+        for bytes in [M4A, AAC] {
+            let recording = accept(bytes);
+            let reference = resample(&accept(SOURCE).pcm, recording.pcm.rate());
+            let found = crate::compare::align(reference.samples(), recording.pcm.samples());
+            assert!(found.correlation > 0.99, "{}: {found:?}", recording.format);
+        }
+    }
+
+    #[cfg(not(feature = "aac"))]
+    #[test]
+    fn aac_is_refused_by_name_where_it_is_not_built_in() {
+        assert_eq!(refuse(M4A), DecodeError::Unsupported { what: "MP4".to_owned() });
+        assert_eq!(refuse(AAC), DecodeError::Unsupported { what: "AAC (ADTS)".to_owned() });
+    }
+
+    /// Symphonia as second opinion on what both accept.
+    #[test]
+    fn two_readers_agree_on_every_wav_that_both_read() {
+        for bytes in [SOURCE, MU_LAW, A_LAW] {
+            let ours = wav::read(bytes, &DecodeLimits::default()).expect("a WAV").pcm;
+            let mut probe = Probe::new();
+            probe.register_format::<formats::WavReader<'_>>();
+            let source =
+                MediaSourceStream::new(Box::new(Cursor::new(bytes)), MediaSourceStreamOptions::default());
+            let mut reader = probe
+                .probe(&Hint::new(), source, FormatOptions::default(), MetadataOptions::default())
+                .expect("a WAV for symphonia too");
+            let params = reader.tracks()[0].codec_params.clone().expect("a codec");
+            let mut registry = CodecRegistry::new();
+            registry.register_audio_decoder::<codecs::PcmDecoder>();
+            let mut decoder = registry
+                .make_audio_decoder(params.audio().expect("audio"), &AudioDecoderOptions::default())
+                .expect("a decoder");
+            let mut theirs = Vec::new();
+            while let Ok(Some(packet)) = reader.next_packet() {
+                let mut part: Vec<f32> = Vec::new();
+                decoder.decode(&packet).expect("sound").copy_to_vec_interleaved(&mut part);
+                theirs.extend(part);
+            }
+            assert_eq!(ours.samples(), theirs);
+        }
+    }
+
+    #[test]
+    fn what_is_no_recording_is_called_by_its_name() {
+        for (bytes, name) in [
+            (&b""[..], "0 bytes"),
+            (b"\n  <!DOCTYPE html><html>", "an HTML page"),
+            (b"\xEF\xBB\xBF<HTML><body>Not found", "an HTML page"),
+            (b"<?xml version='1.0'?><Error/>", "an XML document"),
+            (b"{\"error\": \"no such file\"}", "a JSON document"),
+            (b"404 page not found", "a text"),
+            (b"   \n", "nothing but white space"),
+            (b"%PDF-1.7", "a PDF document"),
+            (b"RIFF\0\0\0\0CDXA", "a RIFF file that is not a WAV"),
+            (b"\x01\x02\x03", "3 bytes of an unknown kind that begin with 01 02 03"),
+        ] {
+            assert_eq!(refuse(bytes), DecodeError::NotAudio { looks_like: name.to_owned() });
+        }
+        assert_eq!(
+            refuse(b"<html>").to_string(),
+            "a recording was expected (WAV, FLAC, MP3, Ogg), and this is an HTML page"
+        );
+    }
+
+    fn wav_of(channels: u16, samples: &[i16]) -> Vec<u8> {
+        let spec = hound::WavSpec {
+            channels,
+            sample_rate: 8000,
+            bits_per_sample: 16,
+            sample_format: hound::SampleFormat::Int,
+        };
+        let mut file = Cursor::new(Vec::new());
+        let mut writer = hound::WavWriter::new(&mut file, spec).expect("a specification");
+        for &sample in samples {
+            writer.write_sample(sample).expect("a sample");
+        }
+        writer.finalize().expect("an end");
+        file.into_inner()
+    }
+
+    #[test]
+    fn silence_is_refused_with_or_without_an_offset() {
+        assert_eq!(refuse(&wav_of(1, &[0; 800])), DecodeError::Silence { seconds: 0.1 });
+        assert_eq!(refuse(&wav_of(2, &[7, -9].repeat(400))), DecodeError::Silence { seconds: 0.05 });
+        assert_eq!(accept(&wav_of(1, &[0, 0, 1])).pcm.len(), 3);
+        assert_eq!(refuse(&wav_of(1, &[])), DecodeError::NoSamples);
+    }
+
+    #[test]
+    fn a_limit_stops_every_format() {
+        for bytes in [SOURCE, FLAC, MP3, VORBIS, OPUS, OGG_FLAC, IMA_ADPCM, MU_LAW, WAVE64] {
+            let limits = DecodeLimits { max_samples: 2_000, ..DecodeLimits::default() };
+            let error = decode(bytes, &limits).expect_err("too much");
+            assert_eq!(error, DecodeError::Limit(BeyondLimit::Samples { limit: 2_000 }));
+            let limits = DecodeLimits { max_seconds: 0, ..DecodeLimits::default() };
+            let error = decode(bytes, &limits).expect_err("too long");
+            assert_eq!(error, DecodeError::Limit(BeyondLimit::Seconds { limit: 0 }));
+            let limits = DecodeLimits { max_rate: 7_000, ..DecodeLimits::default() };
+            let error = decode(bytes, &limits).expect_err("too fast");
+            assert!(matches!(error, DecodeError::Limit(BeyondLimit::Rate { .. })), "{error:?}");
+        }
+    }
+
+    #[test]
+    fn a_file_cut_in_the_middle_plays_what_is_there() {
+        for bytes in [SOURCE, FLAC, MP3, VORBIS, OPUS, OGG_FLAC, IMA_ADPCM, MS_ADPCM, MU_LAW, WAVE64] {
+            let whole = accept(bytes);
+            let cut = &bytes[..bytes.len() * 9 / 10];
+            // Half a second of Ogg fits one page, and without its end a page is nothing.
+            match decode(cut, &DecodeLimits::default()) {
+                Ok(part) => {
+                    assert!(part.pcm.len() < whole.pcm.len(), "{}", whole.format);
+                    assert!(part.cut_short, "{}", whole.format);
+                }
+                Err(error) => assert!(whole.format.starts_with("Ogg"), "{}: {error}", whole.format),
+            }
+        }
+    }
+
+    #[test]
+    fn no_prefix_of_any_format_does_harm() {
+        for bytes in ALL {
+            // Every length within the headers, then every so many.
+            for len in (0..bytes.len().min(300)).chain((300..bytes.len()).step_by(211)) {
+                let _ = decode(&bytes[..len], &DecodeLimits::default());
+            }
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(400))]
+
+        /// Damage of any kind ends in a recording within the limits or in an error.
+        #[test]
+        fn no_damage_does_harm(
+            which in 0..ALL.len(),
+            blows in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..20),
+            near_the_front in any::<bool>(),
+        ) {
+            let mut bytes = ALL[which].to_vec();
+            let reach = if near_the_front { bytes.len().min(120) } else { bytes.len() };
+            for (at, byte) in blows {
+                bytes[at.index(reach)] = byte;
+            }
+            let limits = DecodeLimits { max_seconds: 5, max_samples: 500_000, ..DecodeLimits::default() };
+            if let Ok(recording) = decode(&bytes, &limits) {
+                prop_assert!(recording.pcm.samples().len() <= 500_000);
+                prop_assert!(recording.pcm.samples().iter().all(|sample| sample.is_finite()));
+            }
+        }
+
+        #[test]
+        fn noise_is_no_recording_and_no_harm(bytes in prop::collection::vec(any::<u8>(), 0..2000)) {
+            let _ = decode(&bytes, &DecodeLimits::default());
+        }
+    }
+}

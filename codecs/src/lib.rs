@@ -2,6 +2,7 @@
 //!
 //! Nothing here reads a clock, opens a file, starts a thread or throws dice.
 
+pub mod music;
 pub mod pcm;
 pub mod wav;
 pub mod decode;

@@ -86,3 +86,135 @@ impl From<opus::Error> for EncodeError {
         Self::Library(error.to_string())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::f64::consts::TAU;
+
+    use super::*;
+    use crate::{compare::align, pcm::Pcm, seam::Loop};
+
+    /// Three seconds of chords with an attack every half second and some breath: music to a codec's eyes, and a
+    /// closed circle of 150 frames.
+    fn music() -> Loop {
+        let len = 48_000usize;
+        let mut noise = 1u32;
+        let samples = (0..len)
+            .map(|n| {
+                let beat = n / 8_000;
+                let since = (n % 8_000) as f64 / 16_000.0;
+                let root = [220.0, 174.0, 196.0, 164.0, 208.0, 246.0][beat];
+                let chord: f64 = [1.0, 1.26, 1.5, 2.0, 3.01, 4.02]
+                    .iter()
+                    .map(|ratio| (TAU * root * ratio * n as f64 / 16_000.0).sin() / ratio)
+                    .sum();
+                noise = noise.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                let breath = f64::from(noise >> 16) / 32_768.0 - 1.0;
+                ((chord * 0.2 + breath * 0.02) * (-3.0 * since).exp()) as f32
+            })
+            .collect();
+        Loop::new(&Pcm::new(16_000, 1, samples), 16_000, Codec::Opus.samples_per_frame())
+    }
+
+    fn encoder() -> Box<dyn Encoder> {
+        Codec::Opus.encoder(&EncoderSettings::default()).expect("an encoder")
+    }
+
+    fn lap(encoder: &mut dyn Encoder, circle: &Loop) -> Vec<Vec<u8>> {
+        (0..circle.frames())
+            .map(|index| {
+                let mut payload = vec![0; encoder.max_payload_len()];
+                let len = encoder.encode(circle.frame(index), &mut payload).expect("a payload");
+                payload.truncate(len);
+                payload
+            })
+            .collect()
+    }
+
+    #[test]
+    fn constant_bit_rate_makes_every_payload_80_bytes() {
+        let mut encoder = encoder();
+        assert_eq!(encoder.max_payload_len(), 80);
+        assert!(lap(&mut *encoder, &music()).iter().all(|payload| payload.len() == 80));
+        // Silence too: nothing shows through the size.
+        let mut payload = [0; 80];
+        assert_eq!(encoder.encode(&[0.0; 320], &mut payload), Ok(80));
+    }
+
+    #[test]
+    fn every_bit_rate_keeps_its_promise() {
+        for opus_bitrate in [6_000, 16_000, 24_000, 31_999, 48_000, 64_001] {
+            let settings = EncoderSettings { opus_bitrate, ..EncoderSettings::default() };
+            let mut encoder = Codec::Opus.encoder(&settings).expect("an encoder");
+            let payloads = lap(&mut *encoder, &music());
+            let expected = payloads[0].len();
+            assert!(expected <= encoder.max_payload_len(), "{opus_bitrate}");
+            assert!(payloads.iter().all(|payload| payload.len() == expected), "{opus_bitrate}");
+            assert!(expected.abs_diff(opus_bitrate as usize / 400) <= 1, "{opus_bitrate}: {expected} bytes");
+        }
+    }
+
+    /// The first byte of a payload (RFC 6716 section 3.1): configuration, stereo flag, number of frames.
+    #[test]
+    fn music_is_one_wideband_celt_frame_of_20_ms_in_mono() {
+        for (index, payload) in lap(&mut *encoder(), &music()).iter().enumerate() {
+            let (configuration, stereo, count) = (payload[0] >> 3, payload[0] >> 2 & 1, payload[0] & 3);
+            // Table 2: 20 to 23 are CELT-only wideband; 23 is 20 ms.
+            assert_eq!((configuration, stereo, count), (23, 0, 0), "frame {index}");
+        }
+    }
+
+    #[test]
+    fn a_loop_that_is_encoded_again_and_again_settles() {
+        let mut encoder = encoder();
+        let circle = music();
+        let [first, second, third] = [(); 3].map(|()| lap(&mut *encoder, &circle));
+        assert_eq!(second, third);
+        // It begins from silence, so the first lap cannot be the same from the first frame on.
+        assert_ne!(first[0], second[0]);
+    }
+
+    #[test]
+    fn what_is_decoded_is_what_was_encoded() {
+        let circle = music();
+        let mut encoder = encoder();
+        let mut decoder = Codec::Opus.decoder().expect("a decoder");
+        let mut heard = Vec::new();
+        for payload in lap(&mut *encoder, &circle) {
+            decoder.decode(Some(&payload), &mut heard).expect("sound");
+        }
+        assert_eq!(heard.len(), circle.samples().len());
+        let found = align(circle.samples(), &heard);
+        // libopus looks 6.5 ms ahead: 104 samples at 16 kHz.
+        assert_eq!(found.offset_samples, 104);
+        assert!(found.correlation > 0.98, "{found:?}");
+    }
+
+    #[test]
+    fn a_lost_payload_is_concealed_by_one_frame() {
+        let mut decoder = OpusDecoder::new().expect("a decoder");
+        let mut heard = Vec::new();
+        for (index, payload) in lap(&mut *encoder(), &music()).iter().enumerate() {
+            let before = heard.len();
+            decoder.decode((index % 7 != 3).then_some(&payload[..]), &mut heard).expect("sound");
+            assert_eq!(heard.len() - before, 320);
+        }
+    }
+
+    #[test]
+    fn hostile_payloads_and_wrong_lengths_are_refused() {
+        let mut decoder = OpusDecoder::new().expect("a decoder");
+        let mut heard = Vec::new();
+        // Three bytes that announce more than 120 ms (RFC 6716 section 3.4, R5).
+        assert!(matches!(
+            decoder.decode(Some(&[0xFF, 0x3F, 0x00]), &mut heard),
+            Err(EncodeError::Library(_))
+        ));
+        assert!(heard.is_empty());
+        let mut payload = [0; 80];
+        let refusal = encoder().encode(&[0.0; 319], &mut payload);
+        assert_eq!(refusal, Err(EncodeError::FrameLength { expected: 320, found: 319 }));
+        let settings = EncoderSettings { opus_complexity: 11, ..EncoderSettings::default() };
+        assert!(OpusEncoder::new(&settings).is_err());
+    }
+}

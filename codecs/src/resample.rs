@@ -56,11 +56,11 @@ pub fn resample(pcm: &Pcm, to_rate: u32) -> Pcm {
         return pcm.clone();
     }
     let frames_out = (pcm.len() as u64 * u64::from(to_rate)).div_ceil(u64::from(pcm.rate())) as usize;
+    let path = Path { rate: pcm.rate(), to_rate, in_time: frames_out, stretched: 0, end: 0.0 };
     let mut samples = vec![0.0; frames_out * channels];
     for channel in 0..channels {
         let clip: Vec<f32> = pcm.samples().iter().skip(channel).step_by(channels).copied().collect();
-        let span = Span { numerator: u64::from(pcm.rate()), denominator: u64::from(to_rate) };
-        let resampled = Surroundings::Silence.resample(&clip, pcm.rate(), to_rate, span, frames_out);
+        let resampled = Surroundings::Silence.resample(&clip, path);
         for (slot, sample) in samples.iter_mut().skip(channel).step_by(channels).zip(resampled) {
             *slot = sample;
         }
@@ -68,9 +68,18 @@ pub fn resample(pcm: &Pcm, to_rate: u32) -> Pcm {
     Pcm::new(to_rate, pcm.channels(), samples)
 }
 
+/// How much a circle that does not fit is stretched at most, as long as it has room: 2.2 cents, where a good ear
+/// begins to notice 5.
+const MOST_STRETCH: f64 = 1.25e-3;
+
 /// Resamples a mono clip as a closed circle, its end leading into its beginning, to exactly `frames_out` samples
 /// that cover a whole number of turns: as many as bring the result closest to `to_rate`. The first sample stands
 /// where the clip's first one stands.
+///
+/// What is missing or too much is made up just before the circle closes, by stretching no more than 1.25 in a
+/// thousand (all of it, if it is too short for that): half a 20 ms frame takes the last 8 seconds, half a sample the
+/// last 25 ms. Until there every sample is exactly in time, so that what is heard can be laid over the original,
+/// sample against sample; spread over the whole clip, the same stretch would put its end 10 ms off.
 ///
 /// # Panics
 ///
@@ -78,24 +87,63 @@ pub fn resample(pcm: &Pcm, to_rate: u32) -> Pcm {
 pub fn resample_loop(mono: &Pcm, to_rate: u32, frames_out: usize) -> Pcm {
     assert!(mono.channels() == 1 && !mono.is_empty(), "one channel with samples");
     assert!(to_rate > 0 && frames_out > 0, "a rate and a length");
-    let len = mono.len() as u64;
-    // Turns = frames_out / (len × to_rate / rate), rounded, at least one.
-    let per_turn = len as f64 * f64::from(to_rate) / f64::from(mono.rate());
-    let turns = ((frames_out as f64 / per_turn).round() as u64).max(1);
-    // One output sample is turns × len / frames_out input samples, exactly.
-    let span = Span { numerator: turns * len, denominator: frames_out as u64 };
-    let clip = mono.samples();
-    if span.numerator == span.denominator {
+    let (clip, rate) = (mono.samples(), mono.rate());
+    let per_turn = clip.len() as f64 * f64::from(to_rate) / f64::from(rate);
+    let turns = (frames_out as f64 / per_turn).round().max(1.0);
+    let fits =
+        frames_out as u128 * u128::from(rate) == turns as u128 * clip.len() as u128 * u128::from(to_rate);
+    if fits && rate == to_rate {
         return Pcm::new(to_rate, 1, clip.iter().copied().cycle().take(frames_out).collect());
     }
-    Pcm::new(to_rate, 1, Surroundings::Itself.resample(clip, mono.rate(), to_rate, span, frames_out))
+    let path = if fits {
+        Path { rate, to_rate, in_time: frames_out, stretched: 0, end: 0.0 }
+    } else {
+        let rest = (turns * per_turn - frames_out as f64).abs();
+        let stretched = ((rest / MOST_STRETCH).ceil() as usize).clamp(1, frames_out);
+        Path { rate, to_rate, in_time: frames_out - stretched, stretched, end: turns * clip.len() as f64 }
+    };
+    Pcm::new(to_rate, 1, Surroundings::Itself.resample(clip, path))
 }
 
-/// Input samples per output sample, as an exact fraction.
+/// Which positions of a clip become samples: first so many in time, then so many that lead evenly to `end`.
 #[derive(Clone, Copy)]
-struct Span {
-    numerator: u64,
-    denominator: u64,
+struct Path {
+    rate: u32,
+    to_rate: u32,
+    in_time: usize,
+    stretched: usize,
+    /// Where the sample behind the last one would stand, in input samples; only the stretched part looks at it.
+    end: f64,
+}
+
+impl Path {
+    /// The positions in input samples, wrapped round at `period`. In time nothing is rounded, so that the thousandth
+    /// turn is as exact as the first.
+    fn positions(self, period: Option<usize>) -> impl Iterator<Item = f64> {
+        let (rate, to_rate) = (u64::from(self.rate), u64::from(self.to_rate));
+        let (step, step_fraction) = (rate / to_rate, rate % to_rate);
+        let (mut whole, mut fraction) = (0u64, 0u64);
+        let in_time = (0..self.in_time).map(move |_| {
+            let position = whole as f64 + fraction as f64 / to_rate as f64;
+            whole += step;
+            fraction += step_fraction;
+            if fraction >= to_rate {
+                fraction -= to_rate;
+                whole += 1;
+            }
+            if let Some(period) = period {
+                whole %= period as u64;
+            }
+            position
+        });
+        let start = self.in_time as f64 * rate as f64 / to_rate as f64;
+        let stride = (self.end - start) / self.stretched as f64;
+        let stretched = (0..self.stretched).map(move |n| {
+            let position = start + n as f64 * stride;
+            period.map_or(position, |period| position.rem_euclid(period as f64))
+        });
+        in_time.chain(stretched)
+    }
 }
 
 /// What lies before and behind a clip.
@@ -106,53 +154,32 @@ enum Surroundings {
 }
 
 impl Surroundings {
-    /// The clip at positions 0, span, 2 × span, …: `frames_out` of them; beyond its ends lies what `self` says.
-    fn resample(self, clip: &[f32], rate: u32, to_rate: u32, span: Span, frames_out: usize) -> Vec<f32> {
+    /// The clip along `path`; beyond its ends lies what `self` says.
+    fn resample(self, clip: &[f32], path: Path) -> Vec<f32> {
+        let Path { rate, to_rate, .. } = path;
+        let period = (self == Self::Itself).then_some(clip.len());
         // If the first stage's own grid is the wanted one, the second is not needed.
         if rate != to_rate {
             let stage = Stage::between(rate, to_rate);
-            if self.lies_on_grid(clip.len(), stage, span) {
+            if self.lies_on_grid(clip.len(), stage, path) {
                 let grid = Grid::lay(self, clip, &[stage]);
-                return self
-                    .walk(clip.len(), span, frames_out)
-                    .map(|position| grid.nearest(position))
-                    .collect();
+                return path.positions(period).map(|position| grid.nearest(position)).collect();
             }
         }
         // Down to the wanted rate, which filters, then up to twice that; or up at once.
         let twice = Stage::between(rate.min(to_rate), to_rate.saturating_mul(2));
         let stages = if rate > to_rate { vec![Stage::between(rate, to_rate), twice] } else { vec![twice] };
         let grid = Grid::lay(self, clip, &stages);
-        self.walk(clip.len(), span, frames_out).map(|position| grid.between(position)).collect()
+        path.positions(period).map(|position| grid.between(position)).collect()
     }
 
     /// Whether every position that will be asked for is one that `stage` computes.
-    fn lies_on_grid(self, len: usize, stage: Stage, span: Span) -> bool {
-        let same_step = u128::from(span.numerator) * stage.block_out as u128
-            == u128::from(span.denominator) * stage.block_in as u128;
+    fn lies_on_grid(self, len: usize, stage: Stage, path: Path) -> bool {
+        let same_step = u128::from(path.rate) * stage.block_out as u128
+            == u128::from(path.to_rate) * stage.block_in as u128;
         // A circle comes round to its first sample only if it is a whole number of steps.
         let closes = (len as u128 * stage.block_out as u128).is_multiple_of(stage.block_in as u128);
-        same_step && (closes || self == Self::Silence)
-    }
-
-    /// The positions to read: whole input samples, and the fraction in units of `1 / span.denominator`. Nothing is
-    /// rounded, so the thousandth turn is as exact as the first.
-    fn walk(self, len: usize, span: Span, frames_out: usize) -> impl Iterator<Item = f64> {
-        let (step, step_fraction) = (span.numerator / span.denominator, span.numerator % span.denominator);
-        let (mut whole, mut fraction) = (0u64, 0u64);
-        (0..frames_out).map(move |_| {
-            let position = whole as f64 + fraction as f64 / span.denominator as f64;
-            whole += step;
-            fraction += step_fraction;
-            if fraction >= span.denominator {
-                fraction -= span.denominator;
-                whole += 1;
-            }
-            if self == Self::Itself {
-                whole %= len as u64;
-            }
-            position
-        })
+        path.stretched == 0 && same_step && (closes || self == Self::Silence)
     }
 
     /// The clip with `margin` samples of its surroundings on either side.
@@ -340,4 +367,179 @@ fn bessel_i0(x: f64) -> f64 {
         sum += term;
     }
     sum
+}
+
+#[cfg(test)]
+mod tests {
+    use std::f64::consts::TAU;
+
+    use super::*;
+
+    fn sine(rate: u32, frequency: f64, len: usize) -> Vec<f32> {
+        (0..len).map(|n| (TAU * frequency * n as f64 / f64::from(rate)).sin() as f32 * 0.5).collect()
+    }
+
+    fn largest_difference(ours: &[f32], ideal: impl Fn(usize) -> f64) -> f64 {
+        ours.iter().enumerate().map(|(n, &sample)| (f64::from(sample) - ideal(n)).abs()).fold(0.0, f64::max)
+    }
+
+    /// Level of `frequency` in `sound`, relative to a full sine of 0.5, in dB (Hann-weighted, so that what lies a few
+    /// hertz away does not leak in).
+    fn level(sound: &[f32], rate: u32, frequency: f64) -> f64 {
+        let (mut re, mut im, mut weight) = (0.0, 0.0, 0.0);
+        for (n, &sample) in sound.iter().enumerate() {
+            let hann = 0.5 - 0.5 * (TAU * n as f64 / sound.len() as f64).cos();
+            let angle = TAU * frequency * n as f64 / f64::from(rate);
+            re += f64::from(sample) * hann * angle.cos();
+            im += f64::from(sample) * hann * angle.sin();
+            weight += hann;
+        }
+        20.0 * (re.hypot(im) * 2.0 / weight / 0.5).max(1e-12).log10()
+    }
+
+    #[test]
+    fn mono_never_clips_and_never_changes_what_is_mono() {
+        for channels in 1..=12u16 {
+            let full = Pcm::new(8000, channels, vec![1.0; 3 * usize::from(channels)]);
+            let mono = to_mono(&full);
+            assert_eq!((mono.channels(), mono.len()), (1, 3));
+            assert!(mono.samples().iter().all(|sample| (sample - 1.0).abs() < 1e-6), "{channels} channels");
+        }
+        assert_eq!(to_mono(&Pcm::new(8000, 2, vec![0.5, -0.5, 0.5, 0.0])).samples(), [0.0, 0.25]);
+        // The centre of a 5.1 recording carries the voice; its bass effects are left out.
+        let voice = to_mono(&Pcm::new(8000, 6, vec![0.0, 0.0, 1.0, 0.0, 0.0, 0.0]));
+        let bass = to_mono(&Pcm::new(8000, 6, vec![0.0, 0.0, 0.0, 1.0, 0.0, 0.0]));
+        assert!(voice.samples()[0] > 0.29 && bass.samples()[0] == 0.0);
+    }
+
+    /// In the middle of a long clip its surroundings do not matter, so an endless sine is the ideal.
+    #[test]
+    fn a_tone_keeps_its_phase_and_level_at_every_rate() {
+        for rate in
+            [4_000u32, 8_000, 11_025, 12_345, 22_050, 24_000, 32_000, 44_100, 44_101, 48_000, 96_000, 384_000]
+        {
+            let len = rate as usize * 3;
+            let clip = Pcm::new(rate, 1, sine(rate, 997.0, len));
+            let out = resample(&clip, 16_000);
+            assert_eq!(out.len(), 48_000, "{rate} Hz");
+            let error = largest_difference(&out.samples()[16_000..32_000], |n| {
+                0.5 * (TAU * 997.0 * (n + 16_000) as f64 / 16_000.0).sin()
+            });
+            assert!(error < 2e-6, "{rate} Hz: {error:e}");
+        }
+    }
+
+    #[test]
+    fn what_is_above_the_new_limit_does_not_come_back_as_something_else() {
+        for rate in [44_100u32, 44_101, 48_000, 96_000] {
+            for (frequency, lowest, highest) in [
+                (7_000.0, -0.01, 0.01),
+                (7_700.0, -0.5, 0.01),
+                (8_300.0, -300.0, -100.0),
+                (12_000.0, -300.0, -100.0),
+            ] {
+                let clip = Pcm::new(rate, 1, sine(rate, frequency, rate as usize * 2));
+                let out = resample(&clip, 16_000);
+                // What is above 8 kHz would come back mirrored.
+                let heard = if frequency > 8_000.0 { 16_000.0 - frequency } else { frequency };
+                let level = level(&out.samples()[8_000..24_000], 16_000, heard);
+                assert!((lowest..=highest).contains(&level), "{rate} Hz, {frequency} Hz: {level} dB");
+            }
+        }
+    }
+
+    #[test]
+    fn every_channel_is_resampled_by_itself() {
+        let left = sine(48_000, 440.0, 4_800);
+        let right = sine(48_000, 660.0, 4_800);
+        let both: Vec<f32> = left.iter().zip(&right).flat_map(|(&l, &r)| [l, r]).collect();
+        let out = resample(&Pcm::new(48_000, 2, both), 16_000);
+        let alone = resample(&Pcm::new(48_000, 1, right), 16_000);
+        assert!(out.samples().iter().skip(1).step_by(2).eq(alone.samples()));
+    }
+
+    /// A sine of whole periods is its own circle: the ideal is known everywhere, the wrap included.
+    #[test]
+    fn a_circle_is_right_everywhere_even_where_it_closes() {
+        for (rate, len) in [
+            (8_000u32, 5_864usize),
+            (16_000, 11_728),
+            (16_000, 12_345),
+            (22_050, 22_051),
+            (44_100, 32_325),
+            (44_100, 100_003),
+            (44_101, 50_000),
+            (48_000, 35_184),
+            (48_000, 1_000),
+            (48_000, 50),
+            (384_000, 400_000),
+        ] {
+            // About 1 kHz and about 3.4 kHz, rounded to whole periods; the phase moves the wrap onto a slope.
+            let seconds = len as f64 / f64::from(rate);
+            let periods = [(1_000.0 * seconds).round().max(1.0), (3_400.0 * seconds).round().max(2.0)];
+            let ideal = |position: f64| {
+                0.4 * (TAU * periods[0] * position + 0.7).sin()
+                    + 0.3 * (TAU * periods[1] * position + 2.0).sin()
+            };
+            let clip: Vec<f32> = (0..len).map(|n| ideal(n as f64 / len as f64) as f32).collect();
+            let clip = Pcm::new(rate, 1, clip);
+            for turns in [1.0, 3.0] {
+                let frames_out = (seconds * turns * 16_000.0 / 320.0).round().max(1.0) as usize * 320;
+                let out = resample_loop(&clip, 16_000, frames_out);
+                assert_eq!(out.len(), frames_out);
+                // In time first; then whatever is left goes evenly to the end of the last turn.
+                let turns = (frames_out as f64 / (seconds * 16_000.0)).round().max(1.0);
+                let rest = (turns * seconds * 16_000.0 - frames_out as f64).abs();
+                let stretched = (rest / MOST_STRETCH - 1e-6).ceil().clamp(0.0, frames_out as f64);
+                let in_time = frames_out as f64 - stretched;
+                let per_sample = 1.0 / (seconds * 16_000.0);
+                let error = largest_difference(out.samples(), |n| {
+                    let late = (n as f64 - in_time).max(0.0) / stretched.max(1.0);
+                    ideal((n as f64).min(in_time) * per_sample + late * (turns - in_time * per_sample))
+                });
+                assert!(error < 1e-5, "{len} samples at {rate} Hz, {turns} turns: {error:e}");
+            }
+        }
+    }
+
+    /// Half a frame off: the last 8 seconds give way, all before is what silence around the clip would give too.
+    #[test]
+    fn a_long_circle_stays_in_time_until_shortly_before_it_closes() {
+        for rate in [8_000u32, 16_000, 44_100] {
+            let len = rate as usize * 30;
+            let frames_out = 30 * 16_000 + 160;
+            let clip = Pcm::new(rate, 1, sine(rate, 433.0, len));
+            let circle = resample_loop(&clip, 16_000, frames_out);
+            let straight = resample(&clip, 16_000);
+            let in_time = frames_out - 128_000;
+            let error = largest_difference(&circle.samples()[8_000..in_time], |n| {
+                f64::from(straight.samples()[n + 8_000])
+            });
+            assert!(error < 2e-6, "{rate} Hz: {error:e}");
+            // Then it is late, by half a frame in the end: 433 Hz is 4.33 periods in 10 ms.
+            let late = &circle.samples()[frames_out - 500..frames_out - 100];
+            let correlation = crate::compare::correlate(late, &straight.samples()[frames_out - 660..]);
+            assert!(correlation > 0.99, "{rate} Hz: {correlation}");
+        }
+    }
+
+    #[test]
+    fn a_circle_that_fits_already_is_left_alone() {
+        let clip = Pcm::new(16_000, 1, sine(16_000, 313.0, 640));
+        let out = resample_loop(&clip, 16_000, 1_280);
+        assert_eq!(out.samples(), [clip.samples(), clip.samples()].concat());
+    }
+
+    #[test]
+    fn the_shortest_clip_is_a_constant() {
+        for rate in [4_000, 16_000, 44_101, 384_000] {
+            let out = resample_loop(&Pcm::new(rate, 1, vec![0.25]), 16_000, 16_000);
+            assert!(out.samples().iter().all(|sample| (sample - 0.25).abs() < 1e-5), "{rate} Hz");
+            assert_eq!(
+                resample(&Pcm::new(rate, 1, vec![0.25]), 16_000).len(),
+                16_000usize.div_ceil(rate as usize)
+            );
+        }
+        assert!(resample(&Pcm::new(8_000, 1, Vec::new()), 16_000).is_empty());
+    }
 }

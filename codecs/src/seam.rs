@@ -12,7 +12,7 @@ pub struct Loop {
 }
 
 /// How long a clip may become by being repeated until it is a whole number of frames, in seconds. A minute of Opus at
-/// 32 kbit/s is 240 kB of ring; at a minute, being one half frame off is a stretch of 1.7e-4 or 0.3 cents.
+/// 32 kbit/s is 240 kB of ring.
 const LONGEST_UNROLLED: u64 = 60;
 
 /// How long a loop is at least, in seconds: a prompt of a few samples is repeated up to here, so that an encoder has
@@ -23,9 +23,9 @@ impl Loop {
     /// Closes `mono` into a circle at `rate` Hz, in frames of `samples_per_frame`.
     ///
     /// A clip is rarely a whole number of frames. It is repeated until what is left over is at most half a sample, if
-    /// that happens within [`LONGEST_UNROLLED`]; otherwise as often as brings it closest. What is then left over is
-    /// spread over the whole length, by resampling with the exact ratio. The first sample is the clip's first; the
-    /// level stays what it was.
+    /// that happens within [`LONGEST_UNROLLED`]; otherwise as often as brings it closest. What is then left over, half a
+    /// frame at most, is made up by [`resample_loop`] just before the circle closes: inaudibly, and all before is in
+    /// time with the clip. The first sample is the clip's first; the level stays what it was.
     ///
     /// # Panics
     ///
@@ -97,4 +97,134 @@ fn turns_and_frames(mono: &Pcm, rate: u32, samples_per_frame: usize) -> (usize, 
     }
     let (.., turns, frames) = best.expect("the range has at least one number of turns");
     (turns as usize, frames as usize)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::f64::consts::TAU;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const FRAME: usize = 320;
+
+    fn clip(rate: u32, len: usize) -> Pcm {
+        Pcm::new(rate, 1, (0..len).map(|n| ((n * 7919 % 1000) as f32 / 1000.0) - 0.5).collect())
+    }
+
+    #[test]
+    fn a_clip_is_repeated_until_it_is_whole_frames() {
+        // 0.733 s is 11 728 samples, 208 more than 36 frames: 20 times that is 733 frames.
+        for (rate, len) in [(8_000, 5_864), (16_000, 11_728), (48_000, 35_184)] {
+            let circle = Loop::new(&clip(rate, len), 16_000, FRAME);
+            assert_eq!((circle.turns(), circle.frames()), (20, 733), "{rate} Hz");
+            assert!((circle.seconds() - 14.66).abs() < 1e-9);
+        }
+    }
+
+    #[test]
+    fn a_long_clip_is_off_by_half_a_frame_at_most() {
+        for len in [31 * 44_100 + 5, 61 * 44_100 + 17, 90 * 44_100 + 1] {
+            let circle = Loop::new(&clip(44_100, len), 16_000, FRAME);
+            assert_eq!(circle.turns(), 1);
+            let off = circle.seconds() - len as f64 / 44_100.0;
+            assert!(off.abs() <= 0.01, "{len} samples: {off} s");
+        }
+    }
+
+    #[test]
+    fn the_shortest_clip_becomes_a_second() {
+        for rate in [4_000, 8_000, 44_100, 384_000] {
+            for len in 1..4 {
+                let circle = Loop::new(&clip(rate, len), 16_000, FRAME);
+                assert!((1.0..=60.0).contains(&circle.seconds()), "{len} at {rate} Hz: {}", circle.seconds());
+            }
+        }
+    }
+
+    #[test]
+    fn frames_count_on_over_laps() {
+        let circle = Loop::new(&clip(16_000, 16_000), 16_000, FRAME);
+        assert_eq!(circle.frames(), 50);
+        assert_eq!(circle.frame(0), &circle.samples()[..FRAME]);
+        assert_eq!(circle.frame(149), circle.frame(49));
+        assert_eq!(circle.frame(49), &circle.samples()[49 * FRAME..]);
+    }
+
+    #[test]
+    fn what_is_heard_first_is_what_the_clip_begins_with() {
+        let mut samples = vec![0.0; 20_001];
+        // A smooth pulse at the very beginning, circular so that nothing rings.
+        for n in 0..8i32 {
+            let height = 0.5 + 0.5 * (f64::from(n) * TAU / 16.0).cos();
+            samples[n as usize] = height as f32;
+            samples[(20_001 - n as usize) % 20_001] = height as f32;
+        }
+        let circle = Loop::new(&Pcm::new(16_000, 1, samples), 16_000, FRAME);
+        assert!((circle.samples()[0] - 1.0).abs() < 1e-3, "{}", circle.samples()[0]);
+        assert!(
+            circle.samples()[1] < circle.samples()[0] && *circle.samples().last().expect("samples") < 1.0
+        );
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(48))]
+
+        /// Sines of whole periods have an ideal circle. It is compared at every sample, and a click would also show
+        /// as a second difference at the seam that is larger than any inside.
+        #[test]
+        fn no_click_at_the_seam(
+            rate in prop::sample::select(vec![8_000u32, 11_025, 16_000, 22_050, 24_000, 44_100, 44_101, 48_000]),
+            len in 700usize..30_000,
+            tones in prop::collection::vec((0.02f64..0.9, 0.0f64..TAU), 1..4),
+        ) {
+            let seconds = len as f64 / f64::from(rate);
+            let highest = (f64::from(rate).min(16_000.0) / 2.0 * 0.9 * seconds).floor();
+            let tones: Vec<(f64, f64)> =
+                tones.into_iter().map(|(share, phase)| ((share * highest).floor().max(1.0), phase)).collect();
+            let ideal = |turn: f64| -> f64 {
+                tones.iter().map(|(periods, phase)| 0.3 * (TAU * periods * turn + phase).sin()).sum()
+            };
+            let samples = (0..len).map(|n| ideal(n as f64 / len as f64) as f32).collect();
+            let circle = Loop::new(&Pcm::new(rate, 1, samples), 16_000, FRAME);
+
+            let heard = circle.samples();
+            prop_assert_eq!(heard.len() % FRAME, 0);
+            prop_assert!(circle.seconds() <= 61.0 && circle.seconds() >= 0.99);
+            let in_turns = seconds * circle.turns() as f64;
+            prop_assert!((circle.seconds() - in_turns).abs() <= 0.01, "off by {}", circle.seconds() - in_turns);
+
+            // In time, then evenly to the end; see `resample_loop`.
+            let rest = (in_turns * 16_000.0 - heard.len() as f64).abs();
+            let stretched = (rest / 1.25e-3 - 1e-6).ceil().clamp(0.0, heard.len() as f64);
+            let in_time = heard.len() as f64 - stretched;
+            let per_sample = 1.0 / (seconds * 16_000.0);
+            let error = |n: usize| {
+                let late = (n as f64 - in_time).max(0.0) / stretched.max(1.0);
+                let turn = (n as f64).min(in_time) * per_sample;
+                let turn = turn + late * (circle.turns() as f64 - in_time * per_sample);
+                (f64::from(heard[n]) - ideal(turn)).abs()
+            };
+            let largest = (0..heard.len()).map(error).fold(0.0, f64::max);
+            prop_assert!(largest < 1e-5, "off by {}", largest);
+
+            let bend = |n: usize| {
+                let [a, b, c] = [n, n + 1, n + 2].map(|n| heard[n % heard.len()]);
+                (a - 2.0 * b + c).abs()
+            };
+            let inside = (0..heard.len() - 2).map(bend).fold(0.0, f32::max);
+            let seam = bend(heard.len() - 2).max(bend(heard.len() - 1));
+            prop_assert!(seam <= inside * 1.001 + 1e-5, "seam bends by {}, the inside by {}", seam, inside);
+        }
+
+        /// Any clip whatever becomes whole frames, without a panic and within a minute or its own length.
+        #[test]
+        fn any_clip_closes(rate in 4_000u32..=384_000, len in 1usize..5_000) {
+            let circle = Loop::new(&clip(rate, len), 16_000, FRAME);
+            prop_assert_eq!(circle.frames() * FRAME, circle.samples().len());
+            prop_assert!(circle.seconds() <= 61.0);
+            prop_assert!(circle.samples().iter().all(|sample| sample.abs() < 4.0));
+        }
+    }
 }

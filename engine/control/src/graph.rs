@@ -8,7 +8,9 @@ mod query;
 mod read;
 mod shapes;
 mod words;
+mod write;
 
+pub(crate) use errors::shorten;
 pub use errors::{Refusal, error_body, known_action};
 pub use query::Query;
 pub use read::{
@@ -16,6 +18,9 @@ pub use read::{
     read_prompt, read_start_hold_music, read_stop_hold_music,
 };
 pub use words::{StatusCase, read_wall, wall_text};
+pub(crate) use write::{
+    Writer, call_notification, matches, operation_notification, results, roster_notification, wire_state,
+};
 
 /// What a request is answered with when it is done as asked.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -9,18 +9,36 @@ pub mod ask;
 pub mod call;
 pub mod graph;
 pub mod guard;
+mod hold;
 pub mod id;
+mod legs;
 pub mod negotiation;
 pub mod notification;
 pub mod operation;
 pub mod participant;
 pub mod prompt;
+mod roster;
 pub mod settings;
+mod timer;
 
-use std::{collections::VecDeque, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    sync::Arc,
+};
 
-use holdmusic_media::{HoldReport, LegId, LegSpec, MediaTime, Now, Numbering, SourceId};
+use holdmusic_media::{HoldReport, LegId, LegSpec, MediaTime, Now, Numbering, SourceId, rtp::Ssrc};
+use rand::{SeedableRng, rngs::StdRng};
 use url::Url;
+
+use crate::{
+    call::Call,
+    graph::Writer,
+    hold::OwedReport,
+    notification::Notifications,
+    participant::EndedBy,
+    prompt::Prompts,
+    timer::{Timer, Timers},
+};
 
 pub use ask::Ask;
 pub use graph::{Answer, Refusal};
@@ -219,27 +237,110 @@ pub struct Counts {
 /// The state machine.
 #[derive(Debug)]
 pub struct Control {
+    settings: Settings,
+    rng: StdRng,
+    calls: BTreeMap<CallId, Call>,
+    /// Ended calls that are kept for reading, and until when; oldest first.
+    ended: VecDeque<(MediaTime, CallId)>,
+    /// Ended operations, oldest first.
+    over: VecDeque<(CallId, OperationId)>,
+    legs: BTreeMap<LegId, (CallId, ParticipantId)>,
+    /// How many legs each sender carries.
+    legs_of_sender: Vec<usize>,
+    /// In use.
+    ssrcs: BTreeSet<Ssrc>,
+    /// Reports that media owes, in their order.
+    reports: BTreeMap<LegId, VecDeque<OwedReport>>,
+    prompts: Prompts,
+    /// The source of the server's default prompt.
+    server_default: Option<SourceId>,
+    notifications: Notifications,
+    /// Calls that may have something to be told; told after the reply to the request that caused it.
+    to_notify: Vec<CallId>,
+    timers: Timers,
     outputs: VecDeque<Output>,
+    counts: Counts,
+    last_call: u64,
+    last_leg: u64,
+    last_report: u64,
+    draining: bool,
 }
 
 impl Control {
     /// An empty house. All ids and random numbers come from `seed`.
     pub fn new(settings: Settings, seed: [u8; 32]) -> Self {
-        let _ = (settings, seed);
-        Self { outputs: VecDeque::new() }
+        let mut control = Self {
+            rng: StdRng::from_seed(seed),
+            calls: BTreeMap::new(),
+            ended: VecDeque::new(),
+            over: VecDeque::new(),
+            legs: BTreeMap::new(),
+            legs_of_sender: vec![0; settings.media_locals.len()],
+            ssrcs: BTreeSet::new(),
+            reports: BTreeMap::new(),
+            prompts: Prompts::default(),
+            server_default: None,
+            notifications: Notifications::default(),
+            to_notify: Vec::new(),
+            timers: Timers::default(),
+            outputs: VecDeque::new(),
+            counts: Counts::default(),
+            last_call: 0,
+            last_leg: 0,
+            last_report: 0,
+            draining: false,
+            settings,
+        };
+        control.server_source(MediaTime::ZERO);
+        control
     }
 
     /// Takes what happened. Deadlines that have passed at `now` are handled first.
     pub fn handle_input(&mut self, now: Now, input: Input) {
-        let _ = now;
-        if let Input::Request { request, .. } = input {
-            self.outputs.push_back(Output::Reply { request, result: Err(Refusal::not_implemented("yet")) });
+        self.handle_timeout(now);
+        match input {
+            Input::Request { request, accepted, base, ask } => {
+                self.request(now, request, accepted, &base, ask)
+            }
+            Input::SourceReady { source, facts } => self.source_ready(now, source, facts),
+            Input::SourceFailed { source, failure } => self.source_failed(now, source, &failure),
+            Input::Started { leg, source, sent_at } => self.started(now, leg, source, sent_at),
+            Input::Progress { leg, report } => self.progress(leg, report),
+            Input::Stopped { leg, report, next } => self.stopped(now, leg, report, next),
+            Input::Bye { leg } => self.end_by_leg(now, leg, EndedBy::Bye),
+            Input::Unreachable { leg } => self.end_by_leg(now, leg, EndedBy::Unreachable),
+            Input::Delivered { notification, outcome } => {
+                let told =
+                    self.notifications.outcome(now, notification, outcome, &self.settings, &mut self.rng);
+                match told {
+                    Some((call, Some(again))) => self.timers.set(again, Timer::Notify(call)),
+                    Some((call, None)) => self.to_notify.push(call),
+                    None => {}
+                }
+            }
+            Input::Drain => self.draining = true,
         }
+        self.notify_all(now);
     }
 
     /// Does what is due at `now`.
     pub fn handle_timeout(&mut self, now: Now) {
-        let _ = now;
+        while let Some(timer) = self.timers.due(now.mono) {
+            match timer {
+                Timer::Grace(call, participant) => self.grace_over(now, call, participant),
+                Timer::Bound(call, operation) => self.bound_over(now, call, operation),
+                Timer::Longest(call, participant) => {
+                    self.end_hold(now, call, participant, EndedBy::MaxDuration, None);
+                }
+                Timer::StopAnswer(leg, number) => self.stop_unanswered(leg, number),
+                Timer::StopLost(leg, number) => self.report_lost(leg, number),
+                Timer::Notify(call) => self.to_notify.push(call),
+                Timer::Lifetime(call) => self.lifetime_over(now, call),
+                Timer::Retention(call) => self.retention_over(call),
+                Timer::Unused => self.drop_unused(now.mono),
+            }
+        }
+        self.notify_all(now);
     }
 
     /// What is to be done next.
@@ -249,16 +350,73 @@ impl Control {
 
     /// When [`Control::handle_timeout`] wants to be called; [`MediaTime::NEVER`] if nothing waits.
     pub fn poll_timeout(&self) -> MediaTime {
-        MediaTime::NEVER
+        self.timers.next()
     }
 
     /// Numbers for metrics.
     pub fn counts(&self) -> Counts {
-        Counts::default()
+        Counts {
+            prompts: self.prompts.len() as u64,
+            preparing: self.prompts.preparing() as u64,
+            notifications_pending: self.notifications.pending as u64,
+            notifications_delivered: self.notifications.delivered,
+            notifications_undelivered: self.notifications.given_up,
+            ..self.counts
+        }
     }
 
     /// Notifications that were given up, oldest first.
     pub fn undelivered(&self) -> impl Iterator<Item = &Undelivered> {
-        std::iter::empty()
+        self.notifications.undelivered()
+    }
+
+    fn notify_all(&mut self, now: Now) {
+        for call in std::mem::take(&mut self.to_notify) {
+            self.notify(now.mono, call);
+        }
+    }
+
+    fn request(&mut self, now: Now, request: RequestId, accepted: MediaTime, base: &Arc<str>, ask: Ask) {
+        let result = match ask {
+            Ask::CreateCall(create) => self.create_call(now, base, create),
+            Ask::ListCalls { query } => Ok(self.list_calls(base, &query)),
+            Ask::GetCall { call, query } => {
+                self.readable_call(call).map(|call| Writer { base }.call(200, call, &query))
+            }
+            Ask::DeleteCall { call } => self.delete_call(now, call),
+            Ask::KeepAlive { call } => self.keep_alive(now, call),
+            Ask::CreateParticipant { call, create } => self.create_participant(now, base, call, create),
+            Ask::ListParticipants { call, query } => self
+                .readable_call(call)
+                .map(|found| Writer { base }.participants(call, &found.roster(), &query)),
+            Ask::GetParticipant { call, participant, query } => self
+                .readable_call(call)
+                .and_then(|call| call.participant(participant))
+                .map(|found| Writer { base }.participant(200, call, found, &query)),
+            Ask::DeleteParticipant { call, participant } => self.delete_participant(now, call, participant),
+            Ask::PutMediaLeg { call, participant, offer } => {
+                self.put_leg(now, base, call, participant, &offer)
+            }
+            Ask::GetMediaLeg { call, participant } => self.read_leg(base, call, participant),
+            Ask::DeleteMediaLeg { call, participant } => self.delete_leg(now, call, participant),
+            Ask::StartHoldMusic { call, participant, start } => {
+                self.start_hold(now, accepted, base, (call, participant), start)
+            }
+            Ask::StopHoldMusic { call, participant, stop } => {
+                match self.stop_hold(now, (request, accepted, base), (call, participant), stop) {
+                    Some(result) => result,
+                    // Answered when the report is in.
+                    None => return,
+                }
+            }
+            Ask::ListOperations { call, query } => self.list_operations(base, call, &query),
+            Ask::GetOperation { call, operation, query } => {
+                self.read_operation(base, call, operation, &query)
+            }
+        };
+        self.outputs.push_back(Output::Reply { request, result });
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -77,6 +77,8 @@ pub struct Operation {
     pub accepted: MediaTime,
     /// When it must have ended, while that is watched.
     pub(crate) bound: Option<MediaTime>,
+    /// With `musicEnds`: its promise is kept, and this is how it ends once the hold does.
+    pub(crate) promised: Option<ResultInfo>,
     /// What it tells about the hold.
     pub facts: HoldFacts,
     status: Status,
@@ -100,6 +102,7 @@ impl Operation {
             client_context,
             accepted,
             bound: None,
+            promised: None,
             facts: HoldFacts::default(),
             status: Status::NotStarted,
             result: None,

@@ -1,12 +1,15 @@
 //! A participant: talking or held, and the leg it has. The life of a hold is decided in `hold.rs`; this is what
 //! it consists of.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 
 use holdmusic_media::{HoldReport, LegId, LegSpec, MediaTime, Numbering, SourceId, WallTime};
 use serde_json::{Map, Value};
 
-use crate::id::{OperationId, ParticipantId};
+use crate::{
+    id::{OperationId, ParticipantId},
+    prompt::{DEFAULT_SOURCE, Prompt, PromptFailure},
+};
 
 /// Whose music it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,51 +57,47 @@ pub(crate) struct Leg {
     pub(crate) session: (u64, u64),
 }
 
-impl Leg {
-    /// Whether `address` is of the same family as the socket it is sent from.
-    pub(crate) fn reaches(&self, address: IpAddr) -> bool {
-        self.local.is_ipv4() == address.is_ipv4()
-    }
-}
-
-/// What a hold was asked to play.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Wish {
-    /// The default music of the call.
-    Default,
-    /// A custom prompt; its source may have failed since.
-    Prompt(SourceId),
-}
-
 /// One participant being on hold.
 #[derive(Clone, Debug)]
 pub(crate) struct Hold {
-    /// When the request that began it was accepted.
-    pub(crate) began: MediaTime,
-    /// The same on the calendar, until the first packet; then its moment.
+    /// When its music began, on the calendar; until the first packet, when the request was accepted.
     pub(crate) since: WallTime,
-    /// The operations that asked for the present music, oldest first. The first of a hold began it.
+    /// The operations that asked for the present music, oldest first.
     pub(crate) operations: Vec<OperationId>,
-    /// The operation that began the hold.
-    pub(crate) begun_by: OperationId,
-    /// What was asked for last.
-    pub(crate) wish: Wish,
-    /// The source that this hold listens to: the wish's, or the call's own default prompt.
-    pub(crate) listens: Option<SourceId>,
+    /// An operation of this hold has kept its promise.
+    pub(crate) kept: bool,
+    /// What was asked for last; `None` is default music.
+    pub(crate) asked: Option<Prompt>,
+    /// The source of what was asked for: until it fails, or for default music none if it is the built-in one.
+    pub(crate) wants: Option<SourceId>,
     /// What media was told to play last; `None` during the grace time.
     pub(crate) playing: Option<SourceId>,
     /// What the last packet that we know of belonged to; `None` before the first.
     pub(crate) heard: Option<SourceId>,
+    /// When the first packet of `heard` left.
+    pub(crate) heard_at: MediaTime,
+    /// Whose music `heard` is.
+    pub(crate) kind: Option<Heard>,
     /// Until when a slow prompt is waited for in silence.
     pub(crate) grace: Option<MediaTime>,
     /// When the longest duration is over.
     pub(crate) ends: Option<MediaTime>,
     /// The numbering that its first packet shall carry, if the customer said so.
     pub(crate) numbering: Option<Numbering>,
-    /// Why a prompt of this hold is not heard.
+    /// Why what was asked for is not heard and will not be.
+    pub(crate) failure: Option<PromptFailure>,
+    /// Why a prompt of this hold is not heard, for people.
     pub(crate) reason: Option<String>,
     /// What the sender told last.
     pub(crate) report: Option<HoldReport>,
+}
+
+impl Hold {
+    /// The sources whose end this hold must hear of.
+    pub(crate) fn sources(&self) -> [Option<SourceId>; 2] {
+        [self.wants, self.playing.filter(|playing| Some(*playing) != self.wants)]
+            .map(|source| source.filter(|source| *source != DEFAULT_SOURCE))
+    }
 }
 
 /// How the last hold of a participant ended.
@@ -123,4 +122,15 @@ pub(crate) struct Participant {
     pub(crate) leg: Option<Leg>,
     pub(crate) hold: Option<Hold>,
     pub(crate) past: Option<PastHold>,
+}
+
+impl Participant {
+    /// What the sender told last about the present hold, or else the past one.
+    pub(crate) fn report(&self) -> Option<&HoldReport> {
+        match (&self.hold, &self.past) {
+            (Some(hold), _) => hold.report.as_ref(),
+            (None, Some(past)) => past.report.as_ref(),
+            (None, None) => None,
+        }
+    }
 }

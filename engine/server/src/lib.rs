@@ -1,4 +1,21 @@
-//! x
+//! The doors around the pure rooms: clock, dice, sockets, threads, HTTP. No policy is decided here.
+
+#[cfg(not(target_os = "linux"))]
+compile_error!("holdmusic runs on Linux: it relies on sendmmsg, absolute sleep and the socket error queue.");
+
+pub mod config;
 pub mod clock;
+pub mod dice;
+pub mod mailbox;
+pub mod http;
+pub mod desk;
+pub mod fetch;
+pub mod producer;
+pub mod sender;
+pub mod udp;
+pub mod keys;
+pub mod webhook;
+pub mod metrics;
+pub mod house;
 pub mod listen;
 pub mod picture;

@@ -3,8 +3,7 @@
 use std::sync::Arc;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
-use holdmusic_codecs::Loop;
-use holdmusic_control::{Ask, DeliveryOutcome, NotificationId, PromptFailure, Reply, SourceFacts};
+use holdmusic_control::{Answer, Ask, DeliveryOutcome, NotificationId, PromptFailure, Refusal, SourceFacts};
 use holdmusic_media::{
     MediaTime, SourceId,
     pacer::{Command, Event},
@@ -32,8 +31,10 @@ pub struct Request {
     pub ask: Ask,
     /// When the door had it.
     pub accepted: MediaTime,
-    /// Where the answer goes; dropped when the customer has hung up.
-    pub reply: oneshot::Sender<Reply>,
+    /// What URLs in the answer begin with.
+    pub base: Arc<str>,
+    /// Where the answer goes; closed when the customer has hung up.
+    pub reply: oneshot::Sender<Result<Answer, Refusal>>,
 }
 
 /// What doors and senders tell control.
@@ -64,8 +65,11 @@ pub enum Tiding {
         /// How it went.
         outcome: DeliveryOutcome,
     },
-    /// Take no new holds.
-    Drain,
+    /// Take no new holds, and leave when every owed notification is delivered or `by` has come.
+    Drain {
+        /// When to leave at the latest.
+        by: MediaTime,
+    },
 }
 
 /// Sound for a producer to make playable.

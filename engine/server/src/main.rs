@@ -1,16 +1,93 @@
-//! The command line, as far as the listener needs it.
+//! The command line: read settings, build the house, wait to be told to stop.
 
-use std::process::ExitCode;
+use std::{
+    io::{self, Write},
+    process::ExitCode,
+};
 
-use clap::Parser;
+use clap::{Parser, Subcommand};
+use holdmusic::{
+    config::{LogForm, Options},
+    house::House,
+    listen::{self, ListenOptions},
+};
+use tracing_subscriber::EnvFilter;
 
+/// Hold music for held participants: one encoding, thousands of ears.
+///
+/// Start with `holdmusic demo`, which shows everything in one process and on loopback. `holdmusic serve` is the engine:
+/// it answers Microsoft Graph's startHoldMusic and stopHoldMusic and sends RTP.
 #[derive(Parser)]
-#[command(name = "holdmusic", version)]
+#[command(version, arg_required_else_help = true)]
+struct Line {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
 enum Command {
-    Listen(holdmusic::listen::ListenOptions),
+    /// Run the engine
+    ///
+    /// Prints one line to stdout when it is ready: `holdmusic ready http://127.0.0.1:8080`. The log goes to stderr;
+    /// RUST_LOG chooses what is in it. SIGTERM drains and ends; SIGHUP reads token and certificates again.
+    Serve(Box<Options>),
+    /// Listen to any RTP sender and say what was heard
+    Listen(ListenOptions),
+    /// Print the effective settings, every key explained, as a file that --config reads
+    Config(Box<Options>),
 }
 
 fn main() -> ExitCode {
-    let Command::Listen(options) = Command::parse();
-    holdmusic::listen::run(&options)
+    match Line::parse().command {
+        Command::Serve(options) => serve(*options),
+        Command::Listen(options) => listen::run(&options),
+        Command::Config(options) => config(*options),
+    }
+}
+
+/// Bad settings, a port in use: one line and exit code 2.
+fn wrong(message: &str) -> ExitCode {
+    let _ = writeln!(io::stderr(), "holdmusic: {message}");
+    ExitCode::from(2)
+}
+
+fn say(text: &str) {
+    let mut stdout = io::stdout();
+    let _ = stdout.write_all(text.as_bytes());
+    let _ = stdout.flush();
+}
+
+fn serve(options: Options) -> ExitCode {
+    let again = options.clone();
+    let config = match options.with_file().and_then(Options::check) {
+        Ok(config) => config,
+        Err(message) => return wrong(&message),
+    };
+    log(config.log);
+    let house = match House::open(config) {
+        Ok(house) => house,
+        Err(message) => return wrong(&message),
+    };
+    say(&format!("holdmusic ready {}\n", house.url()));
+    house.wait(move || again.clone().with_file().ok()?.token);
+    ExitCode::SUCCESS
+}
+
+fn config(options: Options) -> ExitCode {
+    match options.with_file().and_then(|options| options.clone().check().map(|_| options)) {
+        Ok(options) => {
+            say(&options.explained());
+            ExitCode::SUCCESS
+        }
+        Err(message) => wrong(&message),
+    }
+}
+
+fn log(form: LogForm) {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
+    match form {
+        LogForm::Text => log.init(),
+        LogForm::Json => log.json().init(),
+    }
 }

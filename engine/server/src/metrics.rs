@@ -73,7 +73,7 @@ impl<const N: usize> Histogram<N> {
         let count = buckets.iter().map(|(_, count)| count).sum();
         let sum = self.sum_ns.load(Relaxed) as f64 / 1e9;
         let mut metric = encoder.encode_descriptor(name, help, None, MetricType::Histogram)?;
-        metric.encode_histogram::<()>(sum, count, &buckets, None)
+        metric.encode_histogram::<[(&str, &str); 0]>(sum, count, &buckets, None)
     }
 }
 

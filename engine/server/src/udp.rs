@@ -9,11 +9,10 @@ use std::{
 use arrayvec::ArrayVec;
 use holdmusic_media::sink::{Batch, Sink};
 use nix::sys::socket::{
-    ControlMessageOwned, MsgFlags, SockaddrIn, SockaddrIn6, SockaddrLike, SockaddrStorage, recvmsg, setsockopt,
+    ControlMessageOwned, MsgFlags, SockaddrStorage, recvmsg, setsockopt,
     sockopt::{Ipv4RecvErr, Ipv6RecvErr},
 };
 use rustix::{
-    buffer::spare_capacity as _,
     io::Errno,
     net::{
         AddressFamily, MMsgHdr, RecvFlags, SendAncillaryBuffer, SendFlags, SocketAddrAny, SocketFlags, SocketType,

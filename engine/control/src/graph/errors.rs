@@ -96,6 +96,11 @@ impl Refusal {
         Self::new(409, "8519", message)
     }
 
+    /// 408: the client did not send what it began to send.
+    pub fn timed_out(message: impl Into<String>) -> Self {
+        Self::new(408, "RequestTimeout", message)
+    }
+
     /// 413: the body is larger than `limit` bytes.
     pub fn body_too_big(limit: usize) -> Self {
         Self::new(413, "RequestEntityTooLarge", format!("The request body is larger than {limit} bytes."))

@@ -1,0 +1,685 @@
+//! The life of a hold: begun by a start operation, fed by sources, ended by a stop or by itself.
+//!
+//! A hold is never silent for longer than the grace time: what was asked for plays if it can, and default music
+//! plays otherwise. Promises are settled in one place, [`Control::settle`], whatever happened before.
+
+use std::sync::Arc;
+
+use holdmusic_media::{HoldReport, LegId, MediaTime, Now, Numbering, SourceId};
+
+use crate::{
+    Control, Output,
+    ask::{StartHoldMusic, StopHoldMusic},
+    call::{Call, CompletesWhen, OnPromptFailure},
+    graph::{Answer, Refusal, Writer, results, wire_state},
+    id::{CallId, OperationId, ParticipantId, RequestId},
+    negotiation::StateOffer,
+    operation::{Operation, OperationKind, ResultInfo},
+    participant::{EndedBy, Heard, Hold, Participant, PastHold},
+    prompt::{DEFAULT_SOURCE, Listener, PromptFailure, SourceFacts},
+    timer::Timer,
+};
+
+/// Operations that may wait for, and be repeated on, the same music of one hold. Clients repeat a request three
+/// times; the oldest beyond this many is superseded.
+const MAX_SHARED: usize = 16;
+
+/// A stop whose answer waits for the report.
+#[derive(Debug)]
+pub(crate) struct StopRequest {
+    pub(crate) request: RequestId,
+    pub(crate) base: Arc<str>,
+    pub(crate) operation: OperationId,
+}
+
+/// A `Stopped` that media owes.
+#[derive(Debug)]
+pub(crate) struct OwedReport {
+    number: u64,
+    call: CallId,
+    participant: ParticipantId,
+    /// The last operation of the hold that it is about.
+    hold: Option<OperationId>,
+    stop: Option<OperationId>,
+    /// Who waits for it, until they are answered.
+    answer: Option<StopRequest>,
+    until: MediaTime,
+}
+
+impl Control {
+    fn participant_mut(&mut self, call: CallId, participant: ParticipantId) -> Option<&mut Participant> {
+        self.calls.get_mut(&call)?.participants.get_mut(&participant)
+    }
+
+    fn hold_mut(&mut self, call: CallId, participant: ParticipantId) -> Option<&mut Hold> {
+        self.participant_mut(call, participant)?.hold.as_mut()
+    }
+
+    /// `startHoldMusic`.
+    pub(crate) fn start_hold(
+        &mut self,
+        now: Now,
+        accepted: MediaTime,
+        base: &str,
+        (call_id, id): (CallId, ParticipantId),
+        start: StartHoldMusic,
+    ) -> Result<Answer, Refusal> {
+        let call = self.live_call(call_id)?;
+        let participant = call.participant(id)?;
+        match &participant.leg {
+            None => {
+                return Err(Refusal::cannot_receive(format!(
+                    "Participant '{id}' has no media leg; register one with PUT mediaLeg."
+                )));
+            }
+            Some(leg) if !leg.receives => {
+                return Err(Refusal::cannot_receive(format!(
+                    "The media leg of participant '{id}' cannot receive (sendonly, inactive or zero address)."
+                )));
+            }
+            Some(_) => {}
+        }
+        let again = participant.hold.as_ref().is_some_and(|hold| hold.asked == start.prompt);
+        if again && let Some(operation) = repeated(call, participant, start.client_context.as_deref()) {
+            return Ok(Writer { base }.accepted(call_id, operation, call.rules.status_case));
+        }
+        self.admit_hold(call, participant)?;
+        let source = match &start.prompt {
+            Some(prompt) => Some(self.acquire(now.mono, prompt)?),
+            None => self.default_source(now.mono, call_id),
+        };
+
+        // From here on nothing is refused.
+        let operation = OperationId::random(&mut self.rng);
+        let bound = accepted + self.settings.start_bound;
+        let mut entry =
+            Operation::new(OperationKind::StartHoldMusic, operation, id, start.client_context, accepted);
+        entry.run();
+        entry.bound = Some(bound);
+        self.timers.set(bound, Timer::Bound(call_id, operation));
+        self.add_operation(call_id, entry);
+        self.counts.starts += 1;
+        if self.hold_mut(call_id, id).is_none() {
+            self.begin_hold(now, accepted, call_id, id, start.rtp_state.as_ref());
+        } else if !again {
+            self.supersede(now, call_id, id, 0);
+        }
+        let hold = self.hold_mut(call_id, id).expect("it was begun or was there");
+        hold.operations.push(operation);
+        let surplus = hold.operations.len().saturating_sub(MAX_SHARED);
+        // The same music goes on, unless it is a prompt that failed: then it is tried again.
+        let goes_on = again && (hold.wants.is_some() || hold.asked.is_none());
+        if surplus > 0 {
+            self.supersede(now, call_id, id, MAX_SHARED);
+        }
+        if !goes_on {
+            self.want(now, accepted, call_id, id, start.prompt, source);
+        }
+        // The answer says running; what has been heard already is settled after it.
+        let call = &self.calls[&call_id];
+        let answer = Writer { base }.accepted(call_id, &call.operations[&operation], call.rules.status_case);
+        self.settle(now, call_id, id);
+        Ok(answer)
+    }
+
+    /// The limits of new work.
+    fn admit_hold(&self, call: &Call, participant: &Participant) -> Result<(), Refusal> {
+        if self.draining {
+            return Err(Refusal::unavailable("The server is shutting down and takes no new holds.", 5));
+        }
+        if self.notifications.is_full(call.id, &self.settings) {
+            return Err(Refusal::unavailable("Too many notifications wait to be delivered.", 5));
+        }
+        if participant.hold.is_some() {
+            return Ok(());
+        }
+        if call.held >= call.rules.max_held {
+            let held: Vec<_> =
+                call.roster().iter().filter(|p| p.hold.is_some()).map(|p| p.id.to_string()).collect();
+            let shown = held.iter().take(3).map(|id| format!("'{id}'")).collect::<Vec<_>>().join(", ");
+            let more = if held.len() > 3 { format!(" and {} more", held.len() - 3) } else { String::new() };
+            return Err(Refusal::conflict(format!(
+                "Participant {shown}{more} is on hold; at most {} of this call can be on hold at a time \
+                 (maxHeldParticipants).",
+                call.rules.max_held
+            )));
+        }
+        if self.counts.held >= self.settings.max_held as u64 {
+            let most = self.settings.max_held;
+            return Err(Refusal::unavailable(
+                format!("{most} participants are on hold, the limit of this server."),
+                5,
+            ));
+        }
+        Ok(())
+    }
+
+    fn begin_hold(
+        &mut self,
+        now: Now,
+        accepted: MediaTime,
+        call_id: CallId,
+        id: ParticipantId,
+        state: Option<&StateOffer>,
+    ) {
+        let numbering = state.map(|state| {
+            let rate = self.calls[&call_id].participants[&id]
+                .leg
+                .as_ref()
+                .map_or(0, |leg| leg.spec.codec.clock_rate());
+            self.numbering(now, state, rate)
+        });
+        let call = self.calls.get_mut(&call_id).expect("the call is live");
+        let ends = call.rules.max_duration.map(|longest| accepted + longest);
+        if let Some(ends) = ends {
+            self.timers.set(ends, Timer::Longest(call_id, id));
+        }
+        let participant = call.participants.get_mut(&id).expect("the participant is there");
+        if let (Some(numbering), Some(leg)) = (numbering, &mut participant.leg) {
+            self.ssrcs.remove(&leg.spec.numbering.ssrc);
+            self.ssrcs.insert(numbering.ssrc);
+            leg.spec.numbering = numbering;
+        }
+        participant.past = None;
+        participant.hold = Some(Hold {
+            since: now.wall_at(accepted),
+            operations: Vec::new(),
+            kept: false,
+            asked: None,
+            wants: None,
+            playing: None,
+            heard: None,
+            heard_at: MediaTime::ZERO,
+            kind: None,
+            grace: None,
+            ends,
+            numbering,
+            failure: None,
+            reason: None,
+            report: None,
+        });
+        call.held += 1;
+        self.counts.held += 1;
+        self.owe_roster(now, call_id);
+    }
+
+    /// A hold is to play `source` from now on, or the built-in music if there is none.
+    fn want(
+        &mut self,
+        now: Now,
+        accepted: MediaTime,
+        call: CallId,
+        id: ParticipantId,
+        asked: Option<crate::prompt::Prompt>,
+        source: Option<SourceId>,
+    ) {
+        let grace = accepted + self.settings.grace;
+        let target = source.unwrap_or(DEFAULT_SOURCE);
+        let ready = self.prompts.is_ready(target);
+        let Some(hold) = self.hold_mut(call, id) else { return };
+        let before = hold.sources();
+        hold.asked = asked;
+        hold.wants = source;
+        hold.failure = None;
+        hold.reason = None;
+        let waits = !ready && hold.playing.is_none() && hold.grace.is_none();
+        if waits {
+            hold.grace = Some(grace);
+            self.timers.set(grace, Timer::Grace(call, id));
+        }
+        self.watch(now.mono, call, id, before);
+        if ready {
+            self.play(now.mono, call, id, target);
+        }
+    }
+
+    /// Plays `source` on the leg of a hold, unless it does already.
+    fn play(&mut self, now: MediaTime, call: CallId, id: ParticipantId, source: SourceId) {
+        let Some(participant) = self.participant_mut(call, id) else { return };
+        let (Some(hold), Some(leg)) = (&mut participant.hold, &participant.leg) else { return };
+        if hold.playing == Some(source) {
+            return;
+        }
+        let (before, leg) = (hold.sources(), leg.id);
+        hold.playing = Some(source);
+        let (grace, numbering) = (hold.grace.take(), hold.numbering.take());
+        self.timers.cancel(grace, Timer::Grace(call, id));
+        self.outputs.push_back(Output::Play { leg, source, numbering });
+        self.watch(now, call, id, before);
+    }
+
+    /// Brings the listeners of sources up to date with a hold that had `before`.
+    fn watch(&mut self, now: MediaTime, call: CallId, id: ParticipantId, before: [Option<SourceId>; 2]) {
+        let after = self.hold_mut(call, id).map_or([None; 2], |hold| hold.sources());
+        let listener = Listener::Hold(call, id);
+        for source in after.into_iter().flatten().filter(|source| !before.contains(&Some(*source))) {
+            self.prompts.listen(source, listener);
+        }
+        for source in before.into_iter().flatten().filter(|source| !after.contains(&Some(*source))) {
+            self.leave(now, source, listener);
+        }
+    }
+
+    /// Whether `source` is default music of `call`.
+    fn is_default(&self, call: CallId, source: SourceId) -> bool {
+        source == DEFAULT_SOURCE
+            || self.server_default == Some(source)
+            || self.calls.get(&call).is_some_and(|call| call.default_source == Some(source))
+    }
+
+    /// Default music that can be played now.
+    fn fallback(&self, call: CallId) -> SourceId {
+        let of_call = self.calls.get(&call).and_then(|call| call.default_source);
+        of_call
+            .into_iter()
+            .chain(self.server_default)
+            .find(|source| self.prompts.is_ready(*source))
+            .unwrap_or(DEFAULT_SOURCE)
+    }
+
+    /// Ends the operations that asked for the music of a hold before it was changed, all but the last `keep`.
+    fn supersede(&mut self, now: Now, call: CallId, id: ParticipantId, keep: usize) {
+        let Some(hold) = self.hold_mut(call, id) else { return };
+        let surplus = hold.operations.len().saturating_sub(keep);
+        let old: Vec<_> = hold.operations.drain(..surplus).collect();
+        for operation in old {
+            self.close(now, call, operation, || results::cancelled("another startHoldMusic took its place"));
+        }
+    }
+
+    /// Ends an operation whose hold or music is over: completed if its promise was kept, else failed.
+    fn close(&mut self, now: Now, call: CallId, operation: OperationId, failed: impl FnOnce() -> ResultInfo) {
+        let Some(entry) = self.operation_mut(call, operation).filter(|entry| !entry.is_over()) else {
+            return;
+        };
+        let result = entry.promised.take().ok_or_else(failed);
+        self.finish(now, call, operation, result);
+    }
+
+    /// Completes every operation of a hold whose promise is kept by what is heard.
+    pub(crate) fn settle(&mut self, now: Now, call_id: CallId, id: ParticipantId) {
+        let Some(call) = self.calls.get(&call_id) else { return };
+        let Some(hold) = call.participants.get(&id).and_then(|participant| participant.hold.as_ref()) else {
+            return;
+        };
+        let Some(heard) = hold.heard else { return };
+        let result = match (&hold.failure, &hold.asked) {
+            (Some(failure), _) => results::prompt(200, failure),
+            (None, Some(_)) if hold.wants == Some(heard) => results::success(),
+            (None, None) if self.is_default(call_id, heard) => results::success(),
+            (None, _) => return,
+        };
+        let facts = self.prompts.facts(heard);
+        let (gain, ready) = (facts.map(|facts| facts.gain_db), facts.map(|facts| facts.ready_at));
+        let (heard_at, kind, when) = (hold.heard_at, hold.kind, call.rules.completes_when);
+        for operation in hold.operations.clone() {
+            let Some(entry) = self.operation_mut(call_id, operation) else { continue };
+            if entry.is_over() || entry.promised.is_some() {
+                continue;
+            }
+            let nanos = |later: MediaTime| later.as_nanos().saturating_sub(entry.accepted.as_nanos());
+            entry.facts.first_packet_latency_ns.get_or_insert(nanos(heard_at));
+            entry.facts.prompt_ready_ns = ready.map(nanos);
+            entry.facts.heard = kind;
+            entry.facts.gain_db = gain;
+            let bound = entry.bound.take();
+            self.timers.cancel(bound, Timer::Bound(call_id, operation));
+            match when {
+                CompletesWhen::MusicStarts => self.finish(now, call_id, operation, Ok(result.clone())),
+                CompletesWhen::MusicEnds => {
+                    if let Some(entry) = self.operation_mut(call_id, operation) {
+                        entry.promised = Some(result.clone());
+                    }
+                }
+            }
+            if let Some(hold) = self.hold_mut(call_id, id) {
+                hold.kept = true;
+            }
+        }
+    }
+
+    /// What a hold was asked for will not be heard.
+    fn fail_prompt(&mut self, now: Now, call_id: CallId, id: ParticipantId, failure: PromptFailure) {
+        let fails =
+            self.calls.get(&call_id).map(|call| call.rules.on_prompt_failure) == Some(OnPromptFailure::Fail);
+        let fallback = self.fallback(call_id);
+        let Some(hold) = self.hold_mut(call_id, id) else { return };
+        let before = hold.sources();
+        let lost = hold.wants.take();
+        let silent = hold.playing.is_none() || hold.playing == lost;
+        let (PromptFailure::Fetch(reason) | PromptFailure::Sound(reason)) = &failure;
+        hold.reason = Some(reason.clone());
+        // Nobody asked for a default prompt that fails: the built-in music is as good.
+        if hold.asked.is_some() {
+            hold.failure = Some(failure.clone());
+            if fails {
+                for operation in hold.operations.clone() {
+                    let waits = |entry: &&mut Operation| !entry.is_over() && entry.promised.is_none();
+                    if self.operation_mut(call_id, operation).filter(waits).is_some() {
+                        self.finish(now, call_id, operation, Err(results::prompt(400, &failure)));
+                    }
+                }
+            }
+        }
+        self.watch(now.mono, call_id, id, before);
+        let Some(hold) = self.hold_mut(call_id, id) else { return };
+        if fails && hold.asked.is_some() && !hold.kept {
+            return self.end_hold(now, call_id, id, EndedBy::PromptFailed, None);
+        }
+        if silent {
+            self.play(now.mono, call_id, id, fallback);
+        }
+        self.settle(now, call_id, id);
+    }
+
+    /// A source can be played: whoever waits for it hears it.
+    pub(crate) fn source_ready(&mut self, now: Now, source: SourceId, facts: SourceFacts) {
+        for listener in self.prompts.ready(source, facts).unwrap_or_default() {
+            if let Listener::Hold(call, id) = listener
+                && self.hold_mut(call, id).is_some_and(|hold| hold.wants == Some(source))
+            {
+                self.play(now.mono, call, id, source);
+            }
+        }
+        self.drop_unused(now.mono);
+    }
+
+    /// A source cannot be played, or no longer.
+    pub(crate) fn source_failed(&mut self, now: Now, source: SourceId, failure: &PromptFailure) {
+        let Some(listeners) = self.prompts.remove(source) else { return };
+        // First the defaults, so that no hold falls back to what has just failed.
+        for listener in &listeners {
+            match listener {
+                Listener::Hold(..) => {}
+                Listener::Call(call) => {
+                    if let Some(call) = self.calls.get_mut(call) {
+                        call.default_source = None;
+                    }
+                }
+                Listener::Server => self.server_default = None,
+            }
+        }
+        for listener in listeners {
+            let Listener::Hold(call, id) = listener else { continue };
+            let fallback = self.fallback(call);
+            let Some(hold) = self.hold_mut(call, id) else { continue };
+            if hold.wants == Some(source) {
+                self.fail_prompt(now, call, id, failure.clone());
+            } else if hold.playing == Some(source) {
+                let (PromptFailure::Fetch(reason) | PromptFailure::Sound(reason)) = failure;
+                hold.reason = Some(reason.clone());
+                self.play(now.mono, call, id, fallback);
+            }
+        }
+        self.outputs.push_back(Output::Release { source });
+    }
+
+    /// The first packet of a source left.
+    pub(crate) fn started(&mut self, now: Now, leg: LegId, source: SourceId, sent_at: MediaTime) {
+        // While a report is owed, this is about the hold before it.
+        if self.reports.contains_key(&leg) {
+            return;
+        }
+        let Some(&(call, id)) = self.legs.get(&leg) else { return };
+        let default = self.is_default(call, source);
+        let Some(hold) = self.hold_mut(call, id).filter(|hold| hold.playing.is_some()) else { return };
+        let first = hold.heard.is_none();
+        hold.heard = Some(source);
+        hold.heard_at = sent_at;
+        let custom = !default || (hold.asked.is_some() && hold.wants == Some(source));
+        hold.kind = Some(if custom { Heard::CustomPrompt } else { Heard::DefaultMusic });
+        if first {
+            hold.since = now.wall_at(sent_at);
+            for operation in hold.operations.clone() {
+                if let Some(entry) = self.operation_mut(call, operation).filter(|entry| !entry.is_over()) {
+                    let latency = sent_at.as_nanos().saturating_sub(entry.accepted.as_nanos());
+                    entry.facts.first_packet_latency_ns = Some(latency);
+                }
+            }
+        }
+        self.settle(now, call, id);
+    }
+
+    /// How a hold goes.
+    pub(crate) fn progress(&mut self, leg: LegId, report: HoldReport) {
+        if !self.reports.contains_key(&leg)
+            && let Some(&(call, id)) = self.legs.get(&leg)
+            && let Some(hold) = self.hold_mut(call, id)
+        {
+            hold.report = Some(report);
+        }
+    }
+
+    /// The grace time is over: default music until the prompt is ready.
+    pub(crate) fn grace_over(&mut self, now: Now, call: CallId, id: ParticipantId) {
+        let source = self.fallback(call);
+        if let Some(hold) = self.hold_mut(call, id).filter(|hold| hold.grace.is_some()) {
+            hold.grace = None;
+            self.play(now.mono, call, id, source);
+        }
+    }
+
+    /// An operation must end, whatever it waits for.
+    pub(crate) fn bound_over(&mut self, now: Now, call: CallId, operation: OperationId) {
+        let Some(entry) = self.operation_mut(call, operation).filter(|entry| !entry.is_over()) else {
+            return;
+        };
+        entry.bound = None;
+        let id = entry.participant;
+        if let Some(hold) = self.hold_mut(call, id).filter(|hold| hold.operations.contains(&operation)) {
+            let late = hold.wants.filter(|_| hold.asked.is_some());
+            let heard = hold.heard;
+            if late.is_some_and(|source| !self.prompts.is_ready(source)) {
+                let seconds = self.settings.start_bound.as_secs();
+                self.fail_prompt(
+                    now,
+                    call,
+                    id,
+                    PromptFailure::Fetch(format!("timeout: not ready within {seconds} s")),
+                );
+            }
+            // A promise that was not even a packet cannot be kept any more.
+            let why = "no packet could be sent in time";
+            if self
+                .operation_mut(call, operation)
+                .is_some_and(|entry| !entry.is_over() && entry.promised.is_none())
+            {
+                self.finish(now, call, operation, Err(results::vanished(why)));
+                if heard.is_none() {
+                    self.end_hold(now, call, id, EndedBy::Unreachable, None);
+                }
+            }
+        }
+    }
+
+    /// A hold ends by itself, because of something at the leg.
+    pub(crate) fn end_by_leg(&mut self, now: Now, leg: LegId, by: EndedBy) {
+        if !self.reports.contains_key(&leg)
+            && let Some(&(call, id)) = self.legs.get(&leg)
+        {
+            self.end_hold(now, call, id, by, None);
+        }
+    }
+
+    /// Ends the hold of a participant, if it is on hold. The leg stays.
+    pub(crate) fn end_hold(
+        &mut self,
+        now: Now,
+        call: CallId,
+        id: ParticipantId,
+        by: EndedBy,
+        answer: Option<StopRequest>,
+    ) {
+        let Some(participant) = self.participant_mut(call, id) else { return };
+        let Some(hold) = participant.hold.take() else { return };
+        let leg = participant.leg.as_ref().map(|leg| leg.id);
+        let last = hold.operations.last().copied();
+        participant.past = last.map(|operation| PastHold {
+            operation,
+            ended_by: by,
+            heard: hold.kind,
+            since: hold.since,
+            reason: hold.reason.clone(),
+            report: hold.report,
+        });
+        if let Some(leg) = leg {
+            self.outputs.push_back(Output::Stop { leg });
+            self.await_report(now, leg, call, id, last, answer);
+        }
+        if let Some(call) = self.calls.get_mut(&call) {
+            call.held -= 1;
+        }
+        self.counts.held -= 1;
+        self.timers.cancel(hold.grace, Timer::Grace(call, id));
+        self.timers.cancel(hold.ends, Timer::Longest(call, id));
+        for source in hold.sources().into_iter().flatten() {
+            self.leave(now.mono, source, Listener::Hold(call, id));
+        }
+        for operation in hold.operations {
+            self.close(now, call, operation, || match by {
+                EndedBy::Stop => results::cancelled("stopped before the music began"),
+                EndedBy::Removed => results::cancelled("the participant or its media leg was removed"),
+                EndedBy::MaxDuration => results::cancelled("the longest duration of a hold was over"),
+                EndedBy::PromptFailed => results::cancelled("the prompt failed"),
+                EndedBy::CallEnded => results::call_ended(),
+                EndedBy::Unreachable => results::vanished("nobody listens at the destination"),
+                EndedBy::Bye => results::vanished("the receiver said RTCP BYE"),
+            });
+        }
+        self.owe_roster(now, call);
+    }
+
+    /// `stopHoldMusic`. `None` means that the answer follows with the report.
+    pub(crate) fn stop_hold(
+        &mut self,
+        now: Now,
+        (request, accepted, base): (RequestId, MediaTime, &Arc<str>),
+        (call_id, id): (CallId, ParticipantId),
+        stop: StopHoldMusic,
+    ) -> Option<Result<Answer, Refusal>> {
+        let (case, kind) = match self.live_call(call_id).and_then(|call| Ok((call, call.participant(id)?))) {
+            Ok((call, participant)) => {
+                (call.rules.status_case, participant.hold.as_ref().map(|hold| hold.kind))
+            }
+            Err(refusal) => return Some(Err(refusal)),
+        };
+        let operation = OperationId::random(&mut self.rng);
+        let mut entry =
+            Operation::new(OperationKind::StopHoldMusic, operation, id, stop.client_context, accepted);
+        entry.run();
+        entry.complete(None);
+        entry.facts.heard = kind.flatten();
+        entry.facts.nothing_to_stop = kind.is_none();
+        self.counts.stops += 1;
+        if kind.is_none() {
+            let answer = Writer { base }.accepted(call_id, &entry, case);
+            self.add_operation(call_id, entry);
+            return Some(Ok(answer));
+        }
+        self.add_operation(call_id, entry);
+        let answer = StopRequest { request, base: Arc::clone(base), operation };
+        self.end_hold(now, call_id, id, EndedBy::Stop, Some(answer));
+        None
+    }
+
+    /// Media owes a report about `leg`.
+    pub(crate) fn await_report(
+        &mut self,
+        now: Now,
+        leg: LegId,
+        call: CallId,
+        participant: ParticipantId,
+        hold: Option<OperationId>,
+        answer: Option<StopRequest>,
+    ) {
+        self.last_report += 1;
+        let number = self.last_report;
+        let (within, timer) = match &answer {
+            Some(_) => (self.settings.stop_bound, Timer::StopAnswer(leg, number)),
+            None => (self.settings.report_bound, Timer::StopLost(leg, number)),
+        };
+        let until = now.mono + within;
+        self.timers.set(until, timer);
+        let stop = answer.as_ref().map(|answer| answer.operation);
+        let owed = OwedReport { number, call, participant, hold, stop, answer, until };
+        self.reports.entry(leg).or_default().push_back(owed);
+    }
+
+    /// A report came.
+    pub(crate) fn stopped(&mut self, now: Now, leg: LegId, report: HoldReport, next: Numbering) {
+        let Some(owed) = self.take_report(leg, None) else { return };
+        let timer = if owed.answer.is_some() { Timer::StopAnswer } else { Timer::StopLost };
+        self.timers.cancel(Some(owed.until), timer(leg, owed.number));
+        if let Some(participant) = self.participant_mut(owed.call, owed.participant) {
+            if let Some(past) = participant.past.as_mut().filter(|past| Some(past.operation) == owed.hold) {
+                past.report = Some(report);
+            }
+            if let Some(of_now) = participant.leg.as_mut().filter(|of_now| of_now.id == leg) {
+                of_now.spec.numbering = next;
+            }
+        }
+        let at = now.wall_at(next.at);
+        if let Some(entry) = owed.stop.and_then(|stop| self.operation_mut(owed.call, stop)) {
+            entry.facts.report = Some(report);
+            entry.facts.rtp_state = Some(wire_state(next, at));
+        }
+        if let Some(answer) = owed.answer {
+            self.answer_stop(owed.call, &answer);
+        }
+    }
+
+    /// A stop is answered without its report.
+    pub(crate) fn stop_unanswered(&mut self, leg: LegId, number: u64) {
+        let lost = self.settings.report_bound;
+        let Some(owed) =
+            self.reports.get_mut(&leg).and_then(|owed| owed.iter_mut().find(|o| o.number == number))
+        else {
+            return;
+        };
+        owed.until = owed.until + lost;
+        let (call, answer, until) = (owed.call, owed.answer.take(), owed.until);
+        self.timers.set(until, Timer::StopLost(leg, number));
+        if let Some(answer) = answer {
+            self.answer_stop(call, &answer);
+        }
+    }
+
+    /// A report is lost. Those owed before it are lost as well, since they come in order.
+    pub(crate) fn report_lost(&mut self, leg: LegId, number: u64) {
+        self.take_report(leg, Some(number));
+    }
+
+    fn take_report(&mut self, leg: LegId, number: Option<u64>) -> Option<OwedReport> {
+        let owed = self.reports.get_mut(&leg)?;
+        let taken = match number {
+            None => owed.pop_front(),
+            Some(number) => owed.iter().position(|owed| owed.number == number).and_then(|at| owed.remove(at)),
+        };
+        if owed.is_empty() {
+            self.reports.remove(&leg);
+        }
+        taken
+    }
+
+    fn answer_stop(&mut self, call_id: CallId, answer: &StopRequest) {
+        let result = match self.calls.get(&call_id) {
+            None => Err(Refusal::unknown_call(call_id)),
+            Some(call) => match call.operations.get(&answer.operation) {
+                None => Err(Refusal::unknown_operation(answer.operation)),
+                Some(operation) => {
+                    Ok(Writer { base: &answer.base }.accepted(call_id, operation, call.rules.status_case))
+                }
+            },
+        };
+        self.outputs.push_back(Output::Reply { request: answer.request, result });
+    }
+}
+
+/// The operation that a repeated request means: the same context on the same music.
+fn repeated<'a>(call: &'a Call, participant: &Participant, context: Option<&str>) -> Option<&'a Operation> {
+    let context = context?;
+    let operations = participant.hold.iter().flat_map(|hold| &hold.operations);
+    operations
+        .filter_map(|operation| call.operations.get(operation))
+        .find(|operation| operation.client_context.as_deref() == Some(context))
+}

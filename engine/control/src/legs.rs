@@ -1,0 +1,198 @@
+//! The legs of participants: an offer becomes a leg that media knows, is negotiated anew, and goes away.
+
+use std::net::{IpAddr, SocketAddr};
+
+use holdmusic_media::{
+    LegId, LegSpec, Now, Numbering,
+    rtp::{SeqNo, Ssrc, Timestamp},
+    time::ClockRate,
+};
+use rand::Rng;
+
+use crate::{
+    Control, Output,
+    graph::{Answer, Refusal, Writer},
+    id::{CallId, ParticipantId},
+    negotiation::{MediaOffer, Negotiated, StateOffer},
+    participant::{EndedBy, Leg},
+};
+
+impl Control {
+    /// A leg as `offer` wants it. Nothing is changed yet.
+    pub(crate) fn leg_from(&mut self, now: Now, offer: &MediaOffer) -> Result<Leg, Refusal> {
+        let negotiated = offer.negotiate(&self.settings.guard)?;
+        self.new_leg(now, &negotiated)
+    }
+
+    fn new_leg(&mut self, now: Now, negotiated: &Negotiated) -> Result<Leg, Refusal> {
+        let (sender, local) = self.choose_sender(negotiated.destination.ip())?;
+        let numbering = self.numbering(now, &negotiated.state, negotiated.codec.clock_rate());
+        let spec = LegSpec {
+            sender,
+            destination: negotiated.destination,
+            rtcp: negotiated.rtcp,
+            codec: negotiated.codec,
+            payload_type: negotiated.payload_type,
+            numbering,
+            // Random and of this leg alone (RFC 7022 section 4.2).
+            cname: format!("{:016x}{:08x}", self.rng.next_u64(), self.rng.next_u32()),
+        };
+        self.last_leg += 1;
+        // Within the signed 64 bits of which RFC 3264 section 5 speaks.
+        let session = (self.rng.next_u64() >> 2, 1);
+        let answer = negotiated.answer(local, &spec, session);
+        let id = LegId(self.last_leg);
+        Ok(Leg { id, spec, local, receives: negotiated.receives, added: false, answer, session })
+    }
+
+    /// The local address of the right family that carries the fewest legs.
+    fn choose_sender(&self, destination: IpAddr) -> Result<(usize, SocketAddr), Refusal> {
+        let locals = self.settings.media_locals.iter().enumerate();
+        locals
+            .filter(|(_, local)| local.is_ipv4() == destination.is_ipv4())
+            .min_by_key(|(sender, _)| self.legs_of_sender[*sender])
+            .map(|(sender, local)| (sender, *local))
+            .ok_or_else(|| {
+                let family = if destination.is_ipv4() { "IPv4" } else { "IPv6" };
+                Refusal::invalid(format!(
+                    "The media destination is {family}; this server has no such media address."
+                ))
+            })
+    }
+
+    /// The numbering that a customer asked for, where it did; random otherwise (RFC 3550 section 5.1).
+    pub(crate) fn numbering(&mut self, now: Now, state: &StateOffer, clock_rate: u32) -> Numbering {
+        let ssrc = state.ssrc.unwrap_or_else(|| {
+            loop {
+                // Receivers and our own sockets tell legs apart by it, so no two get the same.
+                let ssrc = Ssrc(self.rng.next_u32());
+                if !self.ssrcs.contains(&ssrc) {
+                    break ssrc;
+                }
+            }
+        });
+        #[expect(clippy::cast_possible_truncation, reason = "any 16 of 32 random bits are random")]
+        let sequence = state.sequence.unwrap_or_else(|| SeqNo(self.rng.next_u32() as u16));
+        let timestamp = state.timestamp.unwrap_or_else(|| Timestamp(self.rng.next_u32()));
+        // Carried to the present here, since `at` may lie before the origin of our clock.
+        let timestamp = match state.at {
+            Some(at) => timestamp.after(units_between(at.0, now.wall.0, ClockRate(clock_rate))),
+            None => timestamp,
+        };
+        Numbering { ssrc, sequence, timestamp, at: now.mono }
+    }
+
+    /// The participant has `leg` from now on.
+    pub(crate) fn admit_leg(&mut self, call: CallId, participant: ParticipantId, mut leg: Leg) {
+        self.legs.insert(leg.id, (call, participant));
+        self.legs_of_sender[leg.spec.sender] += 1;
+        self.ssrcs.insert(leg.spec.numbering.ssrc);
+        self.tell_leg(&mut leg);
+        let owner = self.calls.get_mut(&call).and_then(|call| call.participants.get_mut(&participant));
+        owner.expect("a leg is made for a participant that is there").leg = Some(leg);
+    }
+
+    /// Media hears of the leg once it can receive.
+    fn tell_leg(&mut self, leg: &mut Leg) {
+        if leg.receives && !leg.added {
+            leg.added = true;
+            self.outputs.push_back(Output::AddLeg { leg: leg.id, spec: leg.spec.clone() });
+        }
+    }
+
+    /// The leg of a participant goes away; its hold has ended before.
+    pub(crate) fn remove_leg(&mut self, now: Now, call: CallId, participant: ParticipantId) {
+        let owner = self.calls.get_mut(&call).and_then(|call| call.participants.get_mut(&participant));
+        let Some(leg) = owner.and_then(|owner| owner.leg.take()) else { return };
+        self.drop_leg(now, call, participant, &leg);
+    }
+
+    fn drop_leg(&mut self, now: Now, call: CallId, participant: ParticipantId, leg: &Leg) {
+        self.legs.remove(&leg.id);
+        self.legs_of_sender[leg.spec.sender] -= 1;
+        self.ssrcs.remove(&leg.spec.numbering.ssrc);
+        if leg.added {
+            self.outputs.push_back(Output::RemoveLeg { leg: leg.id });
+            self.await_report(now, leg.id, call, participant, None, None);
+        }
+    }
+
+    /// `PUT mediaLeg`.
+    pub(crate) fn put_leg(
+        &mut self,
+        now: Now,
+        base: &str,
+        call: CallId,
+        id: ParticipantId,
+        offer: &MediaOffer,
+    ) -> Result<Answer, Refusal> {
+        let participant = self.live_call(call)?.participant(id)?;
+        let old = participant.leg.clone();
+        let held = participant.hold.as_ref().map(|hold| hold.playing);
+        let negotiated = offer.negotiate(&self.settings.guard)?;
+        match old {
+            // The same socket goes on, with the same numbers.
+            Some(mut leg) if leg.local.is_ipv4() == negotiated.destination.is_ipv4() => {
+                leg.receives = negotiated.receives;
+                leg.session.1 += 1;
+                if leg.receives {
+                    let Negotiated { destination, rtcp, codec, payload_type, .. } = negotiated;
+                    leg.spec = LegSpec { destination, rtcp, codec, payload_type, ..leg.spec };
+                }
+                leg.answer = negotiated.answer(leg.local, &leg.spec, leg.session);
+                if leg.receives && leg.added {
+                    self.outputs.push_back(Output::ChangeLeg { leg: leg.id, spec: leg.spec.clone() });
+                }
+                self.tell_leg(&mut leg);
+                self.live_call_mut(call)?.participant_mut(id)?.leg = Some(leg);
+            }
+            // Another address family means another socket: another leg, on which the hold goes on.
+            old => {
+                let leg = self.new_leg(now, &negotiated)?;
+                let new = leg.id;
+                self.remove_leg(now, call, id);
+                self.admit_leg(call, id, leg);
+                if let (Some(_), Some(Some(source)), true) = (old, held, negotiated.receives) {
+                    self.outputs.push_back(Output::Play { leg: new, source, numbering: None });
+                }
+            }
+        }
+        if held.is_some() && !negotiated.receives {
+            self.end_hold(now, call, id, EndedBy::Unreachable, None);
+        }
+        self.read_leg(base, call, id)
+    }
+
+    /// `GET mediaLeg`.
+    pub(crate) fn read_leg(&self, base: &str, call: CallId, id: ParticipantId) -> Result<Answer, Refusal> {
+        let participant = self.readable_call(call)?.participant(id)?;
+        let leg = participant.leg.as_ref().ok_or_else(|| Refusal::unknown_leg(id))?;
+        Ok(Writer { base }.leg(call, participant, leg))
+    }
+
+    /// `DELETE mediaLeg`.
+    pub(crate) fn delete_leg(
+        &mut self,
+        now: Now,
+        call: CallId,
+        id: ParticipantId,
+    ) -> Result<Answer, Refusal> {
+        if self.live_call(call)?.participant(id)?.leg.is_none() {
+            return Err(Refusal::unknown_leg(id));
+        }
+        self.end_hold(now, call, id, EndedBy::Removed, None);
+        self.remove_leg(now, call, id);
+        Ok(Answer { status: 204, location: None, body: None })
+    }
+}
+
+/// RTP units that pass from one moment of the calendar to another, in microseconds; negative ones wrap round.
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "timestamps wrap at 2^32 (RFC 3550 section 5.1), in both directions"
+)]
+fn units_between(from: i64, to: i64, rate: ClockRate) -> u32 {
+    let micros = i128::from(to) - i128::from(from);
+    (micros * i128::from(rate.0)).div_euclid(1_000_000) as u32
+}

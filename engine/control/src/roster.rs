@@ -1,0 +1,427 @@
+//! Calls and participants come, are read and go; operations are kept and read; sources are shared and released.
+
+use holdmusic_media::{MediaTime, Now, SourceId};
+
+use crate::{
+    Control, Output,
+    ask::{CreateCall, CreateParticipant},
+    call::Call,
+    graph::{
+        Answer, Query, Refusal, Writer, call_notification, matches, operation_notification, results,
+        roster_notification,
+    },
+    guard::redact,
+    id::{CallId, NotificationId, OperationId, ParticipantId},
+    notification::Says,
+    operation::{Operation, OperationKind, ResultInfo},
+    participant::{EndedBy, Participant},
+    prompt::{Listener, Prompt},
+    timer::Timer,
+};
+
+const DONE: Answer = Answer { status: 204, location: None, body: None };
+
+impl Control {
+    /// The call `id`, if it can be changed.
+    pub(crate) fn live_call(&self, id: CallId) -> Result<&Call, Refusal> {
+        match self.calls.get(&id) {
+            None => Err(Refusal::unknown_call(id)),
+            Some(call) if call.ended.is_some() => Err(Refusal::call_ended(id)),
+            Some(call) => Ok(call),
+        }
+    }
+
+    /// The call `id`, to be changed.
+    pub(crate) fn live_call_mut(&mut self, id: CallId) -> Result<&mut Call, Refusal> {
+        match self.calls.get_mut(&id) {
+            None => Err(Refusal::unknown_call(id)),
+            Some(call) if call.ended.is_some() => Err(Refusal::call_ended(id)),
+            Some(call) => Ok(call),
+        }
+    }
+
+    /// The call `id`, if it can be read: an ended one is gone, except for its operations.
+    pub(crate) fn readable_call(&self, id: CallId) -> Result<&Call, Refusal> {
+        self.calls.get(&id).filter(|call| call.ended.is_none()).ok_or_else(|| Refusal::unknown_call(id))
+    }
+
+    pub(crate) fn create_call(
+        &mut self,
+        now: Now,
+        base: &str,
+        create: CreateCall,
+    ) -> Result<Answer, Refusal> {
+        self.settings.guard.callback_url(&create.callback).map_err(|refused| {
+            Refusal::invalid(format!(
+                "'callbackUri' ({}) is not allowed: {refused}.",
+                redact(&create.callback)
+            ))
+        })?;
+        if self.counts.calls >= self.settings.max_calls as u64 {
+            let most = self.settings.max_calls;
+            return Err(Refusal::too_many(format!("There are {most} calls, the limit of this server."), 5));
+        }
+        let id = CallId::random(&mut self.rng);
+        let expires = self.settings.lifetime.map(|lifetime| now.mono + lifetime);
+        if let Some(expires) = expires {
+            self.timers.set(expires, Timer::Lifetime(id));
+        }
+        self.last_call += 1;
+        let call = Call {
+            id,
+            number: self.last_call,
+            callback: create.callback,
+            rules: create.hold.over(&self.settings.hold),
+            default_prompt: create.hold.default_prompt,
+            default_source: None,
+            echo: create.echo,
+            my_participant: ParticipantId::random(&mut self.rng),
+            created: now.wall,
+            participants: Default::default(),
+            operations: Default::default(),
+            over: Default::default(),
+            held: 0,
+            etag: 0,
+            numbers: 0,
+            expires,
+            ended: None,
+        };
+        let answer = Writer { base }.call(201, &call, &Query::default());
+        self.calls.insert(id, call);
+        self.counts.calls += 1;
+        // So that the first hold need not wait for it. If it cannot be had now, a hold will try again.
+        self.default_source(now.mono, id);
+        self.owe_call(now, id, "established", None);
+        Ok(answer)
+    }
+
+    pub(crate) fn list_calls(&self, base: &str, query: &Query) -> Answer {
+        let mut calls: Vec<_> = self.calls.values().filter(|call| call.ended.is_none()).collect();
+        calls.sort_by_key(|call| call.number);
+        Writer { base }.calls(&calls, query)
+    }
+
+    pub(crate) fn keep_alive(&mut self, now: Now, id: CallId) -> Result<Answer, Refusal> {
+        let lifetime = self.settings.lifetime;
+        self.readable_call(id)?;
+        if let (Some(lifetime), Ok(call)) = (lifetime, self.live_call_mut(id)) {
+            let before = call.expires.replace(now.mono + lifetime);
+            self.timers.cancel(before, Timer::Lifetime(id));
+            self.timers.set(now.mono + lifetime, Timer::Lifetime(id));
+        }
+        Ok(Answer { status: 200, location: None, body: None })
+    }
+
+    pub(crate) fn delete_call(&mut self, now: Now, id: CallId) -> Result<Answer, Refusal> {
+        self.readable_call(id)?;
+        self.end_call(now, id, &results::call_deleted());
+        Ok(DONE)
+    }
+
+    pub(crate) fn lifetime_over(&mut self, now: Now, id: CallId) {
+        self.end_call(now, id, &results::call_expired());
+    }
+
+    fn end_call(&mut self, now: Now, id: CallId, result: &ResultInfo) {
+        let Ok(call) = self.live_call(id) else { return };
+        let roster: Vec<_> = call.roster().iter().map(|participant| participant.id).collect();
+        for participant in roster {
+            self.end_hold(now, id, participant, EndedBy::CallEnded, None);
+            self.remove_leg(now, id, participant);
+        }
+        self.notifications.forget_roster(id);
+        self.owe_call(now, id, "terminating", None);
+        self.owe_call(now, id, "terminated", Some(result));
+        let until = now.mono + self.settings.retention;
+        let Some(call) = self.calls.get_mut(&id) else { return };
+        self.counts.participants -= call.participants.len() as u64;
+        call.participants.clear();
+        call.echo.clear();
+        call.ended = Some(now.mono);
+        let (expires, default) = (call.expires.take(), call.default_source.take());
+        self.timers.cancel(expires, Timer::Lifetime(id));
+        if let Some(source) = default {
+            self.leave(now.mono, source, Listener::Call(id));
+        }
+        self.counts.calls -= 1;
+        self.counts.ended_calls += 1;
+        self.ended.push_back((until, id));
+        self.timers.set(until, Timer::Retention(id));
+        while self.ended.len() > self.settings.max_ended_calls {
+            let Some((until, oldest)) = self.ended.pop_front() else { break };
+            self.timers.cancel(Some(until), Timer::Retention(oldest));
+            self.forget_call(oldest);
+        }
+    }
+
+    /// The retention time of the call that ended first is over; all are kept equally long.
+    pub(crate) fn retention_over(&mut self, id: CallId) {
+        if let Some(at) = self.ended.iter().position(|(_, ended)| *ended == id) {
+            self.ended.remove(at);
+        }
+        self.forget_call(id);
+    }
+
+    fn forget_call(&mut self, id: CallId) {
+        if let Some(call) = self.calls.remove(&id) {
+            self.counts.operations -= call.operations.len() as u64;
+            self.counts.ended_calls -= 1;
+        }
+    }
+
+    pub(crate) fn create_participant(
+        &mut self,
+        now: Now,
+        base: &str,
+        call_id: CallId,
+        create: CreateParticipant,
+    ) -> Result<Answer, Refusal> {
+        let most = self.settings.max_participants_per_call;
+        if self.live_call(call_id)?.participants.len() >= most {
+            return Err(Refusal::too_many(
+                format!("The call has {most} participants, the limit of this server."),
+                5,
+            ));
+        }
+        let leg = create.offer.map(|offer| self.leg_from(now, &offer)).transpose()?;
+        let id = ParticipantId::random(&mut self.rng);
+        let call = self.live_call_mut(call_id)?;
+        let number = call.next_number();
+        let CreateParticipant { info, metadata, .. } = create;
+        call.participants
+            .insert(id, Participant { id, number, info, metadata, leg: None, hold: None, past: None });
+        self.counts.participants += 1;
+        if let Some(leg) = leg {
+            self.admit_leg(call_id, id, leg);
+        }
+        self.owe_roster(now, call_id);
+        Ok(Writer { base }.participant(
+            201,
+            call_id,
+            self.live_call(call_id)?.participant(id)?,
+            &Query::default(),
+        ))
+    }
+
+    pub(crate) fn delete_participant(
+        &mut self,
+        now: Now,
+        call: CallId,
+        id: ParticipantId,
+    ) -> Result<Answer, Refusal> {
+        self.live_call(call)?.participant(id)?;
+        self.end_hold(now, call, id, EndedBy::Removed, None);
+        self.remove_leg(now, call, id);
+        self.live_call_mut(call)?.participants.remove(&id);
+        self.counts.participants -= 1;
+        self.owe_roster(now, call);
+        Ok(DONE)
+    }
+
+    pub(crate) fn read_operation(
+        &self,
+        base: &str,
+        call_id: CallId,
+        id: OperationId,
+        query: &Query,
+    ) -> Result<Answer, Refusal> {
+        let call = self.calls.get(&call_id).ok_or_else(|| Refusal::unknown_call(call_id))?;
+        let operation = call.operations.get(&id).ok_or_else(|| Refusal::unknown_operation(id))?;
+        Ok(Writer { base }.operation(call_id, operation, call.rules.status_case, query))
+    }
+
+    pub(crate) fn list_operations(
+        &self,
+        base: &str,
+        call_id: CallId,
+        query: &Query,
+    ) -> Result<Answer, Refusal> {
+        let call = self.calls.get(&call_id).ok_or_else(|| Refusal::unknown_call(call_id))?;
+        let mut operations: Vec<_> =
+            call.operations.values().filter(|operation| matches(operation, query)).collect();
+        operations.sort_by_key(|operation| operation.number);
+        Ok(Writer { base }.operations(call_id, &operations, call.rules.status_case, query))
+    }
+
+    pub(crate) fn operation_mut(&mut self, call: CallId, id: OperationId) -> Option<&mut Operation> {
+        self.calls.get_mut(&call)?.operations.get_mut(&id)
+    }
+
+    /// The call has one more operation.
+    pub(crate) fn add_operation(&mut self, call_id: CallId, mut operation: Operation) {
+        let Some(call) = self.calls.get_mut(&call_id) else { return };
+        let (id, over) = (operation.id, operation.is_over());
+        operation.number = call.next_number();
+        call.operations.insert(id, operation);
+        self.counts.operations += 1;
+        if over {
+            self.keep(call_id, id);
+        }
+    }
+
+    /// An operation ends, completed or failed, and its notification is owed.
+    pub(crate) fn finish(
+        &mut self,
+        now: Now,
+        call_id: CallId,
+        id: OperationId,
+        result: Result<ResultInfo, ResultInfo>,
+    ) {
+        let Some(call) = self.calls.get_mut(&call_id) else { return };
+        let version = call.next_etag();
+        let Some(operation) = call.operations.get_mut(&id) else { return };
+        let bound = operation.bound.take();
+        if operation.kind == OperationKind::StartHoldMusic {
+            match &result {
+                Ok(result) if result.subcode == 0 => self.counts.starts_completed += 1,
+                Ok(_) => self.counts.starts_with_failed_prompt += 1,
+                Err(_) => self.counts.starts_failed += 1,
+            }
+        }
+        match result {
+            Ok(result) => operation.complete(Some(result)),
+            Err(result) => operation.fail(result),
+        }
+        let text = operation_notification(call_id, operation, call.rules.status_case, version);
+        self.timers.cancel(bound, Timer::Bound(call_id, id));
+        self.keep(call_id, id);
+        self.owe(now, call_id, Says::Text(text));
+    }
+
+    /// An operation is over and is kept for reading; the oldest beyond the limits leave.
+    fn keep(&mut self, call_id: CallId, id: OperationId) {
+        let Some(call) = self.calls.get_mut(&call_id) else { return };
+        call.over.push_back(id);
+        self.over.push_back((call_id, id));
+        while call.over.len() > self.settings.max_operations_per_call {
+            let Some(oldest) = call.over.pop_front() else { break };
+            self.counts.operations -= u64::from(call.operations.remove(&oldest).is_some());
+        }
+        while self.counts.operations > self.settings.max_operations as u64 {
+            let Some((call, oldest)) = self.over.pop_front() else { break };
+            if let Some(call) = self.calls.get_mut(&call)
+                && call.operations.remove(&oldest).is_some()
+            {
+                call.over.retain(|id| *id != oldest);
+                self.counts.operations -= 1;
+            }
+        }
+        // Operations that left with their call or by its limit are still named here, but never more of them than
+        // of those that are kept.
+        if self.over.len() as u64 > 2 * self.counts.operations.max(1024) {
+            let calls = &self.calls;
+            self.over
+                .retain(|(call, id)| calls.get(call).is_some_and(|call| call.operations.contains_key(id)));
+        }
+    }
+
+    /// The source of `prompt`, prepared from now on if it was not before. The caller listens to it at once.
+    pub(crate) fn acquire(&mut self, now: MediaTime, prompt: &Prompt) -> Result<SourceId, Refusal> {
+        if let Some(source) = self.prompts.find(prompt) {
+            return Ok(source);
+        }
+        if self.prompts.preparing() >= self.settings.max_preparing {
+            return Err(Refusal::unavailable("Too many prompts are being prepared.", 2));
+        }
+        if self.prompts.len() >= self.settings.max_prompts {
+            let Some((_, unused, _)) = self.prompts.longest_unused() else {
+                return Err(Refusal::unavailable("Too many different prompts are in use.", 5));
+            };
+            self.release(now, unused);
+        }
+        let source = self.prompts.add(prompt.clone());
+        self.outputs.push_back(Output::Prepare { source, origin: prompt.origin.clone() });
+        Ok(source)
+    }
+
+    /// The source of a call's default prompt, or else of the server's, if there is one and it can be had.
+    pub(crate) fn default_source(&mut self, now: MediaTime, id: CallId) -> Option<SourceId> {
+        let call = self.calls.get(&id)?;
+        if let (None, Some(prompt)) = (call.default_source, call.default_prompt.clone())
+            && let Ok(source) = self.acquire(now, &prompt)
+        {
+            self.prompts.listen(source, Listener::Call(id));
+            self.calls.get_mut(&id)?.default_source = Some(source);
+        }
+        if let Some(source) = self.calls.get(&id)?.default_source {
+            return Some(source);
+        }
+        self.server_source(now)
+    }
+
+    /// The source of the server's default prompt, if there is one and it can be had.
+    pub(crate) fn server_source(&mut self, now: MediaTime) -> Option<SourceId> {
+        if let (None, Some(prompt)) = (self.server_default, self.settings.default_prompt.clone())
+            && let Ok(source) = self.acquire(now, &prompt)
+        {
+            self.prompts.listen(source, Listener::Server);
+            self.server_default = Some(source);
+        }
+        self.server_default
+    }
+
+    /// `listener` is gone. A source that nobody listens to stays for a while if it is ready; otherwise its
+    /// preparation is given up.
+    pub(crate) fn leave(&mut self, now: MediaTime, source: SourceId, listener: Listener) {
+        if self.prompts.leave(now, source, listener) {
+            if self.prompts.is_ready(source) {
+                self.timers.set(now + self.settings.keep_unused, Timer::Unused);
+                self.drop_unused(now);
+            } else {
+                self.release(now, source);
+            }
+        }
+    }
+
+    /// Releases what has been unused for too long, or is too much.
+    pub(crate) fn drop_unused(&mut self, now: MediaTime) {
+        while let Some((since, source, bytes)) = self.prompts.longest_unused() {
+            if since + self.settings.keep_unused > now && bytes <= self.settings.max_unused_bytes {
+                break;
+            }
+            self.release(now, source);
+        }
+    }
+
+    fn release(&mut self, _now: MediaTime, source: SourceId) {
+        if self.prompts.remove(source).is_some() {
+            self.outputs.push_back(Output::Release { source });
+        }
+    }
+
+    fn owe_call(&mut self, now: Now, id: CallId, state: &str, result: Option<&ResultInfo>) {
+        let Some(call) = self.calls.get_mut(&id) else { return };
+        let version = call.next_etag();
+        self.owe(now, id, Says::Text(call_notification(id, state, result, version)));
+    }
+
+    /// The roster of a call has changed.
+    pub(crate) fn owe_roster(&mut self, now: Now, call: CallId) {
+        self.owe(now, call, Says::Roster);
+    }
+
+    fn owe(&mut self, now: Now, call: CallId, says: Says) {
+        let Some(entry) = self.calls.get(&call) else { return };
+        let id = NotificationId::random(&mut self.rng);
+        self.notifications.owe(now, call, &entry.callback, id, says, &self.settings);
+        self.to_notify.push(call);
+    }
+
+    /// Makes the attempt that is due for `call`, if there is one.
+    pub(crate) fn notify(&mut self, now: MediaTime, call: CallId) {
+        let Some(attempt) = self.notifications.attempt(now, call) else { return };
+        let body = match attempt.says {
+            Says::Text(text) => text,
+            Says::Roster => {
+                // Rosters that were never told are forgotten with their call, so it is there.
+                let Some(entry) = self.calls.get_mut(&call) else { return };
+                let version = entry.next_etag();
+                let text = roster_notification(entry, version);
+                self.notifications.written(call, &text);
+                text
+            }
+        };
+        let (notification, uri) = (attempt.id, attempt.uri);
+        self.outputs.push_back(Output::Notify { notification, call, uri, body, attempt: attempt.number });
+    }
+}

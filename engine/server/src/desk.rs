@@ -1,0 +1,280 @@
+//! The desk: the thread that owns [`Control`]. Requests and tidings come in, and what control decides is done by the
+//! doors. No policy is here.
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use crossbeam_channel::{Receiver, Sender, select};
+use holdmusic_control::{
+    Answer, Control, DEFAULT_SOURCE, Input, NotificationId, Origin, Output, PromptFailure, Refusal, RequestId,
+};
+use holdmusic_media::{
+    LegId, MediaTime, Music, Now, SourceId,
+    pacer::{Command, Event},
+    ring::Reader,
+};
+use tokio::{
+    runtime::Handle,
+    sync::{Semaphore, oneshot},
+    task::AbortHandle,
+};
+use tracing::{debug, error, info, warn};
+
+use crate::{
+    clock,
+    fetch::Fetcher,
+    mailbox::{Request, Tiding, Work},
+    metrics::Metrics,
+    webhook::{Notification, Webhook},
+};
+
+/// Prompts fetched at the same time; with more, each would be slower than its deadline allows.
+pub const FETCHES: usize = 64;
+
+/// Notifications under way at the same time; a slow receiver holds a place for ten seconds at most.
+pub const DELIVERIES: usize = 512;
+
+/// How often the metrics get control's counts.
+const COUNTS_EVERY: Duration = Duration::from_millis(250);
+
+/// What the desk works with.
+pub struct Desk {
+    /// Who decides.
+    pub control: Control,
+    /// What customers ask.
+    pub requests: Receiver<Request>,
+    /// What doors and senders tell.
+    pub tidings: Receiver<Tiding>,
+    /// Where tasks of ours tell how they went.
+    pub tell: Sender<Tiding>,
+    /// The senders.
+    pub commands: Vec<Sender<Command>>,
+    /// The producers.
+    pub work: Sender<Work>,
+    /// Where fetches and deliveries run.
+    pub runtime: Handle,
+    /// The way to prompts.
+    pub fetcher: Fetcher,
+    /// The way to customers.
+    pub webhook: Arc<Webhook>,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
+}
+
+/// What the desk remembers between inputs: ways back, never decisions.
+struct State {
+    desk: Desk,
+    waiting: HashMap<RequestId, oneshot::Sender<Result<Answer, Refusal>>>,
+    last_request: u64,
+    sources: HashMap<SourceId, Prepared>,
+    legs: HashMap<LegId, usize>,
+    fetches: Arc<Semaphore>,
+    deliveries: Arc<Semaphore>,
+    leave_by: Option<MediaTime>,
+    counted: MediaTime,
+}
+
+/// A source as the doors know it.
+#[derive(Default)]
+struct Prepared {
+    reader: Option<Reader>,
+    fetch: Option<AbortHandle>,
+}
+
+impl Desk {
+    /// Works until it is told to drain and everything is delivered.
+    pub fn run(self) {
+        let mut state = State {
+            desk: self,
+            waiting: HashMap::new(),
+            last_request: 0,
+            sources: HashMap::from([(DEFAULT_SOURCE, Prepared::default())]),
+            legs: HashMap::new(),
+            fetches: Arc::new(Semaphore::new(FETCHES)),
+            deliveries: Arc::new(Semaphore::new(DELIVERIES)),
+            leave_by: None,
+            counted: MediaTime::ZERO,
+        };
+        while !state.may_leave() {
+            state.step();
+        }
+    }
+}
+
+impl State {
+    fn step(&mut self) {
+        let now = clock::now();
+        if self.desk.control.poll_timeout() <= now.mono {
+            self.desk.control.handle_timeout(now);
+        }
+        while let Some(output) = self.desk.control.poll_output() {
+            self.perform(output);
+        }
+        if now.mono.since(self.counted) >= COUNTS_EVERY {
+            self.counted = now.mono;
+            self.desk.metrics.set_control(self.desk.control.counts());
+        }
+        let wait = self.desk.control.poll_timeout().since(now.mono).min(COUNTS_EVERY);
+        select! {
+            recv(self.desk.requests) -> request => {
+                if let Ok(request) = request {
+                    self.ask(clock::now(), request);
+                }
+            }
+            recv(self.desk.tidings) -> tiding => {
+                if let Ok(tiding) = tiding {
+                    self.hear(clock::now(), tiding);
+                }
+            }
+            default(wait) => {}
+        }
+    }
+
+    fn ask(&mut self, now: Now, request: Request) {
+        let Request { ask, accepted, base, reply } = request;
+        self.last_request += 1;
+        let request = RequestId(self.last_request);
+        self.waiting.insert(request, reply);
+        self.desk.control.handle_input(now, Input::Request { request, accepted, base, ask });
+    }
+
+    fn hear(&mut self, now: Now, tiding: Tiding) {
+        let input = match tiding {
+            Tiding::Media(Event::Started { leg, source, sent_at }) => Input::Started { leg, source, sent_at },
+            Tiding::Media(Event::Stopped { leg, report, next }) => Input::Stopped { leg, report, next },
+            Tiding::Media(Event::Bye { leg }) => Input::Bye { leg },
+            Tiding::Media(Event::Unreachable { leg }) => Input::Unreachable { leg },
+            // Dropped here, where nobody waits for it.
+            Tiding::Media(Event::Retired(_)) => return,
+            Tiding::SourceReady { source, reader, facts } => {
+                // Released meanwhile: then nobody is to be told.
+                let Some(prepared) = self.sources.get_mut(&source) else { return };
+                prepared.reader = Some(reader);
+                if source == DEFAULT_SOURCE {
+                    return;
+                }
+                Input::SourceReady { source, facts }
+            }
+            Tiding::SourceFailed { source, failure } => {
+                if source == DEFAULT_SOURCE {
+                    return error!(?failure, "the default music cannot be played");
+                }
+                if !self.sources.contains_key(&source) {
+                    return;
+                }
+                Input::SourceFailed { source, failure }
+            }
+            Tiding::Delivered { notification, outcome } => Input::Delivered { notification, outcome },
+            Tiding::Drain { by } => {
+                info!("draining: no new holds");
+                self.leave_by = Some(by);
+                Input::Drain
+            }
+        };
+        self.desk.control.handle_input(now, input);
+    }
+
+    fn perform(&mut self, output: Output) {
+        match output {
+            Output::Reply { request, result } => {
+                if let Some(reply) = self.waiting.remove(&request) {
+                    // A customer who has hung up misses the answer, not what was asked for.
+                    let _ = reply.send(result);
+                }
+            }
+            Output::Prepare { source, origin } => self.prepare(source, origin),
+            Output::Release { source } => {
+                if let Some(fetch) = self.sources.remove(&source).and_then(|prepared| prepared.fetch) {
+                    fetch.abort();
+                }
+            }
+            Output::AddLeg { leg, spec } => {
+                self.legs.insert(leg, spec.sender);
+                self.command(leg, Command::AddLeg { leg, spec: Box::new(spec) });
+            }
+            Output::ChangeLeg { leg, spec } => {
+                self.command(leg, Command::ChangeLeg { leg, spec: Box::new(spec) });
+            }
+            Output::Play { leg, source, numbering } => {
+                let Some(reader) = self.sources.get(&source).and_then(|prepared| prepared.reader.clone()) else {
+                    return error!(leg = leg.0, source = source.0, "a source without frames was to be played");
+                };
+                let music = Music { source, reader, is_default: source == DEFAULT_SOURCE };
+                self.command(leg, Command::Play { leg, music, numbering });
+            }
+            Output::Stop { leg } => self.command(leg, Command::Stop { leg }),
+            Output::RemoveLeg { leg } => {
+                self.command(leg, Command::RemoveLeg { leg });
+                self.legs.remove(&leg);
+            }
+            Output::Notify { notification, call, uri, body, attempt } => {
+                let notification = Notification { id: notification, uri, body, call: call.to_string(), attempt };
+                self.notify(notification);
+            }
+        }
+    }
+
+    /// A sender takes thousands of commands a millisecond and never waits for us, so this waits for no longer.
+    fn command(&self, leg: LegId, command: Command) {
+        let Some(sender) = self.legs.get(&leg).and_then(|sender| self.desk.commands.get(*sender)) else {
+            return error!(leg = leg.0, "a command for a leg without a sender");
+        };
+        if sender.send(command).is_err() {
+            error!(leg = leg.0, "the sender of this leg has ended");
+        }
+    }
+
+    fn prepare(&mut self, source: SourceId, origin: Origin) {
+        let Origin::Web(url) = origin;
+        let (fetcher, work, tell) = (self.desk.fetcher.clone(), self.desk.work.clone(), self.desk.tell.clone());
+        let fetches = Arc::clone(&self.fetches);
+        let task = self.desk.runtime.spawn(async move {
+            let _place = fetches.acquire().await;
+            let began = clock::mono();
+            let failure = match fetcher.fetch(url).await {
+                Ok(bytes) => {
+                    let took_ms = clock::mono().since(began).as_millis();
+                    debug!(source = source.0, bytes = bytes.len(), took_ms, "a prompt is fetched");
+                    match work.try_send(Work { source, bytes }) {
+                        Ok(()) => return,
+                        Err(_) => PromptFailure::Fetch("too many prompts wait to be prepared".to_owned()),
+                    }
+                }
+                Err(failure) => failure,
+            };
+            info!(source = source.0, ?failure, "a prompt cannot be played");
+            tell_later(&tell, Tiding::SourceFailed { source, failure }).await;
+        });
+        self.sources.insert(source, Prepared { reader: None, fetch: Some(task.abort_handle()) });
+    }
+
+    fn notify(&self, notification: Notification) {
+        let (webhook, tell) = (Arc::clone(&self.desk.webhook), self.desk.tell.clone());
+        let deliveries = Arc::clone(&self.deliveries);
+        self.desk.runtime.spawn(async move {
+            let _place = deliveries.acquire().await;
+            let outcome = webhook.deliver(&notification).await;
+            let id: NotificationId = notification.id;
+            tell_later(&tell, Tiding::Delivered { notification: id, outcome }).await;
+        });
+    }
+
+    fn may_leave(&self) -> bool {
+        let Some(by) = self.leave_by else { return false };
+        if clock::mono() >= by {
+            let owed = self.desk.control.counts().notifications_pending;
+            if owed > 0 {
+                warn!(owed, "leaving with notifications undelivered");
+            }
+            return true;
+        }
+        self.desk.control.counts().notifications_pending == 0 && self.waiting.is_empty()
+    }
+}
+
+/// Tells control, without keeping a thread of the runtime while the mailbox is full.
+async fn tell_later(tell: &Sender<Tiding>, mut tiding: Tiding) {
+    while let Err(crossbeam_channel::TrySendError::Full(back)) = tell.try_send(tiding) {
+        tiding = back;
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}

@@ -1,0 +1,281 @@
+//! Routes to control's inputs, and its answers to responses. What a body means and what a status is called stands in
+//! `control/graph.rs`.
+
+mod route;
+
+use std::{
+    sync::{Arc, RwLock},
+    time::Duration,
+};
+
+use axum::{
+    Router,
+    body::{Body, to_bytes},
+    extract::{Request as HttpRequest, State},
+    http::{
+        HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri,
+        header::{ALLOW, AUTHORIZATION, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_TYPE, HOST, LOCATION, RETRY_AFTER,
+            WWW_AUTHENTICATE},
+    },
+    response::Response,
+};
+use crossbeam_channel::{Sender, TrySendError};
+use holdmusic_control::{Answer, Refusal, graph};
+use serde_json::json;
+use subtle::ConstantTimeEq;
+use tokio::sync::oneshot;
+
+use crate::{clock, dice, keys::SigningKey, mailbox::Request, metrics::Metrics};
+use route::{Place, Target};
+
+/// The longest body of a request, in bytes: an SDP offer of a browser is 10 KiB.
+const MAX_BODY: usize = 256 << 10;
+
+/// How long a client may take to send its body.
+const BODY_TIME: Duration = Duration::from_secs(10);
+
+const REQUEST_ID: HeaderName = HeaderName::from_static("request-id");
+const CLIENT_REQUEST_ID: HeaderName = HeaderName::from_static("client-request-id");
+
+/// What the door knows.
+pub struct Door {
+    /// To control.
+    pub requests: Sender<Request>,
+    /// The static token; changed by SIGHUP.
+    pub token: RwLock<String>,
+    /// Whether `/metrics` needs the token too.
+    pub metrics_need_token: bool,
+    /// What URLs begin with, without a slash at the end; `None` is what the client called us.
+    pub public_url: Option<String>,
+    /// `http` or `https`.
+    pub scheme: &'static str,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
+    /// Who signs notifications.
+    pub key: Arc<SigningKey>,
+    /// `iss` of our tokens.
+    pub issuer: String,
+    /// Why we are not ready; empty when we are.
+    pub not_ready: RwLock<String>,
+}
+
+/// Every request of every client.
+pub fn router(door: Arc<Door>) -> Router {
+    Router::new().fallback(answer).with_state(door)
+}
+
+/// A refusal, and for a wrong method the right ones.
+struct Denial {
+    refusal: Refusal,
+    allow: Option<&'static str>,
+}
+
+impl From<Refusal> for Denial {
+    fn from(refusal: Refusal) -> Self {
+        Self { refusal, allow: None }
+    }
+}
+
+impl Denial {
+    fn method(method: &Method, allow: &'static str) -> Self {
+        Self { refusal: Refusal::method_not_allowed(method.as_str(), allow), allow: Some(allow) }
+    }
+}
+
+/// A request's two names.
+struct Ids {
+    request: String,
+    client: String,
+}
+
+async fn answer(State(door): State<Arc<Door>>, request: HttpRequest) -> Response {
+    let accepted = clock::mono();
+    let request_id = dice::guid();
+    let client = request.headers().get(&CLIENT_REQUEST_ID).and_then(|id| id.to_str().ok());
+    let client = client.filter(|id| !id.is_empty() && id.len() <= 128).unwrap_or(&request_id).to_owned();
+    let ids = Ids { request: request_id, client };
+    let mut response = match respond(&door, accepted, request).await {
+        Ok(response) => response,
+        Err(denial) => refuse(&denial, &ids),
+    };
+    for (name, id) in [(REQUEST_ID, &ids.request), (CLIENT_REQUEST_ID, &ids.client)] {
+        if let Ok(value) = HeaderValue::from_str(id) {
+            response.headers_mut().insert(name, value);
+        }
+    }
+    response
+}
+
+async fn respond(
+    door: &Door,
+    accepted: holdmusic_media::MediaTime,
+    request: HttpRequest,
+) -> Result<Response, Denial> {
+    let (parts, body) = request.into_parts();
+    let method = if parts.method == Method::HEAD { Method::GET } else { parts.method };
+    let target = Target::read(parts.uri.path());
+    if let Some(open) = open_resource(door, &method, &target, &parts.headers, &parts.uri)? {
+        return Ok(open);
+    }
+    door.check_token(&parts.headers)?;
+    let Target { version, place } = target;
+    if let Place::Unknown = place {
+        return Err(Refusal::unknown_path(parts.uri.path()).into());
+    }
+    let body = read_body(&parts.headers, body).await?;
+    let ask = place.ask(&method, &body, parts.uri.query().unwrap_or_default())?;
+    let base: Arc<str> = format!("{}/{version}", door.base(&parts.headers, &parts.uri)).into();
+    let (reply, result) = oneshot::channel();
+    door.requests.try_send(Request { ask, accepted, base, reply }).map_err(|error| match error {
+        TrySendError::Full(_) => Refusal::unavailable("The engine has more requests than it can take.", 1),
+        TrySendError::Disconnected(_) => Refusal::unavailable("The engine is shutting down.", 5),
+    })?;
+    let answer = result.await.map_err(|_| Refusal::unavailable("The engine is shutting down.", 5))??;
+    Ok(tell(answer))
+}
+
+/// What needs no token.
+fn open_resource(
+    door: &Door,
+    method: &Method,
+    target: &Target,
+    headers: &HeaderMap,
+    uri: &Uri,
+) -> Result<Option<Response>, Denial> {
+    let response = match target.place {
+        Place::Health => json_response(StatusCode::OK, json!({ "status": "alive" }).to_string()),
+        Place::Ready => {
+            let reason = door.not_ready.read().expect("nobody panics while holding it").clone();
+            if reason.is_empty() {
+                json_response(StatusCode::OK, json!({ "status": "ready" }).to_string())
+            } else {
+                let body = json!({ "status": "notReady", "reason": reason }).to_string();
+                json_response(StatusCode::SERVICE_UNAVAILABLE, body)
+            }
+        }
+        Place::Metrics => {
+            if door.metrics_need_token {
+                door.check_token(headers)?;
+            }
+            let mut response = Response::new(Body::from(door.metrics.text()));
+            let text = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+            response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(text));
+            response
+        }
+        Place::Discovery => {
+            let body = json!({
+                "issuer": door.issuer,
+                "jwks_uri": format!("{}/v1/keys", door.base(headers, uri)),
+                "id_token_signing_alg_values_supported": ["RS256"],
+                "response_types_supported": ["token"],
+                "subject_types_supported": ["public"],
+            });
+            json_response(StatusCode::OK, body.to_string())
+        }
+        Place::Keys => json_response(StatusCode::OK, door.key.jwks().to_string()),
+        _ => return Ok(None),
+    };
+    if *method == Method::GET { Ok(Some(response)) } else { Err(Denial::method(method, "GET")) }
+}
+
+async fn read_body(headers: &HeaderMap, body: Body) -> Result<Vec<u8>, Refusal> {
+    if let Some(encoding) = headers.get(CONTENT_ENCODING).filter(|encoding| !encoding.is_empty()) {
+        if !encoding.as_bytes().eq_ignore_ascii_case(b"identity") {
+            return Err(Refusal::unsupported_media(format!(
+                "Content-Encoding '{}' is not supported; send the body as it is.",
+                String::from_utf8_lossy(encoding.as_bytes())
+            )));
+        }
+    }
+    let reading = tokio::time::timeout(BODY_TIME, to_bytes(body, MAX_BODY));
+    let bytes = match reading.await {
+        Ok(Ok(bytes)) => bytes,
+        Ok(Err(_)) => return Err(Refusal::body_too_big(MAX_BODY)),
+        Err(_) => {
+            let words = format!("The body was not complete after {} s.", BODY_TIME.as_secs());
+            return Err(Refusal::timed_out(words));
+        }
+    };
+    let content_type = headers.get(CONTENT_TYPE).map(|value| String::from_utf8_lossy(value.as_bytes()));
+    match content_type.as_deref().map(|value| value.split(';').next().unwrap_or_default().trim()) {
+        Some(kind) if !kind.eq_ignore_ascii_case("application/json") && !(bytes.is_empty() && kind.is_empty()) => {
+            Err(Refusal::unsupported_media(format!(
+                "Content-Type '{kind}' is not supported; expected application/json."
+            )))
+        }
+        None if !bytes.is_empty() => Err(Refusal::unsupported_media(
+            "There is a body without a Content-Type; expected application/json.",
+        )),
+        _ => Ok(bytes.into()),
+    }
+}
+
+impl Door {
+    fn check_token(&self, headers: &HeaderMap) -> Result<(), Refusal> {
+        let header = headers.get(AUTHORIZATION).ok_or_else(|| {
+            Refusal::unauthenticated("There is no access token; expected the header 'Authorization: Bearer …'.")
+        })?;
+        let token = header.as_bytes().split_at_checked(7).filter(|(scheme, _)| scheme.eq_ignore_ascii_case(b"bearer "));
+        let (_, token) = token.ok_or_else(|| {
+            Refusal::unauthenticated("The Authorization header does not begin with 'Bearer '.")
+        })?;
+        let ours = self.token.read().expect("nobody panics while holding it");
+        if bool::from(ours.as_bytes().ct_eq(token.trim_ascii())) {
+            return Ok(());
+        }
+        Err(Refusal::unauthenticated("The access token is not one that this server knows."))
+    }
+
+    /// What absolute URLs begin with: where we were told that we are, or what this client calls us.
+    fn base(&self, headers: &HeaderMap, uri: &Uri) -> String {
+        if let Some(url) = &self.public_url {
+            return url.clone();
+        }
+        let host = headers.get(HOST).and_then(|host| host.to_str().ok());
+        let host = host.or_else(|| uri.authority().map(|authority| authority.as_str()));
+        // Whatever a client calls us goes back to that client only.
+        format!("{}://{}", self.scheme, host.unwrap_or("localhost"))
+    }
+}
+
+fn tell(answer: Answer) -> Response {
+    let status = StatusCode::from_u16(answer.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let mut response = match answer.body {
+        Some(body) => json_response(status, body),
+        None => {
+            let mut response = Response::new(Body::empty());
+            *response.status_mut() = status;
+            response
+        }
+    };
+    if let Some(location) = answer.location.and_then(|location| HeaderValue::from_str(&location).ok()) {
+        response.headers_mut().insert(LOCATION, location);
+    }
+    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("private"));
+    response
+}
+
+fn refuse(denial: &Denial, ids: &Ids) -> Response {
+    let refusal = &denial.refusal;
+    let status = StatusCode::from_u16(refusal.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let body = graph::error_body(refusal, clock::now().wall, &ids.request, &ids.client);
+    let mut response = json_response(status, body);
+    let headers = response.headers_mut();
+    if let Some(seconds) = refusal.retry_after_s {
+        headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
+    }
+    if status == StatusCode::UNAUTHORIZED {
+        headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+    }
+    if let Some(allow) = denial.allow {
+        headers.insert(ALLOW, HeaderValue::from_static(allow));
+    }
+    response
+}
+
+fn json_response(status: StatusCode, body: String) -> Response {
+    let mut response = Response::new(Body::from(body));
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+}

@@ -1,0 +1,250 @@
+//! Paths as Graph's clients write them: a path goes in, the place it means comes out.
+
+use axum::http::Method;
+use holdmusic_control::{
+    Ask, Refusal,
+    graph::{self, Query},
+};
+use percent_encoding::percent_decode_str;
+
+use super::Denial;
+
+/// Segments that a path may have; the longest of ours has eight.
+const MAX_SEGMENTS: usize = 12;
+
+/// What a path means.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Target {
+    /// `v1.0` or `beta`, for URLs in the answer.
+    pub(super) version: &'static str,
+    /// Where it leads.
+    pub(super) place: Place,
+}
+
+/// Everything that has a path. Ids are as they came.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Place {
+    Health,
+    Ready,
+    Metrics,
+    Discovery,
+    Keys,
+    Calls,
+    Call(String),
+    KeepAlive(String),
+    Participants(String),
+    Participant(String, String),
+    MediaLeg(String, String),
+    StartHoldMusic(String, String),
+    StopHoldMusic(String, String),
+    Operations(String),
+    Operation(String, String),
+    /// Something of Graph's that this engine does not have.
+    NotImplemented(&'static str),
+    Unknown,
+}
+
+impl Target {
+    /// Reads a path: doubled slashes collapse, `calls('ID')` is `calls/ID`, names are compared without regard to case,
+    /// `/app` is `/communications`, actions may carry their namespace.
+    pub(super) fn read(path: &str) -> Self {
+        let segments = segments(path);
+        let words: Vec<&str> = segments.iter().map(String::as_str).collect();
+        let (version, rest) = match &words[..] {
+            [version, rest @ ..] if version.eq_ignore_ascii_case("v1.0") => ("v1.0", rest),
+            [version, rest @ ..] if version.eq_ignore_ascii_case("beta") => ("beta", rest),
+            words => return Self { version: "v1.0", place: own(words) },
+        };
+        let place = match rest {
+            [root, calls, rest @ ..]
+                if (is(root, "communications") || is(root, "app")) && is(calls, "calls") =>
+            {
+                calls_place(rest)
+            }
+            _ => Place::Unknown,
+        };
+        Self { version, place }
+    }
+}
+
+/// Paths of ours beside Graph's.
+fn own(words: &[&str]) -> Place {
+    match words {
+        ["healthz"] => Place::Health,
+        ["readyz"] => Place::Ready,
+        ["metrics"] => Place::Metrics,
+        [v1, well_known, document]
+            if is(v1, "v1") && *well_known == ".well-known" && is(document, "openidconfiguration") =>
+        {
+            Place::Discovery
+        }
+        [v1, keys] if is(v1, "v1") && is(keys, "keys") => Place::Keys,
+        _ => Place::Unknown,
+    }
+}
+
+fn calls_place(rest: &[&str]) -> Place {
+    let own = |id: &&str| (*id).to_owned();
+    match rest {
+        [] => Place::Calls,
+        [call] => Place::Call(own(call)),
+        [call, word] if is_action(word, "keepAlive") => Place::KeepAlive(own(call)),
+        [call, word] if is(word, "participants") => Place::Participants(own(call)),
+        [call, word] if is(word, "operations") => Place::Operations(own(call)),
+        [_, word] => known(word),
+        [call, word, operation] if is(word, "operations") => Place::Operation(own(call), own(operation)),
+        [_, word, action] if is(word, "participants") && graph::known_action(action).is_some() => known(action),
+        [call, word, participant] if is(word, "participants") => Place::Participant(own(call), own(participant)),
+        [call, word, participant, last] if is(word, "participants") => {
+            let ids = (own(call), own(participant));
+            if is(last, "mediaLeg") {
+                Place::MediaLeg(ids.0, ids.1)
+            } else if is_action(last, "startHoldMusic") {
+                Place::StartHoldMusic(ids.0, ids.1)
+            } else if is_action(last, "stopHoldMusic") {
+                Place::StopHoldMusic(ids.0, ids.1)
+            } else {
+                known(last)
+            }
+        }
+        [_, word, ..] => known(word),
+    }
+}
+
+fn known(word: &str) -> Place {
+    graph::known_action(word).map_or(Place::Unknown, Place::NotImplemented)
+}
+
+fn is(word: &str, name: &str) -> bool {
+    word.eq_ignore_ascii_case(name)
+}
+
+fn is_action(word: &str, name: &str) -> bool {
+    let word = word.to_ascii_lowercase();
+    let bare = word.strip_prefix("microsoft.").unwrap_or(&word);
+    is(bare.strip_prefix("graph.").unwrap_or(bare), name)
+}
+
+fn segments(path: &str) -> Vec<String> {
+    let mut segments = Vec::new();
+    for segment in path.split('/').filter(|segment| !segment.is_empty()) {
+        let segment = percent_decode_str(segment).decode_utf8_lossy();
+        match segment.strip_suffix("')").and_then(|segment| segment.split_once("('")) {
+            Some((name, key)) => segments.extend([name.to_owned(), key.to_owned()]),
+            None => segments.push(segment.into_owned()),
+        }
+        if segments.len() > MAX_SEGMENTS {
+            break;
+        }
+    }
+    segments
+}
+
+impl Place {
+    /// What `method` asks here.
+    pub(super) fn ask(&self, method: &Method, body: &[u8], query: &str) -> Result<Ask, Denial> {
+        let allow = match self {
+            Self::Calls | Self::Participants(_) => "GET, POST",
+            Self::Call(_) | Self::Participant(..) => "GET, DELETE",
+            Self::MediaLeg(..) => "GET, PUT, DELETE",
+            Self::KeepAlive(_) | Self::StartHoldMusic(..) | Self::StopHoldMusic(..) => "POST",
+            Self::NotImplemented(action) => return Err(Refusal::not_implemented(action).into()),
+            _ => "GET",
+        };
+        if !allow.split(", ").any(|allowed| allowed == method.as_str()) {
+            return Err(Denial::method(method, allow));
+        }
+        let query = || Query::read(query);
+        let call_id = |id: &String| graph::call_id(id);
+        let ask = match (self, method.as_str()) {
+            (Self::Calls, "POST") => Ask::CreateCall(graph::read_create_call(body)?),
+            (Self::Calls, _) => Ask::ListCalls { query: query()? },
+            (Self::Call(call), "DELETE") => Ask::DeleteCall { call: call_id(call)? },
+            (Self::Call(call), _) => Ask::GetCall { call: call_id(call)?, query: query()? },
+            (Self::KeepAlive(call), _) => Ask::KeepAlive { call: call_id(call)? },
+            (Self::Participants(call), "POST") => Ask::CreateParticipant {
+                call: call_id(call)?,
+                create: graph::read_create_participant(body)?,
+            },
+            (Self::Participants(call), _) => {
+                Ask::ListParticipants { call: call_id(call)?, query: query()? }
+            }
+            (Self::Operations(call), _) => Ask::ListOperations { call: call_id(call)?, query: query()? },
+            (Self::Operation(call, operation), _) => Ask::GetOperation {
+                call: call_id(call)?,
+                operation: graph::operation_id(operation)?,
+                query: query()?,
+            },
+            (
+                Self::Participant(call, participant)
+                | Self::MediaLeg(call, participant)
+                | Self::StartHoldMusic(call, participant)
+                | Self::StopHoldMusic(call, participant),
+                method,
+            ) => {
+                let (call, participant) = (call_id(call)?, graph::participant_id(participant)?);
+                match (self, method) {
+                    (Self::Participant(..), "DELETE") => Ask::DeleteParticipant { call, participant },
+                    (Self::Participant(..), _) => Ask::GetParticipant { call, participant, query: query()? },
+                    (Self::MediaLeg(..), "PUT") => {
+                        Ask::PutMediaLeg { call, participant, offer: graph::read_media_leg(body)? }
+                    }
+                    (Self::MediaLeg(..), "DELETE") => Ask::DeleteMediaLeg { call, participant },
+                    (Self::MediaLeg(..), _) => Ask::GetMediaLeg { call, participant },
+                    (Self::StartHoldMusic(..), _) => {
+                        Ask::StartHoldMusic { call, participant, start: graph::read_start_hold_music(body)? }
+                    }
+                    _ => Ask::StopHoldMusic { call, participant, stop: graph::read_stop_hold_music(body)? },
+                }
+            }
+            _ => return Err(Refusal::unknown_path("").into()),
+        };
+        Ok(ask)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_form_of_a_path_that_clients_write_leads_to_the_same_place() {
+        let start = Place::StartHoldMusic("C-1".into(), "P-2".into());
+        for path in [
+            "/v1.0/communications/calls/C-1/participants/P-2/startHoldMusic",
+            "/v1.0//communications/calls/C-1//participants/P-2/startHoldMusic/",
+            "/V1.0/Communications/Calls/C-1/Participants/P-2/STARTHOLDMUSIC",
+            "/v1.0/app/calls/C-1/participants/P-2/microsoft.graph.startHoldMusic",
+            "/v1.0/communications/calls('C-1')/participants('P-2')/Microsoft.Graph.startHoldMusic",
+            "/v1.0/communications/calls(%27C-1%27)/participants/P-2/graph.startholdmusic",
+        ] {
+            assert_eq!(Target::read(path), Target { version: "v1.0", place: start.clone() }, "{path}");
+        }
+        let beta = "/beta/app/calls/C-1/participants/P-2/startHoldMusic";
+        assert_eq!(Target::read(beta), Target { version: "beta", place: start });
+    }
+
+    #[test]
+    fn what_graph_has_and_we_have_not_is_named() {
+        for (path, action) in [
+            ("/v1.0/communications/calls/C/playPrompt", "playPrompt"),
+            ("/v1.0/communications/calls/C/participants/invite", "invite"),
+            ("/v1.0/communications/calls/C/participants/P/microsoft.graph.mute", "mute"),
+            ("/v1.0/communications/calls/C/audioRoutingGroups/1", "audioRoutingGroups"),
+        ] {
+            assert_eq!(Target::read(path).place, Place::NotImplemented(action), "{path}");
+        }
+        for path in ["/", "/v1.0", "/v1.0/users", "/v1.0/communications/calls/C/nonsense", "/v2/keys"] {
+            assert_eq!(Target::read(path).place, Place::Unknown, "{path}");
+        }
+        let long = "/a".repeat(100_000);
+        assert_eq!(Target::read(&long).place, Place::Unknown);
+    }
+
+    #[test]
+    fn a_wrong_method_is_told_the_right_ones() {
+        let place = Target::read("/v1.0/communications/calls/C/operations/O").place;
+        let denial = place.ask(&Method::DELETE, b"", "").unwrap_err();
+        assert_eq!((denial.refusal.status, denial.allow), (405, Some("GET")));
+    }
+}
