@@ -305,6 +305,11 @@ impl Leg {
         self.report_due = Some(rtcp::next_report(due, false, random));
     }
 
+    /// How the hold goes; `None` if it does not play.
+    pub(crate) fn report_so_far(&self) -> Option<HoldReport> {
+        self.hold.as_ref().map(|hold| hold.report)
+    }
+
     /// Writes a goodbye into `datagram`; its length. `None` if the leg has never been heard: such a participant
     /// must not say goodbye (RFC 3550 section 6.3.7).
     pub(crate) fn goodbye(&self, now: Now, datagram: &mut [u8]) -> Option<usize> {

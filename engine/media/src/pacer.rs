@@ -87,6 +87,13 @@ pub enum Event {
         /// When its first packet had been handed to the network.
         sent_at: MediaTime,
     },
+    /// How a hold goes, told with every sender report.
+    Progress {
+        /// Who plays.
+        leg: LegId,
+        /// What was sent so far.
+        report: HoldReport,
+    },
     /// Nothing more is sent.
     Stopped {
         /// Who stopped.
@@ -276,6 +283,8 @@ impl Pacer {
             match pending.rtp {
                 None => {
                     leg.reported(due, self.random.next());
+                    let report = leg.report_so_far();
+                    self.events.extend(report.map(|report| Event::Progress { leg: leg.id, report }));
                     served.rtcp_packets += u64::from(!was_refused);
                 }
                 Some(_) if was_refused => leg.refused(tick),

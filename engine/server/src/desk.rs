@@ -141,6 +141,7 @@ impl State {
         let input = match tiding {
             Tiding::Media(Event::Started { leg, source, sent_at }) => Input::Started { leg, source, sent_at },
             Tiding::Media(Event::Stopped { leg, report, next }) => Input::Stopped { leg, report, next },
+            Tiding::Media(Event::Progress { leg, report }) => Input::Progress { leg, report },
             Tiding::Media(Event::Bye { leg }) => Input::Bye { leg },
             Tiding::Media(Event::Unreachable { leg }) => Input::Unreachable { leg },
             // Dropped here, where nobody waits for it.
