@@ -127,8 +127,9 @@ impl MediaOffer {
 }
 
 fn read_offer(text: &str) -> Result<Negotiated, Refusal> {
-    let offer = Session::parse(text.as_bytes())
-        .map_err(|reason| Refusal::invalid(format!("'mediaLeg.sdp' is no SDP: {reason}.")))?;
+    let offer = Session::parse(text.as_bytes()).map_err(|reason| {
+        Refusal::invalid(format!("'mediaLeg.sdp' is no SDP: {}.", shorten(&reason.to_string())))
+    })?;
     let mut secure = None;
     let mut chosen = None;
     for (index, media) in offer.medias.iter().enumerate() {
@@ -345,7 +346,9 @@ mod tests {
 
     #[test]
     fn an_offer_is_answered_with_one_stream_of_music() {
-        check(OFFER, &expect![[r#"
+        check(
+            OFFER,
+            &expect![[r#"
             v=0
             o=- 5 1 IN IP4 192.168.1.1
             s=-
@@ -358,7 +361,8 @@ mod tests {
             a=sendonly
             a=rtcp:20000
             a=ssrc:7 cname:c0ffee
-        "#]]);
+        "#]],
+        );
         let negotiated = negotiate(OFFER).unwrap();
         assert_eq!(negotiated.destination, "192.168.1.10:49170".parse().unwrap());
         assert_eq!(negotiated.rtcp, Some("192.168.1.10:49171".parse().unwrap()));
@@ -372,7 +376,9 @@ mod tests {
             "{}m=video 5000 RTP/AVP 97\r\na=rtpmap:97 VP8/90000\r\na=mid:v\r\nm=application 9 UDP/DTLS/SCTP webrtc-datachannel\r\n",
             OFFER.replace("a=sendrecv", "a=recvonly\r\na=mid:a\r\na=rtcp-mux")
         );
-        check(&sdp, &expect![[r#"
+        check(
+            &sdp,
+            &expect![[r#"
             v=0
             o=- 5 1 IN IP4 192.168.1.1
             s=-
@@ -389,7 +395,8 @@ mod tests {
             m=video 0 RTP/AVP 97
             a=mid:v
             m=application 0 UDP/DTLS/SCTP webrtc-datachannel
-        "#]]);
+        "#]],
+        );
         assert_eq!(negotiate(&sdp).unwrap().rtcp, Some("192.168.1.10:49170".parse().unwrap()));
     }
 

@@ -245,6 +245,12 @@ fn socket_address(object: &Object<'_>, name: &str, text: &str) -> Result<SocketA
 /// The members of `rtpState` that are there.
 fn read_state(object: &Object<'_>) -> Result<StateOffer, Refusal> {
     const U32: u64 = u32::MAX as u64;
+    let narrow = |number: u64| u32::try_from(number).expect("the range was checked");
+    let ssrc = object.number("ssrc", 0, U32)?.map(|number| Ssrc(narrow(number)));
+    let sequence = object
+        .number("sequenceNumber", 0, u64::from(u16::MAX))?
+        .map(|number| SeqNo(u16::try_from(number).expect("the range was checked")));
+    let timestamp = object.number("timestamp", 0, U32)?.map(|number| Timestamp(narrow(number)));
     let at = match object.text("at", 64)? {
         Some(text) => Some(
             read_wall(text)
@@ -252,18 +258,10 @@ fn read_state(object: &Object<'_>) -> Result<StateOffer, Refusal> {
         ),
         None => None,
     };
-    let narrow = |number: u64| u32::try_from(number).expect("the range was checked");
-    Ok(StateOffer {
-        ssrc: object.number("ssrc", 0, U32)?.map(|number| Ssrc(narrow(number))),
-        sequence: object
-            .number("sequenceNumber", 0, u64::from(u16::MAX))?
-            .map(|number| SeqNo(u16::try_from(number).expect("the range was checked"))),
-        timestamp: object.number("timestamp", 0, U32)?.map(|number| Timestamp(narrow(number))),
-        at,
-        rollover_counter: object.number("rolloverCounter", 0, U32)?.map(narrow),
-        // 31 bits, RFC 3711 section 3.4.
-        srtcp_index: object.number("srtcpIndex", 0, U32 >> 1)?.map(narrow),
-    })
+    let rollover_counter = object.number("rolloverCounter", 0, U32)?.map(narrow);
+    // 31 bits, RFC 3711 section 3.4.
+    let srtcp_index = object.number("srtcpIndex", 0, U32 >> 1)?.map(narrow);
+    Ok(StateOffer { ssrc, sequence, timestamp, at, rollover_counter, srtcp_index })
 }
 
 /// The body of `startHoldMusic`.
@@ -459,9 +457,9 @@ mod tests {
             'customPrompt.mediaInfo.uri' is no URI: empty host.
             'customPrompt.mediaInfo.resourceId' is an object; expected a string.
             'holdMusic.rtpState.sequenceNumber' is missing.
-            'holdMusic.rtpState.at' is 'x'; expected a moment such as "2026-01-31T12:00:00.000000Z".
-            'holdMusic.rtpState.at' is 'x'; expected a moment such as "2026-01-31T12:00:00.000000Z".
-            'holdMusic.rtpState.at' is 'x'; expected a moment such as "2026-01-31T12:00:00.000000Z".
+            'holdMusic.rtpState.ssrc' is 4294967296; expected a whole number from 0 to 4294967295.
+            'holdMusic.rtpState.sequenceNumber' is -1; expected a whole number from 0 to 65535.
+            'holdMusic.rtpState.sequenceNumber' is 1.5; expected a whole number from 0 to 65535.
             'holdMusic.rtpState.at' is 'noon'; expected a moment such as "2026-01-31T12:00:00.000000Z".
         "#]].assert_eq(&told);
     }
