@@ -157,12 +157,14 @@ impl Prompt {
             }
             Some(path) => {
                 let path = Path::new(path);
-                let bytes = fs::read(path).map_err(|error| format!("--prompt {}: {error}", path.display()))?;
+                let bytes =
+                    fs::read(path).map_err(|error| format!("--prompt {}: {error}", path.display()))?;
                 let name = path.file_name().map_or_else(|| "prompt".into(), |name| name.to_string_lossy());
                 (name.into_owned(), None, bytes)
             }
         };
-        let recording = decode(&bytes, &DecodeLimits::default()).map_err(|error| format!("--prompt {name}: {error}"))?;
+        let recording =
+            decode(&bytes, &DecodeLimits::default()).map_err(|error| format!("--prompt {name}: {error}"))?;
         let codec = Codec::Opus;
         let sound = Loop::new(&to_mono(&recording.pcm), codec.sample_rate(), codec.samples_per_frame());
         Ok(Self { name, uri, bytes, format: recording.format, sound })
@@ -223,11 +225,16 @@ impl Story {
         let operation = format!("{call}/operations/{}", text(&started, "/id"));
 
         let end = tokio::time::timeout(OPERATION_ENDS, stage.notification_of(&text(&started, "/id"))).await;
-        let (notification, bearer, completed) = end.map_err(|_| "the operation did not end within 20 s")??;
+        let (notification, bearer, completed) =
+            end.map_err(|_| "the operation did not end within 20 s")??;
         let token = self.bot.check(&bearer).await;
         let status = text(&notification, "/value/0/resourceData/status");
         self.mark_at(&status, completed);
-        let signed = if token.is_ok() { "signed by the engine's key" } else { "with a token that is not the engine's" };
+        let signed = if token.is_ok() {
+            "signed by the engine's key"
+        } else {
+            "with a token that is not the engine's"
+        };
         self.note_at(completed, "engine", &format!("notification: {status}, {signed}"));
         let operation = self.bot.get(&operation).await?;
         self.note("bot", &format!("GET operation                      {}", summary(&operation)));
@@ -236,7 +243,11 @@ impl Story {
         let stop = self.bot.post(&format!("{who}/stopHoldMusic"), json!({})).await?;
         let stopped = clock::mono();
         self.mark_at("stopHoldMusic", stopped);
-        self.note_at(stopped, "bot", &format!("POST stopHoldMusic                 202 {}", text(&stop, "/status")));
+        self.note_at(
+            stopped,
+            "bot",
+            &format!("POST stopHoldMusic                 202 {}", text(&stop, "/status")),
+        );
         tokio::time::sleep(AFTER_STOP).await;
         self.bot.delete(&call).await?;
         self.note("bot", "DELETE call                        204");

@@ -58,7 +58,8 @@ impl Stage {
     }
 
     pub(super) fn prompt_url(&self, name: &str) -> String {
-        let mut url = Url::parse(&format!("http://{}/prompts/", self.address)).expect("an address makes a URL");
+        let mut url =
+            Url::parse(&format!("http://{}/prompts/", self.address)).expect("an address makes a URL");
         url.path_segments_mut().expect("http has a path").pop_if_empty().push(name);
         url.into()
     }
@@ -71,7 +72,8 @@ impl Stage {
     pub(super) async fn notification_of(&self, id: &str) -> Result<Notification, String> {
         let mut notifications = self.notifications.lock().await;
         loop {
-            let (body, bearer, at) = notifications.recv().await.ok_or("the callback's web server has ended")?;
+            let (body, bearer, at) =
+                notifications.recv().await.ok_or("the callback's web server has ended")?;
             if body.pointer("/value/0/resourceData/id").and_then(Value::as_str) == Some(id) {
                 return Ok((body, bearer, at));
             }
@@ -79,7 +81,9 @@ impl Stage {
     }
 }
 
-async fn prompt_bytes(State(served): State<Served>) -> ([(axum::http::HeaderName, &'static str); 1], Vec<u8>) {
+async fn prompt_bytes(
+    State(served): State<Served>,
+) -> ([(axum::http::HeaderName, &'static str); 1], Vec<u8>) {
     ([(CONTENT_TYPE, "application/octet-stream")], served.prompt.to_vec())
 }
 
@@ -115,7 +119,8 @@ pub(super) struct Bot {
 
 impl Bot {
     pub(super) fn new(engine: &str, token: &str, callback: String) -> Self {
-        let client = reqwest::Client::builder().no_proxy().build().expect("a client without TLS roots is made");
+        let client =
+            reqwest::Client::builder().no_proxy().build().expect("a client without TLS roots is made");
         Self { client, engine: engine.to_owned(), token: token.to_owned(), callback }
     }
 
@@ -133,7 +138,8 @@ impl Bot {
 
     async fn ask(&self, method: reqwest::Method, path: &str, body: Option<Value>) -> Result<Value, String> {
         let what = format!("{method} {path}");
-        let mut request = self.client.request(method, format!("{}/v1.0{path}", self.engine)).bearer_auth(&self.token);
+        let mut request =
+            self.client.request(method, format!("{}/v1.0{path}", self.engine)).bearer_auth(&self.token);
         if let Some(body) = body {
             request = request.header(CONTENT_TYPE, "application/json").body(body.to_string());
         }

@@ -42,24 +42,37 @@ impl Verdict {
 
         let status = super::text(&told.operation, "/status");
         let code = told.operation.pointer("/resultInfo/subcode").and_then(Value::as_i64);
-        findings.check("operation", status == "completed" && code == Some(0), super::summary(&told.operation));
+        findings.check(
+            "operation",
+            status == "completed" && code == Some(0),
+            super::summary(&told.operation),
+        );
         let told_once = super::text(&told.notification, "/value/0/changeType") == "deleted";
         let words = told.token.as_ref().err().map_or("deleted, token verified", String::as_str);
         findings.check("notification", told_once && told.token.is_ok(), words.to_owned());
 
+        // A machine that was busy elsewhere for 20 ms costs a tick, which the engine counts and the stream shows.
+        let skipped =
+            told.stop.pointer("/holdMusic/report/skippedTicks").and_then(Value::as_u64).unwrap_or(0);
+        let in_step = main.timestamp_jumps <= skipped && main.markers == 1 && hearing.streams.len() == 1;
         findings.check(
             "packets",
-            main.is_continuous() && main.timestamp_jumps == 0 && main.markers == 1 && hearing.streams.len() == 1,
+            main.is_continuous() && in_step,
             format!(
                 "{} received, {} lost, {} out of order, {} timestamp jumps, {} marker, {} SSRC",
-                main.packets, main.lost, main.reordered, main.timestamp_jumps, main.markers, hearing.streams.len()
+                main.packets,
+                main.lost,
+                main.reordered,
+                main.timestamp_jumps,
+                main.markers,
+                hearing.streams.len()
             ),
         );
         let ms = |duration: Duration| duration.as_secs_f64() * 1e3;
-        let spacing = format!("{:.2} ms on average, {:.2} ms at most", ms(main.mean_jitter), ms(main.max_jitter));
+        let spacing =
+            format!("{:.2} ms on average, {:.2} ms at most", ms(main.mean_jitter), ms(main.max_jitter));
         findings.tell("jitter", spacing);
         findings.tell("longest gap", format!("{:.1} ms between packets", ms(main.longest_gap)));
-        let skipped = told.stop.pointer("/holdMusic/report/skippedTicks").and_then(Value::as_u64).unwrap_or(0);
         findings.tell("skipped", format!("{skipped} ticks, as the engine says"));
         let late = main.last_arrival.since(told.stopped);
         findings.check(
@@ -67,7 +80,9 @@ impl Verdict {
             late <= ON_ITS_WAY,
             if late.is_zero() { "nothing".to_owned() } else { format!("a packet {:.1} ms later", ms(late)) },
         );
-        if let Some(latency) = told.operation.pointer("/holdMusic/firstPacketLatencyMs").and_then(Value::as_f64) {
+        if let Some(latency) =
+            told.operation.pointer("/holdMusic/firstPacketLatencyMs").and_then(Value::as_f64)
+        {
             findings.tell("first packet", format!("{latency:.2} ms after the request was accepted"));
         }
 
