@@ -1,7 +1,7 @@
 # Every recipe does its own set-up; on Debian a Rust toolchain is all that must be there. `make` alone lists them.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test ready loom miri music fixtures tools
+.PHONY: help demo test bench ready loom miri music fixtures tools
 
 # One optimised profile for demo, tests and production: the C libraries are built once.
 CARGO := cargo
@@ -22,6 +22,12 @@ test: tools ## every test of the workspace
 	@# The end-to-end tests start the binary.
 	$(CARGO) build $(RELEASE) -p holdmusic
 	$(CARGO) test $(RELEASE) --workspace
+
+bench: tools ## request to first packet, 500 held at once for a minute, and the cost of each step
+	$(CARGO) build $(RELEASE) -p holdmusic -p holdmusic-bench
+	$(CARGO) run $(RELEASE) -p holdmusic-bench --bin latency
+	$(CARGO) run $(RELEASE) -p holdmusic-bench --bin held
+	$(CARGO) bench --locked -p holdmusic-bench --bench steps
 
 ready: tools ## what must pass before a change is merged: format, lints, tests, documentation, licences
 	$(CARGO) fmt --all --check
