@@ -1,1 +1,8 @@
-//! Grows in the next commits.
+//! What the benchmarks have in common: the engine as a process of its own, an ear with the kernel's timestamps, a
+//! probe that shows what the machine itself is late by, and tables.
+#![expect(clippy::disallowed_methods, reason = "benches measure real time on real sockets")]
+
+pub mod ear;
+pub mod engine;
+pub mod probe;
+pub mod report;

@@ -74,8 +74,7 @@ pub fn align_loop(reference_loop: &[f32], heard: &[f32]) -> Alignment {
     let energy = running_energy(reference_loop);
     let lap_energy = energy[period];
     let (laps, rest) = ((heard.len() / period) as f64, heard.len() % period);
-    let mut best = (0, f64::MIN);
-    for (offset, product) in products.iter().enumerate() {
+    let likeness = |offset: usize| {
         let from = (period - offset) % period;
         let broken = if from + rest <= period {
             energy[from + rest] - energy[from]
@@ -83,14 +82,20 @@ pub fn align_loop(reference_loop: &[f32], heard: &[f32]) -> Alignment {
             lap_energy - energy[from] + energy[from + rest - period]
         };
         let energy = laps * lap_energy + broken;
-        let likeness = if energy > 0.0 { product / energy.sqrt() } else { 0.0 };
-        if likeness > best.1 {
-            best = (offset, likeness);
-        }
-    }
+        if energy > 0.0 { products[offset] / energy.sqrt() } else { 0.0 }
+    };
+    let likenesses: Vec<f64> = (0..period).map(likeness).collect();
+    // A loop of several turns is like itself at each of them: of equal peaks the first one is meant.
+    let highest = likenesses.iter().copied().fold(f64::MIN, f64::max);
+    let as_good = highest - 1e-4 * highest.abs();
+    let is_peak = |&offset: &usize| {
+        let [before, here, behind] = [period - 1, 0, 1].map(|step| likenesses[(offset + step) % period]);
+        here >= as_good && here >= before && here >= behind
+    };
+    let best = (0..period).find(is_peak).unwrap_or(0);
     let unrolled: Vec<f32> =
-        reference_loop.iter().copied().cycle().skip((period - best.0) % period).take(heard.len()).collect();
-    Alignment { offset_samples: best.0 as i64, correlation: correlate(&unrolled, heard) }
+        reference_loop.iter().copied().cycle().skip((period - best) % period).take(heard.len()).collect();
+    Alignment { offset_samples: best as i64, correlation: correlate(&unrolled, heard) }
 }
 
 /// For each offset the sum of `reference[i] × heard[i + offset]`, round a circle of `size`.
@@ -241,6 +246,13 @@ mod tests {
         // As much noise as sound: one over the square root of two.
         assert!((found.correlation - 0.707).abs() < 0.03, "{found:?}");
         assert!(align(&sound, &noise(4, 8_000)).correlation < 0.1);
+    }
+
+    #[test]
+    fn a_loop_of_several_turns_is_found_at_the_first() {
+        let circle = noise(6, 1_000).repeat(7);
+        let heard: Vec<f32> = circle.iter().copied().cycle().skip(6_700).take(9_000).collect();
+        assert_eq!(align_loop(&circle, &heard).offset_samples, 300);
     }
 
     #[test]

@@ -117,6 +117,11 @@ struct Path {
 }
 
 impl Path {
+    /// The position of the first sample that is stretched, not wrapped round.
+    fn stretched_from(self) -> f64 {
+        self.in_time as f64 * f64::from(self.rate) / f64::from(self.to_rate)
+    }
+
     /// The positions in input samples, wrapped round at `period`. In time nothing is rounded, so that the thousandth
     /// turn is as exact as the first.
     fn positions(self, period: Option<usize>) -> impl Iterator<Item = f64> {
@@ -136,7 +141,7 @@ impl Path {
             }
             position
         });
-        let start = self.in_time as f64 * rate as f64 / to_rate as f64;
+        let start = self.stretched_from();
         let stride = (self.end - start) / self.stretched as f64;
         let stretched = (0..self.stretched).map(move |n| {
             let position = start + n as f64 * stride;
@@ -156,44 +161,62 @@ enum Surroundings {
 impl Surroundings {
     /// The clip along `path`; beyond its ends lies what `self` says.
     fn resample(self, clip: &[f32], path: Path) -> Vec<f32> {
-        let Path { rate, to_rate, .. } = path;
-        let period = (self == Self::Itself).then_some(clip.len());
-        // If the first stage's own grid is the wanted one, the second is not needed.
-        if rate != to_rate {
-            let stage = Stage::between(rate, to_rate);
-            if self.lies_on_grid(clip.len(), stage, path) {
-                let grid = Grid::lay(self, clip, &[stage]);
-                return path.positions(period).map(|position| grid.nearest(position)).collect();
-            }
+        if clip.is_empty() {
+            return Vec::new();
         }
-        // Down to the wanted rate, which filters, then up to twice that; or up at once.
-        let twice = Stage::between(rate.min(to_rate), to_rate.saturating_mul(2));
-        let stages = if rate > to_rate { vec![Stage::between(rate, to_rate), twice] } else { vec![twice] };
-        let grid = Grid::lay(self, clip, &stages);
-        path.positions(period).map(|position| grid.between(position)).collect()
+        let grid = Grid::lay(self, clip, path.rate, path.to_rate);
+        let period = (self == Self::Itself).then_some(clip.len());
+        let positions = path.positions(period);
+        let whole = clip.len() as f64;
+        if !self.lies_on_grid(clip.len(), path) {
+            let finer = grid.finer(0.0, whole);
+            return positions.map(|position| finer.between(position)).collect();
+        }
+        // In time means on the grid. What is stretched lies at the clip's end, or anywhere if it is more than a turn.
+        let mut samples = Vec::with_capacity(path.in_time + path.stretched);
+        let mut positions = positions;
+        samples.extend(positions.by_ref().take(path.in_time).map(|position| grid.nearest(position)));
+        if path.stretched > 0 {
+            let finer = grid.finer((whole - (path.end - path.stretched_from())).max(0.0), whole);
+            samples.extend(positions.map(|position| finer.between(position)));
+        }
+        samples
     }
 
-    /// Whether every position that will be asked for is one that `stage` computes.
-    fn lies_on_grid(self, len: usize, stage: Stage, path: Path) -> bool {
-        let same_step = u128::from(path.rate) * stage.block_out as u128
-            == u128::from(path.to_rate) * stage.block_in as u128;
+    /// Whether every position that is in time is one that the grid's stage computes.
+    fn lies_on_grid(self, len: usize, path: Path) -> bool {
+        let stage = Stage::between(path.rate, path.to_rate);
+        let (block_in, block_out) = (stage.block_in as u128, stage.block_out as u128);
+        let same_step = u128::from(path.rate) * block_out == u128::from(path.to_rate) * block_in;
         // A circle comes round to its first sample only if it is a whole number of steps.
-        let closes = (len as u128 * stage.block_out as u128).is_multiple_of(stage.block_in as u128);
-        path.stretched == 0 && same_step && (closes || self == Self::Silence)
+        let closes = (len as u128 * block_out).is_multiple_of(block_in);
+        same_step && (closes || self == Self::Silence || path.stretched_from() <= len as f64)
     }
 
-    /// The clip with `margin` samples of its surroundings on either side.
-    fn around(self, clip: &[f32], margin: usize) -> Vec<f32> {
+    /// Fills `block` with the clip from `start` on, which may be before its beginning; any part may be outside it.
+    fn fill(self, clip: &[f32], start: i64, block: &mut [f32]) {
+        let len = clip.len() as i64;
         match self {
             Self::Silence => {
-                let mut padded = vec![0.0; margin + clip.len() + margin];
-                padded[margin..margin + clip.len()].copy_from_slice(clip);
-                padded
+                block.fill(0.0);
+                let from = start.clamp(0, len);
+                let to = (start + block.len() as i64).clamp(0, len);
+                if from < to {
+                    let at = (from - start) as usize;
+                    let part = &clip[from as usize..to as usize];
+                    block[at..at + part.len()].copy_from_slice(part);
+                }
             }
             Self::Itself => {
-                // Start so far before a clip's beginning that it begins at `margin`; a clip may be shorter than that.
-                let start = (clip.len() - margin % clip.len()) % clip.len();
-                clip.iter().copied().cycle().skip(start).take(margin + clip.len() + margin).collect()
+                // A clip may be shorter than a block.
+                let mut at = start.rem_euclid(len) as usize;
+                let mut rest = block;
+                while !rest.is_empty() {
+                    let len = rest.len().min(clip.len() - at);
+                    let (now, later) = rest.split_at_mut(len);
+                    now.copy_from_slice(&clip[at..at + len]);
+                    (rest, at) = (later, 0);
+                }
             }
         }
     }
@@ -232,8 +255,9 @@ impl Stage {
         Self { block_in: block_in as usize, block_out: block_out as usize }
     }
 
-    /// Runs over `sound`, as if silence followed it. Sample `i` of the result stands at `i × block_in / block_out`.
-    fn run(self, sound: &[f32]) -> Vec<f32> {
+    /// Runs over `len` samples, of which `fill` gives any block from its first sample on. Sample `i` of the result
+    /// stands at `i × block_in / block_out`.
+    fn run(self, len: usize, mut fill: impl FnMut(usize, &mut [f32])) -> Vec<f32> {
         let mut fft = Fft::<f32>::new_custom(
             self.block_in,
             self.block_out,
@@ -245,20 +269,12 @@ impl Stage {
         )
         .expect("two rates and a block above 0 are all it asks for");
         // One more block, to push out what the delay holds back.
-        let blocks = sound.len().div_ceil(self.block_in) + 1;
+        let blocks = len.div_ceil(self.block_in) + 1;
         let mut out = vec![0.0; blocks * self.block_out];
-        let mut last = vec![0.0; self.block_in];
+        let mut block = vec![0.0; self.block_in];
         for (index, block_out) in out.chunks_exact_mut(self.block_out).enumerate() {
-            let block = match sound.get(index * self.block_in..(index + 1) * self.block_in) {
-                Some(whole) => whole,
-                None => {
-                    let rest = sound.get(index * self.block_in..).unwrap_or_default();
-                    last.fill(0.0);
-                    last[..rest.len()].copy_from_slice(rest);
-                    &last
-                }
-            };
-            let input = InterleavedSlice::new(block, 1, self.block_in).expect("one block of one channel");
+            fill(index * self.block_in, &mut block);
+            let input = InterleavedSlice::new(&block, 1, self.block_in).expect("one block of one channel");
             let mut output =
                 InterleavedSlice::new_mut(block_out, 1, self.block_out).expect("one block of one channel");
             fft.process_into_buffer(&input, &mut output, None).expect("both are one block long");
@@ -275,7 +291,7 @@ fn greatest_common_divisor(mut a: u64, mut b: u64) -> u64 {
     a
 }
 
-/// A clip after its stages, with margins in which its surroundings still sound right.
+/// A clip after a stage, with margins in which its surroundings still sound right.
 struct Grid {
     samples: Vec<f32>,
     /// Grid steps per input sample.
@@ -285,19 +301,35 @@ struct Grid {
 }
 
 impl Grid {
-    fn lay(surroundings: Surroundings, clip: &[f32], stages: &[Stage]) -> Self {
-        // Each filter reaches half a block to either side, and the second stage half its taps. In input samples:
-        let mut scale = 1.0;
-        let mut reach = 0.0;
-        for stage in stages {
-            reach += (stage.block_in / 2) as f64 / scale;
-            scale *= stage.block_out as f64 / stage.block_in as f64;
-        }
-        reach += TAPS as f64 / scale;
-        // Whole blocks, so that the clip's first sample falls on the grid.
-        let margin = (reach.ceil() as usize + 1).next_multiple_of(stages[0].block_in);
-        let samples = stages.iter().fold(surroundings.around(clip, margin), |sound, stage| stage.run(&sound));
+    /// The clip at about `to_rate`, which filters.
+    fn lay(surroundings: Surroundings, clip: &[f32], rate: u32, to_rate: u32) -> Self {
+        let stage = Stage::between(rate, to_rate);
+        let scale = stage.block_out as f64 / stage.block_in as f64;
+        // The filter reaches half a block to either side, and what `finer` needs comes on top. Whole blocks, so that
+        // the clip's first sample falls on the grid.
+        let reach = (stage.block_in / 2) as f64 + FINER_REACH as f64 / scale;
+        let margin = (reach.ceil() as usize).next_multiple_of(stage.block_in);
+        let len = margin + clip.len() + margin;
+        let fill =
+            |start: usize, block: &mut [f32]| surroundings.fill(clip, start as i64 - margin as i64, block);
+        let samples = if rate == to_rate {
+            let mut samples = vec![0.0; len];
+            fill(0, &mut samples);
+            samples
+        } else {
+            stage.run(len, fill)
+        };
         Self { samples, scale, margin: margin as f64 }
+    }
+
+    /// The part between two positions (in input samples), at twice the rate.
+    fn finer(&self, from: f64, to: f64) -> Self {
+        let first = (((from + self.margin) * self.scale) as usize).saturating_sub(FINER_REACH);
+        let end = (((to + self.margin) * self.scale) as usize + FINER_REACH).min(self.samples.len());
+        let part = &self.samples[first.min(end)..end];
+        let samples =
+            FINER.run(part.len(), |start, block| Surroundings::Silence.fill(part, start as i64, block));
+        Self { samples, scale: self.scale * 2.0, margin: self.margin - first as f64 / self.scale }
     }
 
     /// The grid's own sample at `position`, which is known to be one.
@@ -313,7 +345,7 @@ impl Grid {
         let phase = (at - whole) * PHASES as f64;
         let row = phase as usize;
         let blend = (phase - row as f64) as f32;
-        let first = whole as usize + 1 - TAPS / 2;
+        let first = (whole as usize + 1).saturating_sub(TAPS / 2);
         let Some(sound) = self.samples.get(first..first + TAPS) else { return 0.0 };
         let (taps, next_taps) = (&kernel()[row], &kernel()[row + 1]);
         let mut sum = 0.0;
@@ -324,6 +356,10 @@ impl Grid {
     }
 }
 
+/// The second stage: twice the rate.
+const FINER: Stage = Stage { block_in: LEAST_BLOCK as usize, block_out: 2 * LEAST_BLOCK as usize };
+/// How far the second stage and its taps reach to either side, in samples of the first stage's grid.
+const FINER_REACH: usize = FINER.block_in / 2 + TAPS + 2;
 /// Taps of the second stage. Its input holds content up to a quarter of its rate, and images from three quarters on:
 /// over so wide a gap 16 taps of a Kaiser window reach 120 dB (Kaiser's formula gives 15.6).
 const TAPS: usize = 16;

@@ -23,7 +23,7 @@ impl Loop {
     /// Closes `mono` into a circle at `rate` Hz, in frames of `samples_per_frame`.
     ///
     /// A clip is rarely a whole number of frames. It is repeated until what is left over is at most half a sample, if
-    /// that happens within [`LONGEST_UNROLLED`]; otherwise as often as brings it closest. What is then left over, half a
+    /// that happens within a minute; otherwise as often as brings it closest. What is then left over, half a
     /// frame at most, is made up by [`resample_loop`] just before the circle closes: inaudibly, and all before is in
     /// time with the clip. The first sample is the clip's first; the level stays what it was.
     ///

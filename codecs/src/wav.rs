@@ -41,6 +41,8 @@ pub fn read(bytes: &[u8], limits: &DecodeLimits) -> Result<WavSound, WavError> {
     let layout = Layout::parse(chunks.fmt.ok_or(WavError::NoFormat)?, container)?;
     let data = chunks.data.ok_or(WavError::NoData)?;
 
+    // No channels would divide by zero: shape first, length second.
+    limits.check(layout.rate, usize::from(layout.channels), 0)?;
     let frames = data.len() / layout.frame_bytes();
     limits.check(layout.rate, usize::from(layout.channels), frames as u64)?;
     if frames == 0 {
@@ -341,11 +343,8 @@ impl Layout {
                 format_tag = container.u16(fmt, 24).unwrap_or(format_tag);
             }
         }
-        if channels == 0 {
-            return Err(WavError::Limit(BeyondLimit::Channels { found: 0, limit: 1 }));
-        }
         // The block is believed where a second witness, the byte rate, agrees: 24 bits may lie in 4 bytes.
-        let per_channel = usize::from(block_align / channels);
+        let per_channel = usize::from(block_align.checked_div(channels).unwrap_or(0));
         let witnessed = block_align.is_multiple_of(channels)
             && u64::from(byte_rate) == u64::from(rate) * u64::from(block_align)
             && per_channel >= usize::from(bits.div_ceil(8));
@@ -903,7 +902,10 @@ mod tests {
         assert_eq!(refuse(&format(1, 1, 8000, 64)), WavError::Bits { format_tag: 1, found: 64 });
         assert_eq!(refuse(&format(1, 1, 8000, 0)), WavError::Bits { format_tag: 1, found: 0 });
         assert_eq!(refuse(&format(3, 1, 8000, 16)), WavError::Bits { format_tag: 3, found: 16 });
-        assert!(matches!(beyond(refuse(&format(1, 0, 8000, 16))), BeyondLimit::Channels { found: 0, .. }));
+        assert!(matches!(
+            beyond(refuse(&format(1, 0, 8000, 16))),
+            BeyondLimit::Channels { found: 0, limit: 8 }
+        ));
         assert!(matches!(
             beyond(refuse(&format(1, 9, 8000, 8))),
             BeyondLimit::Channels { found: 9, limit: 8 }

@@ -6,7 +6,9 @@
 mod errors;
 mod query;
 mod read;
+pub(crate) mod results;
 mod shapes;
+mod tell;
 mod words;
 mod write;
 
@@ -17,10 +19,9 @@ pub use read::{
     call_id, operation_id, participant_id, read_create_call, read_create_participant, read_media_leg,
     read_prompt, read_start_hold_music, read_stop_hold_music,
 };
+pub(crate) use tell::{call_notification, operation_notification, roster_notification};
 pub use words::{StatusCase, read_wall, wall_text};
-pub(crate) use write::{
-    Writer, call_notification, matches, operation_notification, results, roster_notification, wire_state,
-};
+pub(crate) use write::{Writer, matches, wire_state};
 
 /// What a request is answered with when it is done as asked.
 #[derive(Clone, Debug, PartialEq, Eq)]

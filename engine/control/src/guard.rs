@@ -262,7 +262,7 @@ fn special_v4(address: Ipv4Addr) -> Option<Range> {
 
 fn special_v6(address: Ipv6Addr) -> Option<Range> {
     let segments = address.segments();
-    let [a, b, c, d, e, f, g, h] = segments;
+    let [.., g, h] = segments;
     let embedded = |high: u16, low: u16| {
         let [[o1, o2], [o3, o4]] = [high.to_be_bytes(), low.to_be_bytes()];
         Ipv4Addr::new(o1, o2, o3, o4)
@@ -289,10 +289,7 @@ fn special_v6(address: Ipv6Addr) -> Option<Range> {
         [0xfec0..=0xfeff, ..] => Range::Private,
         [0xff00..=0xffff, ..] => Range::Multicast,
         // Everything public is inside 2000::/3 (RFC 4291 section 2.4, IANA).
-        [0x2000..=0x3fff, ..] => {
-            let _ = (a, b, c, d, e, f);
-            return None;
-        }
+        [0x2000..=0x3fff, ..] => return None,
         _ => Range::Reserved,
     })
 }

@@ -3,20 +3,19 @@
 //! A hold is never silent for longer than the grace time: what was asked for plays if it can, and default music
 //! plays otherwise. Promises are settled in one place, [`Control::settle`], whatever happened before.
 
-use std::sync::Arc;
-
-use holdmusic_media::{HoldReport, LegId, MediaTime, Now, Numbering, SourceId};
+use holdmusic_media::{HoldReport, LegId, MediaTime, Now, SourceId};
 
 use crate::{
     Control, Output,
-    ask::{StartHoldMusic, StopHoldMusic},
+    ask::StartHoldMusic,
     call::{Call, CompletesWhen, OnPromptFailure},
-    graph::{Answer, Refusal, Writer, results, wire_state},
-    id::{CallId, OperationId, ParticipantId, RequestId},
+    graph::{Answer, Refusal, Writer, results},
+    id::{CallId, OperationId, ParticipantId},
     negotiation::StateOffer,
     operation::{Operation, OperationKind, ResultInfo},
     participant::{EndedBy, Heard, Hold, Participant, PastHold},
-    prompt::{DEFAULT_SOURCE, Listener, PromptFailure, SourceFacts},
+    prompt::{DEFAULT_SOURCE, Listener, Prompt, PromptFailure, SourceFacts},
+    stop::StopRequest,
     timer::Timer,
 };
 
@@ -24,30 +23,12 @@ use crate::{
 /// times; the oldest beyond this many is superseded.
 const MAX_SHARED: usize = 16;
 
-/// A stop whose answer waits for the report.
-#[derive(Debug)]
-pub(crate) struct StopRequest {
-    pub(crate) request: RequestId,
-    pub(crate) base: Arc<str>,
-    pub(crate) operation: OperationId,
-}
-
-/// A `Stopped` that media owes.
-#[derive(Debug)]
-pub(crate) struct OwedReport {
-    number: u64,
-    call: CallId,
-    participant: ParticipantId,
-    /// The last operation of the hold that it is about.
-    hold: Option<OperationId>,
-    stop: Option<OperationId>,
-    /// Who waits for it, until they are answered.
-    answer: Option<StopRequest>,
-    until: MediaTime,
-}
-
 impl Control {
-    fn participant_mut(&mut self, call: CallId, participant: ParticipantId) -> Option<&mut Participant> {
+    pub(crate) fn participant_mut(
+        &mut self,
+        call: CallId,
+        participant: ParticipantId,
+    ) -> Option<&mut Participant> {
         self.calls.get_mut(&call)?.participants.get_mut(&participant)
     }
 
@@ -210,7 +191,7 @@ impl Control {
         accepted: MediaTime,
         call: CallId,
         id: ParticipantId,
-        asked: Option<crate::prompt::Prompt>,
+        asked: Option<Prompt>,
         source: Option<SourceId>,
     ) {
         let grace = accepted + self.settings.grace;
@@ -547,131 +528,6 @@ impl Control {
             });
         }
         self.owe_roster(now, call);
-    }
-
-    /// `stopHoldMusic`. `None` means that the answer follows with the report.
-    pub(crate) fn stop_hold(
-        &mut self,
-        now: Now,
-        (request, accepted, base): (RequestId, MediaTime, &Arc<str>),
-        (call_id, id): (CallId, ParticipantId),
-        stop: StopHoldMusic,
-    ) -> Option<Result<Answer, Refusal>> {
-        let (case, kind) = match self.live_call(call_id).and_then(|call| Ok((call, call.participant(id)?))) {
-            Ok((call, participant)) => {
-                (call.rules.status_case, participant.hold.as_ref().map(|hold| hold.kind))
-            }
-            Err(refusal) => return Some(Err(refusal)),
-        };
-        let operation = OperationId::random(&mut self.rng);
-        let mut entry =
-            Operation::new(OperationKind::StopHoldMusic, operation, id, stop.client_context, accepted);
-        entry.run();
-        entry.complete(None);
-        entry.facts.heard = kind.flatten();
-        entry.facts.nothing_to_stop = kind.is_none();
-        self.counts.stops += 1;
-        if kind.is_none() {
-            let answer = Writer { base }.accepted(call_id, &entry, case);
-            self.add_operation(call_id, entry);
-            return Some(Ok(answer));
-        }
-        self.add_operation(call_id, entry);
-        let answer = StopRequest { request, base: Arc::clone(base), operation };
-        self.end_hold(now, call_id, id, EndedBy::Stop, Some(answer));
-        None
-    }
-
-    /// Media owes a report about `leg`.
-    pub(crate) fn await_report(
-        &mut self,
-        now: Now,
-        leg: LegId,
-        call: CallId,
-        participant: ParticipantId,
-        hold: Option<OperationId>,
-        answer: Option<StopRequest>,
-    ) {
-        self.last_report += 1;
-        let number = self.last_report;
-        let (within, timer) = match &answer {
-            Some(_) => (self.settings.stop_bound, Timer::StopAnswer(leg, number)),
-            None => (self.settings.report_bound, Timer::StopLost(leg, number)),
-        };
-        let until = now.mono + within;
-        self.timers.set(until, timer);
-        let stop = answer.as_ref().map(|answer| answer.operation);
-        let owed = OwedReport { number, call, participant, hold, stop, answer, until };
-        self.reports.entry(leg).or_default().push_back(owed);
-    }
-
-    /// A report came.
-    pub(crate) fn stopped(&mut self, now: Now, leg: LegId, report: HoldReport, next: Numbering) {
-        let Some(owed) = self.take_report(leg, None) else { return };
-        let timer = if owed.answer.is_some() { Timer::StopAnswer } else { Timer::StopLost };
-        self.timers.cancel(Some(owed.until), timer(leg, owed.number));
-        if let Some(participant) = self.participant_mut(owed.call, owed.participant) {
-            if let Some(past) = participant.past.as_mut().filter(|past| Some(past.operation) == owed.hold) {
-                past.report = Some(report);
-            }
-            if let Some(of_now) = participant.leg.as_mut().filter(|of_now| of_now.id == leg) {
-                of_now.spec.numbering = next;
-            }
-        }
-        let at = now.wall_at(next.at);
-        if let Some(entry) = owed.stop.and_then(|stop| self.operation_mut(owed.call, stop)) {
-            entry.facts.report = Some(report);
-            entry.facts.rtp_state = Some(wire_state(next, at));
-        }
-        if let Some(answer) = owed.answer {
-            self.answer_stop(owed.call, &answer);
-        }
-    }
-
-    /// A stop is answered without its report.
-    pub(crate) fn stop_unanswered(&mut self, leg: LegId, number: u64) {
-        let lost = self.settings.report_bound;
-        let Some(owed) =
-            self.reports.get_mut(&leg).and_then(|owed| owed.iter_mut().find(|o| o.number == number))
-        else {
-            return;
-        };
-        owed.until = owed.until + lost;
-        let (call, answer, until) = (owed.call, owed.answer.take(), owed.until);
-        self.timers.set(until, Timer::StopLost(leg, number));
-        if let Some(answer) = answer {
-            self.answer_stop(call, &answer);
-        }
-    }
-
-    /// A report is lost. Those owed before it are lost as well, since they come in order.
-    pub(crate) fn report_lost(&mut self, leg: LegId, number: u64) {
-        self.take_report(leg, Some(number));
-    }
-
-    fn take_report(&mut self, leg: LegId, number: Option<u64>) -> Option<OwedReport> {
-        let owed = self.reports.get_mut(&leg)?;
-        let taken = match number {
-            None => owed.pop_front(),
-            Some(number) => owed.iter().position(|owed| owed.number == number).and_then(|at| owed.remove(at)),
-        };
-        if owed.is_empty() {
-            self.reports.remove(&leg);
-        }
-        taken
-    }
-
-    fn answer_stop(&mut self, call_id: CallId, answer: &StopRequest) {
-        let result = match self.calls.get(&call_id) {
-            None => Err(Refusal::unknown_call(call_id)),
-            Some(call) => match call.operations.get(&answer.operation) {
-                None => Err(Refusal::unknown_operation(answer.operation)),
-                Some(operation) => {
-                    Ok(Writer { base: &answer.base }.accepted(call_id, operation, call.rules.status_case))
-                }
-            },
-        };
-        self.outputs.push_back(Output::Reply { request: answer.request, result });
     }
 }
 

@@ -130,9 +130,16 @@ impl Control {
         let old = participant.leg.clone();
         let held = participant.hold.as_ref().map(|hold| hold.playing);
         let negotiated = offer.negotiate(&self.settings.guard)?;
-        match old {
-            // The same socket goes on, with the same numbers.
-            Some(mut leg) if leg.local.is_ipv4() == negotiated.destination.is_ipv4() => {
+        // Another address family means another socket: another leg, on which the hold goes on.
+        let same_socket = |leg: &Leg| leg.local.is_ipv4() == negotiated.destination.is_ipv4();
+        let new =
+            if old.as_ref().is_some_and(same_socket) { None } else { Some(self.new_leg(now, &negotiated)?) };
+        // From here on nothing is refused.
+        if !negotiated.receives {
+            self.end_hold(now, call, id, EndedBy::Unreachable, None);
+        }
+        match (old, new) {
+            (Some(mut leg), None) => {
                 leg.receives = negotiated.receives;
                 leg.session.1 += 1;
                 if leg.receives {
@@ -146,19 +153,15 @@ impl Control {
                 self.tell_leg(&mut leg);
                 self.live_call_mut(call)?.participant_mut(id)?.leg = Some(leg);
             }
-            // Another address family means another socket: another leg, on which the hold goes on.
-            old => {
-                let leg = self.new_leg(now, &negotiated)?;
+            (_, Some(leg)) => {
                 let new = leg.id;
                 self.remove_leg(now, call, id);
                 self.admit_leg(call, id, leg);
-                if let (Some(_), Some(Some(source)), true) = (old, held, negotiated.receives) {
+                if let Some(Some(source)) = held.filter(|_| negotiated.receives) {
                     self.outputs.push_back(Output::Play { leg: new, source, numbering: None });
                 }
             }
-        }
-        if held.is_some() && !negotiated.receives {
-            self.end_hold(now, call, id, EndedBy::Unreachable, None);
+            (None, None) => unreachable!("without an old leg there is a new one"),
         }
         self.read_leg(base, call, id)
     }

@@ -19,6 +19,7 @@ pub mod participant;
 pub mod prompt;
 mod roster;
 pub mod settings;
+mod stop;
 mod timer;
 
 use std::{
@@ -33,10 +34,10 @@ use url::Url;
 use crate::{
     call::Call,
     graph::Writer,
-    hold::OwedReport,
     notification::Notifications,
     participant::EndedBy,
     prompt::Prompts,
+    stop::OwedReport,
     timer::{Timer, Timers},
 };
 

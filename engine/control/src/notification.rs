@@ -61,8 +61,8 @@ pub(crate) enum Says {
     /// This, and nothing else for ever.
     Text(Arc<str>),
     /// Who is in the call, as it is when the first attempt is made. However often the roster changes meanwhile,
-    /// one notification tells it all.
-    Roster,
+    /// one notification tells it all. Its version is that of the first change.
+    Roster(u64),
 }
 
 #[derive(Debug)]
@@ -132,8 +132,8 @@ impl Notifications {
             in_flight: false,
             retry: None,
         });
-        let untried = |owed: &Owed| matches!(owed.says, Says::Roster) && owed.attempts == 0;
-        if matches!(says, Says::Roster) && queue.owed.iter().any(untried) {
+        let untried = |owed: &Owed| matches!(owed.says, Says::Roster(_)) && owed.attempts == 0;
+        if matches!(says, Says::Roster(_)) && queue.owed.iter().any(untried) {
             return;
         }
         queue.owed.push_back(Owed { id, says, since: now.mono, attempts: 0 });
@@ -150,7 +150,7 @@ impl Notifications {
     pub(crate) fn forget_roster(&mut self, call: CallId) {
         if let Some(queue) = self.queues.get_mut(&call) {
             let before = queue.owed.len();
-            queue.owed.retain(|owed| !matches!(owed.says, Says::Roster) || owed.attempts > 0);
+            queue.owed.retain(|owed| !matches!(owed.says, Says::Roster(_)) || owed.attempts > 0);
             self.pending -= before - queue.owed.len();
         }
     }
@@ -224,7 +224,7 @@ impl Notifications {
         let uri = self.queues.get(&call).map(|queue| redact(&queue.uri)).unwrap_or_default();
         let body = match owed.says {
             Says::Text(text) => text,
-            Says::Roster => Arc::from(""),
+            Says::Roster(_) => Arc::from(""),
         };
         let Owed { id, attempts, .. } = owed;
         self.undelivered.push_back(Undelivered {
@@ -355,11 +355,11 @@ mod tests {
     fn many_changes_of_the_roster_are_told_at_once() {
         let mut desk = Desk::new();
         for _ in 0..10 {
-            desk.owe(0, Says::Roster);
+            desk.owe(0, Says::Roster(1));
         }
         assert_eq!(desk.notifications.pending, 1);
         desk.attempt(0);
-        desk.owe(0, Says::Roster);
+        desk.owe(0, Says::Roster(1));
         assert_eq!(desk.notifications.pending, 2);
         desk.notifications.forget_roster(CALL);
         assert_eq!(desk.notifications.pending, 1);

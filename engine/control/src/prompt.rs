@@ -76,12 +76,12 @@ pub(crate) enum Listener {
 
 /// One source that is prepared or being prepared.
 #[derive(Debug)]
-pub(crate) struct Entry {
+struct Entry {
     prompt: Prompt,
-    pub(crate) facts: Option<SourceFacts>,
-    pub(crate) listeners: BTreeSet<Listener>,
+    facts: Option<SourceFacts>,
+    listeners: BTreeSet<Listener>,
     /// Since when nobody listens.
-    pub(crate) unused: Option<MediaTime>,
+    unused: Option<MediaTime>,
 }
 
 /// All sources besides the built-in one. What is asked for twice is prepared once.
@@ -100,16 +100,6 @@ impl Prompts {
     /// The source of `prompt`, if it is known.
     pub(crate) fn find(&self, prompt: &Prompt) -> Option<SourceId> {
         self.by_prompt.get(prompt).copied()
-    }
-
-    /// The source `source`, if it is known.
-    pub(crate) fn entry(&self, source: SourceId) -> Option<&Entry> {
-        self.entries.get(&source)
-    }
-
-    /// What was asked for with `source`, if it is known.
-    pub(crate) fn prompt(&self, source: SourceId) -> Option<&Prompt> {
-        self.entries.get(&source).map(|entry| &entry.prompt)
     }
 
     /// Whether `source` can be played.

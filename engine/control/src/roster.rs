@@ -397,7 +397,10 @@ impl Control {
 
     /// The roster of a call has changed.
     pub(crate) fn owe_roster(&mut self, now: Now, call: CallId) {
-        self.owe(now, call, Says::Roster);
+        if let Some(entry) = self.calls.get_mut(&call) {
+            let version = entry.next_etag();
+            self.owe(now, call, Says::Roster(version));
+        }
     }
 
     fn owe(&mut self, now: Now, call: CallId, says: Says) {
@@ -412,10 +415,9 @@ impl Control {
         let Some(attempt) = self.notifications.attempt(now, call) else { return };
         let body = match attempt.says {
             Says::Text(text) => text,
-            Says::Roster => {
+            Says::Roster(version) => {
                 // Rosters that were never told are forgotten with their call, so it is there.
-                let Some(entry) = self.calls.get_mut(&call) else { return };
-                let version = entry.next_etag();
+                let Some(entry) = self.calls.get(&call) else { return };
                 let text = roster_notification(entry, version);
                 self.notifications.written(call, &text);
                 text

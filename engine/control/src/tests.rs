@@ -1,1 +1,270 @@
+//! Stories: inputs are told to control, and what it says is compared line by line. At the end everything at once
+//! and at random.
 
+mod races;
+mod stories;
+
+use std::{sync::Arc, time::Duration};
+
+use holdmusic_media::{
+    HoldReport, LegId, MediaTime, Now, Numbering, SourceId, WallTime,
+    rtp::{SeqNo, Ssrc, Timestamp},
+};
+use serde_json::Value;
+
+use crate::{
+    Answer, Ask, CallId, Control, DeliveryOutcome, Input, NotificationId, Output, ParticipantId,
+    PromptFailure, Refusal, RequestId, Settings, SourceFacts,
+    graph::{Query, read_create_call, read_create_participant, read_start_hold_music, read_stop_hold_music},
+};
+
+const BASE: &str = "http://127.0.0.1:8080/v1.0";
+
+/// Control and everybody around it.
+struct Desk {
+    control: Control,
+    millis: u64,
+    requests: u64,
+    /// What control said and nobody has looked at.
+    said: Vec<Output>,
+    /// Notifications are accepted as they come.
+    receiver_answers: bool,
+    /// Media reports at once what it is told to stop.
+    media_answers: bool,
+}
+
+impl Desk {
+    fn new() -> Self {
+        Self::with(Settings::default())
+    }
+
+    fn with(settings: Settings) -> Self {
+        let mut settings = settings;
+        settings.guard.callback_loopback = true;
+        if settings.media_locals.is_empty() {
+            settings.media_locals = vec!["127.0.0.1:20000".parse().unwrap(), "[::1]:20000".parse().unwrap()];
+        }
+        Self {
+            control: Control::new(settings, [42; 32]),
+            millis: 0,
+            requests: 0,
+            said: Vec::new(),
+            receiver_answers: true,
+            media_answers: true,
+        }
+    }
+
+    fn now(&self) -> Now {
+        Now {
+            mono: MediaTime::from_millis(self.millis),
+            wall: WallTime(1_700_000_000_000_000 + i64::try_from(self.millis).unwrap() * 1000),
+        }
+    }
+
+    fn tell(&mut self, input: Input) {
+        self.control.handle_input(self.now(), input);
+        self.listen();
+    }
+
+    fn listen(&mut self) {
+        while let Some(output) = self.control.poll_output() {
+            let reaction = match &output {
+                Output::Notify { notification, .. } if self.receiver_answers => {
+                    Some(Input::Delivered { notification: *notification, outcome: DeliveryOutcome::Accepted })
+                }
+                Output::Stop { leg } | Output::RemoveLeg { leg } if self.media_answers => {
+                    Some(self.report(*leg))
+                }
+                _ => None,
+            };
+            self.said.push(output);
+            if let Some(reaction) = reaction {
+                self.control.handle_input(self.now(), reaction);
+            }
+        }
+    }
+
+    fn report(&self, leg: LegId) -> Input {
+        let report = HoldReport { packets: 7, payload_bytes: 560, ..HoldReport::default() };
+        let next =
+            Numbering { ssrc: Ssrc(9), sequence: SeqNo(10), timestamp: Timestamp(11), at: self.now().mono };
+        Input::Stopped { leg, report, next }
+    }
+
+    /// Lets time pass, up to every timeout on the way.
+    fn pass(&mut self, millis: u64) {
+        let until = self.millis + millis;
+        loop {
+            let next = self.control.poll_timeout().as_nanos().div_ceil(1_000_000);
+            if next > until {
+                break;
+            }
+            self.millis = next.max(self.millis);
+            self.control.handle_timeout(self.now());
+            self.listen();
+        }
+        self.millis = until;
+    }
+
+    fn send(&mut self, ask: Ask) -> RequestId {
+        self.requests += 1;
+        let request = RequestId(self.requests);
+        self.tell(Input::Request { request, accepted: self.now().mono, base: Arc::from(BASE), ask });
+        request
+    }
+
+    fn ask(&mut self, ask: Ask) -> Result<Answer, Refusal> {
+        let request = self.send(ask);
+        self.reply(request).expect("it is answered at once")
+    }
+
+    fn reply(&mut self, to: RequestId) -> Option<Result<Answer, Refusal>> {
+        let at =
+            self.said.iter().position(|o| matches!(o, Output::Reply { request, .. } if *request == to))?;
+        match self.said.remove(at) {
+            Output::Reply { result, .. } => Some(result),
+            _ => unreachable!(),
+        }
+    }
+
+    /// A call made with `body`'s members besides its callback.
+    fn call(&mut self, hold_music: &str) -> CallId {
+        let body =
+            format!(r#"{{"callbackUri":"https://bot.contoso.com/api?sig=1","holdMusic":{hold_music}}}"#);
+        let create = read_create_call(body.as_bytes()).unwrap();
+        let answer = self.ask(Ask::CreateCall(create)).unwrap();
+        CallId::read(json(&answer)["id"].as_str().unwrap()).unwrap()
+    }
+
+    fn participant(&mut self, call: CallId) -> ParticipantId {
+        let body = br#"{"mediaLeg":{"rtp":{"address":"127.0.0.1:40000","codec":"opus","payloadType":111}}}"#;
+        let create = read_create_participant(body).unwrap();
+        let answer = self.ask(Ask::CreateParticipant { call, create }).unwrap();
+        ParticipantId::read(json(&answer)["id"].as_str().unwrap()).unwrap()
+    }
+
+    /// A call with one participant; what was said about it is forgotten.
+    fn one(&mut self, hold_music: &str) -> (CallId, ParticipantId) {
+        let call = self.call(hold_music);
+        let participant = self.participant(call);
+        self.said.clear();
+        (call, participant)
+    }
+
+    fn start(
+        &mut self,
+        who: (CallId, ParticipantId),
+        prompt: &str,
+        context: &str,
+    ) -> Result<Answer, Refusal> {
+        let mut body = serde_json::json!({});
+        if !prompt.is_empty() {
+            body["customPrompt"] =
+                serde_json::json!({ "mediaInfo": { "uri": format!("https://host/{prompt}") } });
+        }
+        if !context.is_empty() {
+            body["clientContext"] = context.into();
+        }
+        let start = read_start_hold_music(body.to_string().as_bytes()).unwrap();
+        self.ask(Ask::StartHoldMusic { call: who.0, participant: who.1, start })
+    }
+
+    fn stop(&mut self, who: (CallId, ParticipantId)) -> Result<Answer, Refusal> {
+        let stop = read_stop_hold_music(b"").unwrap();
+        let request = self.send(Ask::StopHoldMusic { call: who.0, participant: who.1, stop });
+        self.reply(request).expect("media has reported")
+    }
+
+    fn ready(&mut self, source: u64) {
+        let facts = SourceFacts {
+            seconds: 2.0,
+            format: "WAV".into(),
+            gain_db: -1.5,
+            ready_at: self.now().mono,
+            bytes: 1000,
+        };
+        self.tell(Input::SourceReady { source: SourceId(source), facts });
+    }
+
+    fn fail(&mut self, source: u64) {
+        let failure = PromptFailure::Fetch("HTTP status 404 from host".into());
+        self.tell(Input::SourceFailed { source: SourceId(source), failure });
+    }
+
+    fn started(&mut self, leg: u64, source: u64) {
+        let sent_at = self.now().mono;
+        self.tell(Input::Started { leg: LegId(leg), source: SourceId(source), sent_at });
+    }
+
+    fn delivered(&mut self, notification: NotificationId, outcome: DeliveryOutcome) {
+        self.tell(Input::Delivered { notification, outcome });
+    }
+
+    fn read(&mut self, who: (CallId, ParticipantId)) -> Value {
+        let query = Query::default();
+        json(&self.ask(Ask::GetParticipant { call: who.0, participant: who.1, query }).unwrap())
+    }
+
+    /// What was said since the last time, a line each.
+    fn heard(&mut self) -> String {
+        std::mem::take(&mut self.said).iter().map(|output| line(output) + "\n").collect()
+    }
+}
+
+fn json(answer: &Answer) -> Value {
+    serde_json::from_str(answer.body.as_deref().unwrap()).unwrap()
+}
+
+fn line(output: &Output) -> String {
+    match output {
+        Output::Reply { result: Ok(answer), .. } => format!("reply {}", answer.status),
+        Output::Reply { result: Err(refusal), .. } => format!("reply {refusal}"),
+        Output::Prepare { source, origin } => format!("prepare {} {}", source.0, origin.redacted()),
+        Output::Release { source } => format!("release {}", source.0),
+        Output::AddLeg { leg, spec } => format!("add leg {} to {}", leg.0, spec.destination),
+        Output::ChangeLeg { leg, spec } => format!("change leg {} to {}", leg.0, spec.destination),
+        Output::Play { leg, source, .. } => format!("play {} on leg {}", source.0, leg.0),
+        Output::Stop { leg } => format!("stop leg {}", leg.0),
+        Output::RemoveLeg { leg } => format!("remove leg {}", leg.0),
+        Output::Notify { body, attempt, .. } => {
+            let body: Value = serde_json::from_str(body).unwrap();
+            let told = &body["value"][0];
+            let retry = if *attempt > 1 { format!(" (attempt {attempt})") } else { String::new() };
+            let change = told["changeType"].as_str().unwrap();
+            let data = &told["resourceData"];
+            let what = match data.as_array() {
+                Some(roster) => {
+                    let states: Vec<_> = roster
+                        .iter()
+                        .map(|p| {
+                            let hold = &p["holdMusic"];
+                            let ended =
+                                hold["endedBy"].as_str().map(|by| format!("/{by}")).unwrap_or_default();
+                            format!(
+                                "{}:{}{ended}",
+                                p["mediaStreams"][0]["direction"].as_str().unwrap(),
+                                hold["state"].as_str().unwrap()
+                            )
+                        })
+                        .collect();
+                    format!("roster [{}]", states.join(", "))
+                }
+                None => {
+                    let word = data["status"].as_str().or(data["state"].as_str()).unwrap();
+                    let context = data["clientContext"].as_str().map(|c| format!(" {c}")).unwrap_or_default();
+                    let result = &data["resultInfo"];
+                    let result = match result["message"].as_str() {
+                        Some(message) => format!(" {}/{} {message}", result["code"], result["subcode"]),
+                        None => String::new(),
+                    };
+                    format!("{word}{context}{result}")
+                }
+            };
+            format!("notify {change} {what}{retry}")
+        }
+    }
+}
+
+fn seconds(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}

@@ -138,6 +138,8 @@ pub(crate) struct Leg {
 #[derive(Debug)]
 struct Hold {
     music: Music,
+    /// The tick of its first packet: before it the leg's slot is not the leg's.
+    first: Tick,
     /// The tick at which position 0 of the music stands; `None` until its first packet has left.
     origin: Option<Tick>,
     slot: usize,
@@ -188,7 +190,7 @@ impl Leg {
         self.packetizer.begin(first, due);
         self.report_due = Some(rtcp::next_report(due, true, random));
         self.unreachable = None;
-        self.hold = Some(Hold { music, origin: None, slot, last: None, report: HoldReport::default() });
+        self.hold = Some(Hold { music, first, origin: None, slot, last: None, report: HoldReport::default() });
     }
 
     /// Plays other music from the next packet on; the music before comes back, to be dropped elsewhere. `None` if
@@ -225,9 +227,10 @@ impl Leg {
         self.listener = None;
     }
 
-    /// Writes the packet of `tick` into `datagram`; nothing changes until [`Leg::sent`]. `None` if it does not play.
+    /// Writes the packet of `tick` into `datagram`; nothing changes until [`Leg::sent`]. `None` if it does not play
+    /// then, or not yet.
     pub(crate) fn fill(&self, tick: Tick, datagram: &mut [u8]) -> Option<Filled> {
-        let hold = self.hold.as_ref()?;
+        let hold = self.hold.as_ref().filter(|hold| hold.first <= tick)?;
         let (header, payload) = datagram.split_first_chunk_mut::<HEADER_LEN>()?;
         self.packetizer.header(tick).write(header);
         let position = hold.origin.map_or(0, |origin| tick.0.saturating_sub(origin.0));
@@ -292,7 +295,7 @@ impl Leg {
 
     /// Writes a sender report into `datagram` if one is due at `due`, when the packet of `tick` leaves; its length.
     pub(crate) fn report(&self, now: Now, tick: Tick, due: MediaTime, datagram: &mut [u8]) -> Option<usize> {
-        if self.report_due? > due || self.spec.rtcp.is_none() || self.packets == 0 {
+        if self.report_due? > due || self.hold.as_ref()?.first > tick || self.spec.rtcp.is_none() || self.packets == 0 {
             return None;
         }
         let timestamp = self.packetizer.header(tick).timestamp;
@@ -303,6 +306,11 @@ impl Leg {
     /// A sender report has left; the next one is due after an interval drawn with `random`.
     pub(crate) fn reported(&mut self, due: MediaTime, random: u64) {
         self.report_due = Some(rtcp::next_report(due, false, random));
+    }
+
+    /// How the hold goes; `None` if it does not play.
+    pub(crate) fn report_so_far(&self) -> Option<HoldReport> {
+        self.hold.as_ref().map(|hold| hold.report)
     }
 
     /// Writes a goodbye into `datagram`; its length. `None` if the leg has never been heard: such a participant

@@ -87,6 +87,13 @@ pub enum Event {
         /// When its first packet had been handed to the network.
         sent_at: MediaTime,
     },
+    /// How a hold goes, told with every sender report.
+    Progress {
+        /// Who plays.
+        leg: LegId,
+        /// What was sent so far.
+        report: HoldReport,
+    },
     /// Nothing more is sent.
     Stopped {
         /// Who stopped.
@@ -153,14 +160,16 @@ pub struct Pacer {
     by_destination: HashMap<SocketAddr, Vec<usize>>,
     slots: [Vec<usize>; SLOTS],
     playing: usize,
-    /// The next slot to serve, counted from the clock's origin: tick · 20 + slot.
+    /// The first place that has not been served; a place is counted from the clock's origin, tick · 20 + slot.
     cursor: u64,
+    /// The place that the batch is for.
+    serving: u64,
     batch: Batch,
     pending: Vec<Pending>,
     refused: Vec<usize>,
     goodbyes: Batch,
     events: VecDeque<Event>,
-    /// Whether the batch holds what is due at the cursor: a command makes it stale.
+    /// Whether the batch holds what is due at `serving`: a command makes it stale.
     prepared: bool,
     random: Random,
     unreachable_after: Duration,
@@ -187,6 +196,7 @@ impl Pacer {
             slots: Default::default(),
             playing: 0,
             cursor: 0,
+            serving: 0,
             batch: Batch::default(),
             pending: Vec::new(),
             refused: Vec::new(),
@@ -233,7 +243,7 @@ impl Pacer {
         else {
             return MediaTime::NEVER;
         };
-        self.cursor = place;
+        self.serving = place;
         let (tick, due) = (tick_of(place), due_of(place));
         for &index in &self.slots[slot_of(place)] {
             let leg = self.legs[index].as_ref().expect("a slot names living legs");
@@ -260,8 +270,8 @@ impl Pacer {
 
     /// Notes what has been sent: `woke` as for [`Pacer::send`], `sent_at` when it had returned.
     pub fn settle(&mut self, woke: MediaTime, sent_at: MediaTime) -> Served {
-        let due = due_of(self.cursor);
-        let tick = tick_of(self.cursor);
+        let due = due_of(self.serving);
+        let tick = tick_of(self.serving);
         let lateness_ns = woke.as_nanos().saturating_sub(due.as_nanos());
         let mut served = Served { lateness_ns, ..Served::default() };
         if !self.prepared || !self.in_time(woke) {
@@ -276,6 +286,8 @@ impl Pacer {
             match pending.rtp {
                 None => {
                     leg.reported(due, self.random.next());
+                    let report = leg.report_so_far();
+                    self.events.extend(report.map(|report| Event::Progress { leg: leg.id, report }));
                     served.rtcp_packets += u64::from(!was_refused);
                 }
                 Some(_) if was_refused => leg.refused(tick),
@@ -294,7 +306,7 @@ impl Pacer {
         if sent_at.since(due).as_nanos() > u128::from(crate::leg::LATE_NS) {
             served.late = served.packets;
         }
-        self.cursor += 1;
+        self.cursor = self.serving + 1;
         served
     }
 
@@ -395,10 +407,6 @@ impl Pacer {
             .take(SLOTS)
             .find(|&place| self.slots[slot_of(place)].len() < share)
             .expect("twenty slots of their share hold every leg");
-        // With no leg playing the cursor may lie far back; no tick was missed meanwhile.
-        if self.playing == 0 {
-            self.cursor = place;
-        }
         let random = self.random.next();
         self.leg(index).begin(music, tick_of(place), slot_of(place), due_of(place), random);
         let slot = &mut self.slots[slot_of(place)];
@@ -471,7 +479,7 @@ impl Pacer {
     }
 
     fn in_time(&self, woke: MediaTime) -> bool {
-        woke.since(due_of(self.cursor)).as_nanos() < u128::from(TICK_NS)
+        woke.since(due_of(self.serving)).as_nanos() < u128::from(TICK_NS)
     }
 }
 

@@ -357,7 +357,8 @@ mod tests {
         };
         assert_eq!((main.timestamp_jumps, &main.first_timestamp_jumps[..]), (1, &[jump][..]));
         let gap = Gap { from: tick(49), until: tick(200), missing: 0, pause: true };
-        assert_eq!(main.first_gaps, [gap]);
+        assert_eq!((&main.first_gaps[..], main.gaps, main.pauses), (&[gap][..], 1, 1));
+        assert_eq!(main.longest_gap, Duration::from_millis(20));
         assert_eq!((main.max_jitter, main.spacing, main.lost), (Duration::ZERO, Spacing::default(), 0));
     }
 

@@ -288,7 +288,9 @@ impl Options {
         let media_bind = self.media_bind.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST));
         let media_binds = media_binds(media_bind, self.media_ports.as_deref(), senders)?;
         if media_bind.is_unspecified() && self.media_address.is_none() {
-            return Err(format!("--media-bind {media_bind} names no address that peers could be told; give --media-address"));
+            return Err(format!(
+                "--media-bind {media_bind} names no address that peers could be told; give --media-address"
+            ));
         }
         let public_url = self.public_url.map(|url| checked_public_url(&url)).transpose()?;
         let default_prompt = self
@@ -297,8 +299,18 @@ impl Options {
             .transpose()?;
         let encoder = EncoderSettings::default();
         let encoder = EncoderSettings {
-            opus_bitrate: within("--opus-bitrate", self.opus_bitrate.unwrap_or(encoder.opus_bitrate), 6_000, 256_000)?,
-            opus_complexity: within("--opus-complexity", self.opus_complexity.unwrap_or(encoder.opus_complexity), 0, 10)?,
+            opus_bitrate: within(
+                "--opus-bitrate",
+                self.opus_bitrate.unwrap_or(encoder.opus_bitrate),
+                6_000,
+                256_000,
+            )?,
+            opus_complexity: within(
+                "--opus-complexity",
+                self.opus_complexity.unwrap_or(encoder.opus_complexity),
+                0,
+                10,
+            )?,
         };
         let fetch = FetchLimits::default();
         let fetch = FetchLimits {
@@ -325,8 +337,11 @@ impl Options {
         control.grace = self.grace.map_or(control.grace, Duration::from_millis);
         control.max_calls = positive("--max-calls", self.max_calls.unwrap_or(control.max_calls), 1_000_000)?;
         control.max_held = positive("--max-held", self.max_held.unwrap_or(control.max_held), 1_000_000)?;
-        control.hold.max_held =
-            positive("--max-held-participants", self.max_held_participants.unwrap_or(control.hold.max_held), 1_000_000)?;
+        control.hold.max_held = positive(
+            "--max-held-participants",
+            self.max_held_participants.unwrap_or(control.hold.max_held),
+            1_000_000,
+        )?;
         control.hold.max_duration = self.max_duration.map(Duration::from_secs);
         control.hold.on_prompt_failure = match self.on_prompt_failure {
             Some(PromptFailureChoice::Fail) => OnPromptFailure::Fail,
@@ -371,9 +386,13 @@ impl Options {
             options: Options,
         }
         let given = self.given();
-        let mut text = String::from("# Settings of holdmusic. A key without '#' was given; the others show their default.\n");
+        let mut text = String::from(
+            "# Settings of holdmusic. A key without '#' was given; the others show their default.\n",
+        );
         for argument in Keys::command().get_arguments() {
-            let Some(key) = argument.get_long().filter(|key| !matches!(*key, "config" | "help")) else { continue };
+            let Some(key) = argument.get_long().filter(|key| !matches!(*key, "config" | "help")) else {
+                continue;
+            };
             let help = argument.get_help().map(ToString::to_string).unwrap_or_default();
             text.push_str(&format!("\n# {help}\n"));
             match given.get(key) {
@@ -475,13 +494,17 @@ fn media_binds(ip: IpAddr, ports: Option<&str>, senders: usize) -> Result<Vec<So
     };
     let binds: Vec<_> = (first..=last).take(senders).map(|port| SocketAddr::new(ip, port)).collect();
     if binds.len() < senders {
-        return Err(format!("--media-ports {text} has {} ports; {senders} senders need one each", binds.len()));
+        return Err(format!(
+            "--media-ports {text} has {} ports; {senders} senders need one each",
+            binds.len()
+        ));
     }
     Ok(binds)
 }
 
 fn checked_public_url(text: &str) -> Result<String, String> {
-    let expected = || format!("--public-url is '{text}'; expected an absolute URL, as in https://hold.example.com");
+    let expected =
+        || format!("--public-url is '{text}'; expected an absolute URL, as in https://hold.example.com");
     let url = url::Url::parse(text).map_err(|_| expected())?;
     if !matches!(url.scheme(), "http" | "https") || url.query().is_some() || url.fragment().is_some() {
         return Err(expected());
@@ -553,7 +576,8 @@ mod tests {
     #[test]
     fn the_explained_settings_are_a_file_that_is_read_back() {
         let flags = "--senders 2 --allow-fetch 10.0.0.0/8,fd00::/8 --status-case pascal --token s3cret";
-        let line = Line::try_parse_from(std::iter::once("holdmusic").chain(flags.split_whitespace())).unwrap();
+        let line =
+            Line::try_parse_from(std::iter::once("holdmusic").chain(flags.split_whitespace())).unwrap();
         let text = line.options.explained();
         assert!(!text.contains("s3cret"));
         let read: Options = toml::from_str(&text).unwrap();

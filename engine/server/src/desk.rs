@@ -141,6 +141,7 @@ impl State {
         let input = match tiding {
             Tiding::Media(Event::Started { leg, source, sent_at }) => Input::Started { leg, source, sent_at },
             Tiding::Media(Event::Stopped { leg, report, next }) => Input::Stopped { leg, report, next },
+            Tiding::Media(Event::Progress { leg, report }) => Input::Progress { leg, report },
             Tiding::Media(Event::Bye { leg }) => Input::Bye { leg },
             Tiding::Media(Event::Unreachable { leg }) => Input::Unreachable { leg },
             // Dropped here, where nobody waits for it.
@@ -195,8 +196,13 @@ impl State {
                 self.command(leg, Command::ChangeLeg { leg, spec: Box::new(spec) });
             }
             Output::Play { leg, source, numbering } => {
-                let Some(reader) = self.sources.get(&source).and_then(|prepared| prepared.reader.clone()) else {
-                    return error!(leg = leg.0, source = source.0, "a source without frames was to be played");
+                let Some(reader) = self.sources.get(&source).and_then(|prepared| prepared.reader.clone())
+                else {
+                    return error!(
+                        leg = leg.0,
+                        source = source.0,
+                        "a source without frames was to be played"
+                    );
                 };
                 let music = Music { source, reader, is_default: source == DEFAULT_SOURCE };
                 self.command(leg, Command::Play { leg, music, numbering });
@@ -207,7 +213,8 @@ impl State {
                 self.legs.remove(&leg);
             }
             Output::Notify { notification, call, uri, body, attempt } => {
-                let notification = Notification { id: notification, uri, body, call: call.to_string(), attempt };
+                let notification =
+                    Notification { id: notification, uri, body, call: call.to_string(), attempt };
                 self.notify(notification);
             }
         }
@@ -225,7 +232,8 @@ impl State {
 
     fn prepare(&mut self, source: SourceId, origin: Origin) {
         let Origin::Web(url) = origin;
-        let (fetcher, work, tell) = (self.desk.fetcher.clone(), self.desk.work.clone(), self.desk.tell.clone());
+        let (fetcher, work, tell) =
+            (self.desk.fetcher.clone(), self.desk.work.clone(), self.desk.tell.clone());
         let fetches = Arc::clone(&self.fetches);
         let task = self.desk.runtime.spawn(async move {
             let _place = fetches.acquire().await;

@@ -1,13 +1,6 @@
 //! Prompt URI to bytes, with limits on size, time and address.
 
-use std::{
-    error::Error,
-    fmt,
-    io,
-    net::SocketAddr,
-    sync::Arc,
-    time::Duration,
-};
+use std::{error::Error, fmt, io, net::SocketAddr, sync::Arc, time::Duration};
 
 use holdmusic_control::{
     PromptFailure,
@@ -67,10 +60,7 @@ impl Fetcher {
             let guard = Arc::clone(&guard);
             move |address: SocketAddr| guard.fetch(address.ip()).map_err(|refused| refused.to_string())
         };
-        let client = client(check)
-            .connect_timeout(limits.connect)
-            .read_timeout(limits.silence)
-            .build()?;
+        let client = client(check).connect_timeout(limits.connect).read_timeout(limits.silence).build()?;
         Ok(Self { client, guard, limits })
     }
 
@@ -83,17 +73,17 @@ impl Fetcher {
         let limit = self.limits.total;
         match tokio::time::timeout(limit, self.follow(url)).await {
             Ok(result) => result.map_err(PromptFailure::Fetch),
-            Err(_) => Err(PromptFailure::Fetch(format!(
-                "the prompt was not complete after {} s",
-                limit.as_secs()
-            ))),
+            Err(_) => {
+                Err(PromptFailure::Fetch(format!("the prompt was not complete after {} s", limit.as_secs())))
+            }
         }
     }
 
     async fn follow(&self, mut url: Url) -> Result<Vec<u8>, String> {
         for _ in 0..=MAX_REDIRECTS {
             self.guard.fetch_url(&url).map_err(|refused| format!("{}: {refused}", redact(&url)))?;
-            let request = self.client.get(url.clone()).header(ACCEPT, HeaderValue::from_static("audio/*, */*;q=0.5"));
+            let request =
+                self.client.get(url.clone()).header(ACCEPT, HeaderValue::from_static("audio/*, */*;q=0.5"));
             let response = request.send().await.map_err(|error| reason(&url, error))?;
             let status = response.status();
             if !status.is_redirection() || status == StatusCode::NOT_MODIFIED {
@@ -101,9 +91,8 @@ impl Fetcher {
             }
             let location = response.headers().get(LOCATION).and_then(|location| location.to_str().ok());
             let next = location.and_then(|location| url.join(location).ok());
-            url = next.ok_or_else(|| {
-                format!("{} answered {status} without a usable Location", redact(&url))
-            })?;
+            url =
+                next.ok_or_else(|| format!("{} answered {status} without a usable Location", redact(&url)))?;
         }
         Err(format!("more than {MAX_REDIRECTS} redirects, the last one to {}", redact(&url)))
     }

@@ -21,7 +21,8 @@ use tokio::{
 use tracing::{info, warn};
 
 use crate::{
-    clock, config::Config,
+    clock,
+    config::Config,
     desk::Desk,
     dice,
     fetch::Fetcher,
@@ -73,7 +74,8 @@ impl House {
             .mode(0o700)
             .create(&config.data)
             .map_err(|error| format!("--data {}: {error}", config.data.display()))?;
-        let key = SigningKey::open(&config.data).map_err(|error| format!("the key for notifications: {error}"))?;
+        let key =
+            SigningKey::open(&config.data).map_err(|error| format!("the key for notifications: {error}"))?;
         let key = Arc::new(key);
         let (token, generated) = match config.token {
             Some(token) => (token, None),
@@ -85,12 +87,14 @@ impl House {
         };
 
         let listener = TcpListener::bind_to(config.listen)?;
-        let address = listener.local_addr().map_err(|error| format!("--listen {}: {error}", config.listen))?;
+        let address =
+            listener.local_addr().map_err(|error| format!("--listen {}: {error}", config.listen))?;
         let sockets = config
             .media_binds
             .iter()
             .map(|bind| {
-                MediaSocket::bind(*bind, config.dscp_ef).map_err(|error| format!("media socket {bind}: {error}"))
+                MediaSocket::bind(*bind, config.dscp_ef)
+                    .map_err(|error| format!("media socket {bind}: {error}"))
             })
             .collect::<Result<Vec<_>, _>>()?;
         let mut settings = config.control;
@@ -167,7 +171,18 @@ impl House {
         });
         let handle = Handle::new();
         let tls = serve(&runtime, listener, &door, &handle, config.tls)?;
-        Ok(Self { address, scheme, token: generated, runtime, handle, tell: tidings.0, desk, senders, door, tls })
+        Ok(Self {
+            address,
+            scheme,
+            token: generated,
+            runtime,
+            handle,
+            tell: tidings.0,
+            desk,
+            senders,
+            door,
+            tls,
+        })
     }
 
     /// Where the API answers, as clients write it.
@@ -220,7 +235,8 @@ impl House {
 
     /// Takes no new holds, delivers what is owed as far as time allows, and ends all threads.
     pub fn close(self) {
-        *self.door.not_ready.write().expect("nobody panics while holding it") = "the engine is draining".to_owned();
+        *self.door.not_ready.write().expect("nobody panics while holding it") =
+            "the engine is draining".to_owned();
         let by = clock::mono() + DRAIN;
         let _ = self.tell.send(Tiding::Drain { by });
         if self.desk.join().is_err() {
@@ -242,7 +258,10 @@ trait BindTo: Sized {
 }
 
 impl BindTo for TcpListener {
-    #[expect(clippy::disallowed_methods, reason = "the HTTP door binds its listener here, before it is ready")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the HTTP door binds its listener here, before it is ready"
+    )]
     fn bind_to(address: SocketAddr) -> Result<Self, String> {
         let listener = Self::bind(address).map_err(|error| format!("--listen {address}: {error}"))?;
         listener.set_nonblocking(true).map_err(|error| format!("--listen {address}: {error}"))?;
@@ -280,7 +299,10 @@ fn serve(
 }
 
 fn start(name: &str, work: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, String> {
-    thread::Builder::new().name(name.to_owned()).spawn(work).map_err(|error| format!("thread {name}: {error}"))
+    thread::Builder::new()
+        .name(name.to_owned())
+        .spawn(work)
+        .map_err(|error| format!("thread {name}: {error}"))
 }
 
 /// The token in the data directory; made at first start.
@@ -292,7 +314,8 @@ fn kept_token(data: &Path) -> Result<(String, String), String> {
         Ok(_) => Err(format!("{shown} is empty; remove it to have a new token made")),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             let token: String = dice::seed().iter().map(|byte| format!("{byte:02x}")).collect();
-            write_secret(&path, format!("{token}\n").as_bytes()).map_err(|error| format!("{shown}: {error}"))?;
+            write_secret(&path, format!("{token}\n").as_bytes())
+                .map_err(|error| format!("{shown}: {error}"))?;
             let mut stderr = io::stderr();
             let _ = writeln!(stderr, "holdmusic: made a token for clients, kept in {shown}: {token}");
             Ok((token, shown))

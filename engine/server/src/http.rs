@@ -14,8 +14,10 @@ use axum::{
     extract::{Request as HttpRequest, State},
     http::{
         HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri,
-        header::{ALLOW, AUTHORIZATION, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_TYPE, HOST, LOCATION, RETRY_AFTER,
-            WWW_AUTHENTICATE},
+        header::{
+            ALLOW, AUTHORIZATION, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_TYPE, HOST, LOCATION, RETRY_AFTER,
+            WWW_AUTHENTICATE,
+        },
     },
     response::Response,
 };
@@ -198,7 +200,9 @@ async fn read_body(headers: &HeaderMap, body: Body) -> Result<Vec<u8>, Refusal> 
     };
     let content_type = headers.get(CONTENT_TYPE).map(|value| String::from_utf8_lossy(value.as_bytes()));
     match content_type.as_deref().map(|value| value.split(';').next().unwrap_or_default().trim()) {
-        Some(kind) if !kind.eq_ignore_ascii_case("application/json") && !(bytes.is_empty() && kind.is_empty()) => {
+        Some(kind)
+            if !kind.eq_ignore_ascii_case("application/json") && !(bytes.is_empty() && kind.is_empty()) =>
+        {
             Err(Refusal::unsupported_media(format!(
                 "Content-Type '{kind}' is not supported; expected application/json."
             )))
@@ -213,9 +217,14 @@ async fn read_body(headers: &HeaderMap, body: Body) -> Result<Vec<u8>, Refusal> 
 impl Door {
     fn check_token(&self, headers: &HeaderMap) -> Result<(), Refusal> {
         let header = headers.get(AUTHORIZATION).ok_or_else(|| {
-            Refusal::unauthenticated("There is no access token; expected the header 'Authorization: Bearer …'.")
+            Refusal::unauthenticated(
+                "There is no access token; expected the header 'Authorization: Bearer …'.",
+            )
         })?;
-        let token = header.as_bytes().split_at_checked(7).filter(|(scheme, _)| scheme.eq_ignore_ascii_case(b"bearer "));
+        let token = header
+            .as_bytes()
+            .split_at_checked(7)
+            .filter(|(scheme, _)| scheme.eq_ignore_ascii_case(b"bearer "));
         let (_, token) = token.ok_or_else(|| {
             Refusal::unauthenticated("The Authorization header does not begin with 'Bearer '.")
         })?;

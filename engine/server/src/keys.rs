@@ -13,7 +13,10 @@ use aws_lc_rs::{
     rsa::{KeyPair, KeySize},
     signature::KeyPair as _,
 };
-use base64::{Engine, engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD}};
+use base64::{
+    Engine,
+    engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD},
+};
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use serde_json::json;
 
@@ -46,7 +49,8 @@ impl SigningKey {
             Err(error) => return Err(error),
         };
         let refused = || {
-            let message = format!("{} holds no RSA key in PKCS #8; remove it to have a new one made", path.display());
+            let message =
+                format!("{} holds no RSA key in PKCS #8; remove it to have a new one made", path.display());
             io::Error::new(io::ErrorKind::InvalidData, message)
         };
         let base64: String = pem.lines().filter(|line| !line.starts_with("-----")).collect();
@@ -69,8 +73,11 @@ impl SigningKey {
     ///
     /// If the library cannot sign.
     pub fn sign(&self, claims: &serde_json::Value) -> Result<String, jsonwebtoken::errors::Error> {
-        let header =
-            Header { kid: Some(self.id.clone()), x5t: Some(self.id.clone()), ..Header::new(Algorithm::RS256) };
+        let header = Header {
+            kid: Some(self.id.clone()),
+            x5t: Some(self.id.clone()),
+            ..Header::new(Algorithm::RS256)
+        };
         jsonwebtoken::encode(&header, claims, &self.key)
     }
 
@@ -84,7 +91,8 @@ impl SigningKey {
 }
 
 fn make() -> io::Result<String> {
-    let pair = KeyPair::generate(KeySize::Rsa2048).map_err(|_| io::Error::other("no RSA key could be made"))?;
+    let pair =
+        KeyPair::generate(KeySize::Rsa2048).map_err(|_| io::Error::other("no RSA key could be made"))?;
     let der = pair.as_der().map_err(|_| io::Error::other("the RSA key could not be written"))?;
     let base64 = STANDARD.encode(der.as_ref());
     let lines: Vec<_> = base64.as_bytes().chunks(64).map(|line| String::from_utf8_lossy(line)).collect();

@@ -19,3 +19,4 @@ pub mod metrics;
 pub mod house;
 pub mod listen;
 pub mod picture;
+pub mod demo;

@@ -2,6 +2,7 @@
 
 pub mod expected;
 pub mod report;
+mod table;
 
 use std::{
     fmt,
@@ -15,7 +16,7 @@ use std::{
         atomic::{AtomicBool, Ordering},
     },
     thread,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use holdmusic_codecs::Pcm;
@@ -23,6 +24,7 @@ use holdmusic_media::{MediaTime, Receiver};
 use indicatif::{ProgressBar, ProgressStyle};
 use tokio::signal::unix::{SignalKind, signal};
 
+use crate::clock;
 use expected::Expected;
 use report::{EndedBy, Report, Session};
 
@@ -255,20 +257,18 @@ fn stop_at_signals() -> io::Result<Arc<AtomicBool>> {
     Ok(stop)
 }
 
-/// Counts from when the listening began.
+/// Counts from when the listening began, so that reports begin at 0.
 struct Clock {
-    origin: Instant,
+    origin: MediaTime,
 }
 
 impl Clock {
-    #[expect(clippy::disallowed_methods, reason = "listen is a door: it says when a datagram arrived")]
     fn starting_now() -> Self {
-        Self { origin: Instant::now() }
+        Self { origin: clock::mono() }
     }
 
-    #[expect(clippy::disallowed_methods, reason = "listen is a door: it says when a datagram arrived")]
     fn now(&self) -> MediaTime {
-        MediaTime::ZERO + self.origin.elapsed()
+        MediaTime::ZERO + clock::mono().since(self.origin)
     }
 }
 

@@ -1,13 +1,14 @@
 //! The command line: read settings, build the house, wait to be told to stop.
 
 use std::{
-    io::{self, Write},
+    io::{self, IsTerminal, Write},
     process::ExitCode,
 };
 
 use clap::{Parser, Subcommand};
 use holdmusic::{
     config::{LogForm, Options},
+    demo::{self, DemoOptions},
     house::House,
     listen::{self, ListenOptions},
 };
@@ -26,12 +27,12 @@ struct Line {
 
 #[derive(Subcommand)]
 enum Command {
+    Demo(DemoOptions),
     /// Run the engine
     ///
     /// Prints one line to stdout when it is ready: `holdmusic ready http://127.0.0.1:8080`. The log goes to stderr;
     /// RUST_LOG chooses what is in it. SIGTERM drains and ends; SIGHUP reads token and certificates again.
     Serve(Box<Options>),
-    /// Listen to any RTP sender and say what was heard
     Listen(ListenOptions),
     /// Print the effective settings, every key explained, as a file that --config reads
     Config(Box<Options>),
@@ -39,6 +40,10 @@ enum Command {
 
 fn main() -> ExitCode {
     match Line::parse().command {
+        Command::Demo(options) => {
+            log(LogForm::Text, "warn");
+            demo::run(&options)
+        }
         Command::Serve(options) => serve(*options),
         Command::Listen(options) => listen::run(&options),
         Command::Config(options) => config(*options),
@@ -63,7 +68,7 @@ fn serve(options: Options) -> ExitCode {
         Ok(config) => config,
         Err(message) => return wrong(&message),
     };
-    log(config.log);
+    log(config.log, "info");
     let house = match House::open(config) {
         Ok(house) => house,
         Err(message) => return wrong(&message),
@@ -83,9 +88,11 @@ fn config(options: Options) -> ExitCode {
     }
 }
 
-fn log(form: LogForm) {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
+/// The log goes to stderr; RUST_LOG wins over `usually`.
+fn log(form: LogForm, usually: &str) {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(usually));
+    let colours = io::stderr().is_terminal();
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_ansi(colours);
     match form {
         LogForm::Text => log.init(),
         LogForm::Json => log.json().init(),

@@ -20,8 +20,8 @@ use prometheus_client::{
 
 /// Upper bounds of the lateness histogram, in nanoseconds: from the resolution of the timer to a skipped tick.
 const LATENESS_BOUNDS_NS: [u64; 12] = [
-    50_000, 100_000, 200_000, 500_000, 1_000_000, 2_000_000, 3_000_000, 5_000_000, 7_500_000, 10_000_000, 15_000_000,
-    20_000_000,
+    50_000, 100_000, 200_000, 500_000, 1_000_000, 2_000_000, 3_000_000, 5_000_000, 7_500_000, 10_000_000,
+    15_000_000, 20_000_000,
 ];
 
 /// Upper bounds of the first-packet histogram, in nanoseconds.
@@ -202,7 +202,11 @@ impl Collector for Scrape {
         }
         let counters = [
             ("starts", "Start operations accepted", counts.starts),
-            ("starts_completed", "Start operations completed with what was asked for", counts.starts_completed),
+            (
+                "starts_completed",
+                "Start operations completed with what was asked for",
+                counts.starts_completed,
+            ),
             (
                 "starts_with_failed_prompt",
                 "Start operations completed with default music because the prompt failed",
@@ -210,10 +214,18 @@ impl Collector for Scrape {
             ),
             ("starts_failed", "Start operations failed", counts.starts_failed),
             ("stops", "Stop operations accepted", counts.stops),
-            ("notifications_delivered", "Notifications accepted by their receivers", counts.notifications_delivered),
+            (
+                "notifications_delivered",
+                "Notifications accepted by their receivers",
+                counts.notifications_delivered,
+            ),
             ("notifications_undelivered", "Notifications given up", counts.notifications_undelivered),
             ("rtp_packets", "RTP packets handed to the network", sum(|sender| &sender.packets)),
-            ("rtp_bytes", "Bytes of RTP handed to the network, headers included", sum(|sender| &sender.bytes)),
+            (
+                "rtp_bytes",
+                "Bytes of RTP handed to the network, headers included",
+                sum(|sender| &sender.bytes),
+            ),
             ("rtcp_packets", "RTCP packets handed to the network", sum(|sender| &sender.rtcp_packets)),
             ("send_errors", "Datagrams that the network refused", sum(|sender| &sender.refused)),
             ("ring_underruns", "Packets without sound, for want of a frame", sum(|sender| &sender.starved)),

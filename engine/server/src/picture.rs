@@ -19,8 +19,8 @@ pub struct Mark {
     pub label: String,
 }
 
-/// Draws the picture and writes it to `into` as SVG. The sound begins where the first packet of the loudest speaker
-/// (the source with the most packets) arrived; seconds count from the earliest of that and the marks.
+/// Draws the picture and writes it to `into` as SVG. The sound begins where the first packet of the source with
+/// the most packets arrived; seconds count from that or the first mark, whichever is earlier.
 ///
 /// # Errors
 ///
@@ -35,7 +35,7 @@ const SIZE: (i32, i32) = (1200, 640);
 const LEFT: i32 = 78;
 const RIGHT: i32 = 24;
 const BOTTOM: i32 = 52;
-const TITLE: i32 = 66;
+const TITLE: i32 = 74;
 
 /// Height of one row of mark labels, and how many rows there may be; further labels share the last row.
 const MARK_ROW: i32 = 18;
@@ -44,8 +44,11 @@ const MAX_MARK_ROWS: usize = 5;
 /// Height of a plot's heading.
 const HEADING: i32 = 30;
 
+/// plotters writes letters that much smaller than it is told.
+const PLOTTERS_EM: f64 = 1.24;
+
 /// The average letter of a sans-serif face at 12 px: there are no fonts here to measure with.
-const LETTER: f64 = 6.3;
+const LETTER: f64 = 6.6;
 
 /// Packet spacing is drawn up to this many milliseconds; what is longer is told in words.
 const MAX_SPACING_MS: f64 = 200.0;
@@ -73,34 +76,29 @@ fn draw(into: &mut String, sound: &Pcm, hearing: &Hearing, marks: &[Mark]) -> Dr
     let time = TimeAxis::over(sound, hearing, marks);
     let root = SVGBackend::with_string(into, (SIZE.0 as u32, SIZE.1 as u32)).into_drawing_area();
     root.fill(&WHITE)?;
-    write(&root, "What the participant heard", (LEFT, 18), 22.0, &INK, HPos::Left)?;
-    write(&root, &summary(sound, hearing), (LEFT, 46), 13.0, &FAINT, HPos::Left)?;
+    write(&root, "What the participant heard", (LEFT, 26), 22.0, &INK, HPos::Left)?;
+    write(&root, &summary(sound, hearing), (LEFT, 53), 13.0, &FAINT, HPos::Left)?;
 
     let placed = place_labels(&time, marks);
     let rows = placed.iter().map(|label| label.row as i32 + 1).max().unwrap_or(0);
     let top = TITLE + rows * MARK_ROW;
     let height = SIZE.1 - top - BOTTOM;
-    let split = top + height * 6 / 10;
+    let split = top + height * 58 / 100;
 
     draw_sound(&root, &time, top..split, sound)?;
     draw_spacing(&root, &time, split..SIZE.1 - BOTTOM, hearing.main())?;
-
-    // Lines over both plots, each from below its label to the axis.
     for label in &placed {
-        let y = TITLE + label.row as i32 * MARK_ROW;
-        let line = [(label.x, y + 14), (label.x, SIZE.1 - BOTTOM)];
-        root.draw(&PathElement::new(line, MARK.mix(0.75).stroke_width(1)))?;
-        root.draw(&Circle::new((label.x, y + 7), 3, MARK.filled()))?;
-        let (x, side) = if label.leftwards { (label.x - 7, HPos::Right) } else { (label.x + 7, HPos::Left) };
-        write(&root, &label.text, (x, y + 7), 12.0, &MARK, side)?;
+        draw_mark(&root, label)?;
     }
+    // Last, because the marks' lines run through their rows.
+    sound_heading(&root, top, sound)?;
+    spacing_heading(&root, split, hearing.main())?;
     root.present()
 }
 
 /// The line under the title.
 fn summary(sound: &Pcm, hearing: &Hearing) -> String {
     let Some(main) = hearing.main() else { return "no packet arrived".to_owned() };
-    let ms = |duration: Duration| duration.as_secs_f64() * 1000.0;
     format!(
         "{:.2} s of sound  ·  {} packets  ·  {} lost  ·  {} reordered  ·  jitter {:.2} ms  ·  longest gap {:.1} ms  ·  {} sender reports",
         sound.seconds(),
@@ -146,6 +144,16 @@ impl TimeAxis {
     }
 }
 
+/// A line over both plots, from beside its label down to the axis.
+fn draw_mark(root: &Area<'_>, label: &Label) -> Drawn {
+    let y = TITLE + label.row as i32 * MARK_ROW;
+    let line = [(label.x, y + 7), (label.x, SIZE.1 - BOTTOM)];
+    root.draw(&PathElement::new(line, MARK.mix(0.75).stroke_width(1)))?;
+    root.draw(&Circle::new((label.x, y + 7), 3, MARK.filled()))?;
+    let (x, side) = if label.leftwards { (label.x - 7, HPos::Right) } else { (label.x + 7, HPos::Left) };
+    write(root, &label.text, (x, y + 7), 12.0, &MARK, side)
+}
+
 struct Label {
     x: i32,
     row: usize,
@@ -176,13 +184,8 @@ fn place_labels(time: &TimeAxis, marks: &[Mark]) -> Vec<Label> {
 
 /// Highest and lowest sample of every pixel column, and within them the louder and softer of it.
 fn draw_sound(root: &Area<'_>, time: &TimeAxis, rows: Range<i32>, sound: &Pcm) -> Drawn {
-    let peak = sound.samples().iter().fold(0.0f32, |peak, sample| peak.max(sample.abs()));
-    let scale = [0.1, 0.25, 0.5].into_iter().find(|scale| f64::from(peak) <= *scale).unwrap_or(1.0);
-    let peak_db = if peak > 0.0 { format!("{:.1} dBFS", 20.0 * peak.log10()) } else { "silence".to_owned() };
-    let legend = [
-        (PEAK, format!("lowest to highest sample (peak {peak_db})")),
-        (RMS, "effective level (RMS)".to_owned()),
-    ];
+    let peak = f64::from(peak(sound));
+    let scale = [0.1, 0.2, 0.4, 0.6, 0.8].into_iter().find(|scale| peak <= *scale).unwrap_or(1.0);
     let mut chart = plot(root, time, &rows, -scale..scale)?;
     chart
         .configure_mesh()
@@ -193,9 +196,8 @@ fn draw_sound(root: &Area<'_>, time: &TimeAxis, rows: Range<i32>, sound: &Pcm) -
         .x_label_formatter(&|_| String::new())
         .y_labels(5)
         .y_label_formatter(&|y| format!("{y:+.2}"))
-        .label_style(("sans-serif", 12).into_font().color(&FAINT))
+        .label_style(("sans-serif", 12.0 * PLOTTERS_EM).into_font().color(&FAINT))
         .draw()?;
-    heading(root, rows.start, "Sound (amplitude, 1 = full scale)", &legend)?;
 
     let per_column = time.seconds / f64::from(time.columns());
     let begins = time.second(time.sound_from);
@@ -216,6 +218,20 @@ fn draw_sound(root: &Area<'_>, time: &TimeAxis, rows: Range<i32>, sound: &Pcm) -
     outline(&mut chart, RMS, &columns, |&(x, low, high, rms)| (x, (-rms).max(low), rms.min(high)))
 }
 
+fn sound_heading(root: &Area<'_>, top: i32, sound: &Pcm) -> Drawn {
+    let peak = peak(sound);
+    let peak = if peak > 0.0 { format!("{:.1} dBFS", 20.0 * peak.log10()) } else { "silence".to_owned() };
+    let legend = [
+        (PEAK, format!("lowest to highest sample (peak {peak})")),
+        (RMS, "effective level (RMS)".to_owned()),
+    ];
+    heading(root, top, "Sound (amplitude, 1 = full scale)", &legend)
+}
+
+fn peak(sound: &Pcm) -> f32 {
+    sound.samples().iter().fold(0.0, |peak, sample| sample.abs().max(peak))
+}
+
 /// One filled shape along the upper edges and back along the lower ones.
 fn outline<T>(
     chart: &mut Chart<'_, '_>,
@@ -234,15 +250,12 @@ fn outline<T>(
 
 /// The time from each packet to the next, with everything over two packet intervals in red.
 fn draw_spacing(root: &Area<'_>, time: &TimeAxis, rows: Range<i32>, main: Option<&StreamHearing>) -> Drawn {
-    let ms = |duration: Duration| duration.as_secs_f64() * 1000.0;
     let interval = main.map_or(20.0, |main| ms(main.packet_time));
     let limit = 2.0 * interval;
-    let longest = main.map_or(0.0, |main| ms(main.longest_gap));
-    let top = (longest * 1.2).clamp(1.5 * limit, MAX_SPACING_MS.max(1.5 * limit));
-    let legend = [
-        (ON_TIME, format!("time since the packet before ({interval:.0} ms is right)")),
-        (GAP, format!("gap over {limit:.0} ms ({})", main.map_or(0, |main| main.gaps))),
-    ];
+    // Pauses are meant; they shall not squeeze the rest into the ground.
+    let gaps = main.into_iter().flat_map(|main| &main.first_gaps).filter(|gap| !gap.pause);
+    let longest = gaps.map(|gap| ms(gap.length())).fold(0.0, f64::max);
+    let top = (longest * 1.3).clamp(1.5 * limit, MAX_SPACING_MS.max(1.5 * limit));
     let mut chart = plot(root, time, &rows, 0.0..top)?;
     chart
         .configure_mesh()
@@ -250,14 +263,13 @@ fn draw_spacing(root: &Area<'_>, time: &TimeAxis, rows: Range<i32>, main: Option
         .bold_line_style(GRID)
         .axis_style(GRID)
         .x_labels(12)
-        .x_desc("time in seconds")
-        .x_label_formatter(&|x| format!("{x:.1} s"))
+        .x_desc("time (s)")
+        .x_label_formatter(&|x| format!("{x:.1}"))
         .y_labels(5)
-        .y_label_formatter(&|y| format!("{y:.0} ms"))
-        .axis_desc_style(("sans-serif", 13).into_font().color(&FAINT))
-        .label_style(("sans-serif", 12).into_font().color(&FAINT))
+        .y_label_formatter(&|y| format!("{y:.0}"))
+        .axis_desc_style(("sans-serif", 13.0 * PLOTTERS_EM).into_font().color(&FAINT))
+        .label_style(("sans-serif", 12.0 * PLOTTERS_EM).into_font().color(&FAINT))
         .draw()?;
-    heading(root, rows.start, "Packet spacing", &legend)?;
     let Some(main) = main else { return Ok(()) };
 
     for gap in &main.first_gaps {
@@ -268,6 +280,8 @@ fn draw_spacing(root: &Area<'_>, time: &TimeAxis, rows: Range<i32>, main: Option
     let right = [(0.0, interval), (time.seconds, interval)];
     chart.draw_series([PathElement::new(right, ON_TIME.mix(0.35).stroke_width(1))])?;
 
+    let pauses = main.first_gaps.iter().filter(|gap| gap.pause).map(|gap| time.pixel(gap.until));
+    let pauses: Vec<_> = pauses.flat_map(|x| x - 1..=x + 1).collect();
     // One stick per pixel column at most, from the shortest time to the longest.
     let mut sticks: Vec<(i32, f64, f64, f64)> = Vec::new();
     for column in &main.spacing_columns {
@@ -278,11 +292,18 @@ fn draw_spacing(root: &Area<'_>, time: &TimeAxis, rows: Range<i32>, main: Option
             _ => sticks.push((x, time.second(middle), low, high)),
         }
     }
-    for (_, x, low, high) in sticks {
-        let colour = if high > limit { GAP } else { ON_TIME };
-        let ends = [(x, low.min(top)), (x, high.min(top))];
-        chart.draw_series([PathElement::new(ends, colour.stroke_width(2))])?;
-        chart.draw_series(ends.map(|end| Circle::new(end, 1, colour.filled())))?;
+    for (pixel, x, low, high) in sticks {
+        let (colour, foot) = match high > limit {
+            true if pauses.contains(&pixel) => continue,
+            true => (GAP, 0.0),
+            false => (ON_TIME, low),
+        };
+        let (foot, head) = ((x, foot), (x, high.min(top)));
+        // A stick shorter than a dot is a dot.
+        if head.1 - foot.1 > top / 100.0 {
+            chart.draw_series([PathElement::new([foot, head], colour.stroke_width(2))])?;
+        }
+        chart.draw_series([Circle::new(head, 2, colour.filled())])?;
     }
     // The longest ones are told in words: they may be higher than the plot.
     let mut gaps: Vec<_> = main.first_gaps.iter().collect();
@@ -296,6 +317,20 @@ fn draw_spacing(root: &Area<'_>, time: &TimeAxis, rows: Range<i32>, main: Option
         write(root, &format!("{what} {:.0} ms", ms(gap.length())), (x, y), 12.0, &colour, side)?;
     }
     Ok(())
+}
+
+fn spacing_heading(root: &Area<'_>, top: i32, main: Option<&StreamHearing>) -> Drawn {
+    let interval = main.map_or(20.0, |main| ms(main.packet_time));
+    let (gaps, limit) = (main.map_or(0, |main| main.gaps - main.pauses), 2.0 * interval);
+    let legend = [
+        (ON_TIME, format!("time since the packet before ({interval:.0} ms is right)")),
+        (GAP, format!("gap over {limit:.0} ms ({gaps})")),
+    ];
+    heading(root, top, "Packet spacing (ms)", &legend)
+}
+
+fn ms(duration: Duration) -> f64 {
+    duration.as_secs_f64() * 1000.0
 }
 
 /// A plot between two rows of pixels, its axes exactly under those of the other.
@@ -315,20 +350,105 @@ fn plot<'b>(
 
 /// Name on the left, legend on the right.
 fn heading(root: &Area<'_>, top: i32, name: &str, legend: &[(RGBColor, String)]) -> Drawn {
-    let y = top + HEADING / 2 + 2;
-    write(root, name, (LEFT, y), 14.0, &INK, HPos::Left)?;
+    let y = top + HEADING / 2 + 3;
+    let width = |text: &str| (text.chars().count() as f64 * LETTER) as i32;
+    let mut texts = vec![(LEFT, name, 14.0, INK, width(name) * 14 / 12)];
     let mut x = SIZE.0 - RIGHT;
     for (colour, text) in legend.iter().rev() {
-        write(root, text, (x, y), 12.0, &FAINT, HPos::Right)?;
-        x -= (text.chars().count() as f64 * LETTER) as i32 + 8;
-        root.draw(&Rectangle::new([(x - 10, y - 5), (x, y + 5)], colour.filled()))?;
-        x -= 30;
+        x -= width(text);
+        texts.push((x, text, 12.0, FAINT, width(text)));
+        root.draw(&Rectangle::new([(x - 16, y - 5), (x - 6, y + 5)], colour.filled()))?;
+        x -= 36;
+    }
+    for (x, text, size, colour, width) in texts {
+        root.draw(&Rectangle::new([(x - 3, y - 9), (x + width, y + 9)], WHITE.filled()))?;
+        write(root, text, (x, y), size, &colour, HPos::Left)?;
     }
     Ok(())
 }
 
 fn write(root: &Area<'_>, text: &str, at: (i32, i32), size: f64, colour: &RGBColor, side: HPos) -> Drawn {
-    // plotters draws letters 1.24 times smaller than it is told.
-    let style = ("sans-serif", size * 1.24).into_font().color(colour).pos(Pos::new(side, VPos::Center));
+    let style =
+        ("sans-serif", size * PLOTTERS_EM).into_font().color(colour).pos(Pos::new(side, VPos::Center));
     root.draw_text(text, &style, at)
+}
+
+#[cfg(test)]
+mod tests {
+    use holdmusic_codecs::Codec;
+    use holdmusic_media::{
+        Receiver,
+        rtp::{Header, PayloadType, SeqNo, Ssrc, Timestamp},
+    };
+
+    use super::*;
+
+    /// Ten seconds of packets, three lost at 4 s, a pause of a second at 7 s, and a swelling tone.
+    fn scene() -> (Pcm, Hearing, Vec<Mark>) {
+        let mut receiver = Receiver::new(Codec::Opus);
+        let (mut sequence, mut slot) = (0u16, 0u32);
+        while slot < 500 {
+            if slot == 350 {
+                slot = 400;
+            }
+            if !(200..203).contains(&slot) {
+                let header = Header {
+                    marker: slot == 0 || slot == 400,
+                    payload_type: PayloadType::new(111).unwrap(),
+                    sequence: SeqNo(sequence),
+                    timestamp: Timestamp(960 * slot),
+                    ssrc: Ssrc(1),
+                };
+                let mut datagram = [0; 12];
+                header.write(&mut datagram);
+                // Up to 4 ms of unevenness, the same in every run.
+                let late_us = u64::from(slot.wrapping_mul(2_654_435_761) >> 20);
+                let arrived = MediaTime::from_nanos((500_000 + u64::from(slot) * 20_000 + late_us) * 1000);
+                receiver.handle_datagram(arrived, &datagram);
+            }
+            sequence = sequence.wrapping_add(1);
+            slot += 1;
+        }
+        let sample = |n: u32| {
+            let t = f64::from(n) / 16_000.0;
+            let swell = 0.15 + 0.25 * (1.0 + (t * 2.0).sin()) / 2.0;
+            let tone =
+                (t * 440.0 * std::f64::consts::TAU).sin() + 0.6 * (t * 662.0 * std::f64::consts::TAU).sin();
+            if (7.0..8.0).contains(&t) { 0.0 } else { (swell * tone * 0.8) as f32 }
+        };
+        let sound = Pcm::new(16_000, 1, (0..160_000).map(sample).collect());
+        let mark = |millis, label: &str| Mark { at: MediaTime::from_millis(millis), label: label.to_owned() };
+        let marks = vec![
+            mark(200, "startHoldMusic accepted"),
+            mark(480, "prompt ready"),
+            mark(500, "operation completed"),
+            mark(520, "notification <delivered>"),
+            mark(7_500, "stopHoldMusic"),
+            mark(10_480, "stopHoldMusic again"),
+        ];
+        (sound, receiver.hearing(), marks)
+    }
+
+    #[test]
+    fn the_picture_tells_the_life_and_the_gaps_and_stays_small() {
+        let (sound, hearing, marks) = scene();
+        let into = std::env::temp_dir().join(format!("held-{}.svg", std::process::id()));
+        held(&into, &sound, &hearing, &marks).unwrap();
+        let svg = fs::read_to_string(&into).unwrap();
+        fs::remove_file(&into).unwrap();
+        assert!(svg.starts_with("<svg") && svg.trim_end().ends_with("</svg>"));
+        for words in
+            ["What the participant heard", "notification &lt;delivered&gt;", "gap 78 ms", "pause 1018 ms"]
+        {
+            assert!(svg.contains(words), "{words} is missing");
+        }
+        assert!(svg.len() < 400_000, "{} bytes", svg.len());
+    }
+
+    #[test]
+    fn nothing_heard_is_a_picture_too() {
+        let nothing = Pcm::new(16_000, 1, Vec::new());
+        let svg = svg(&nothing, &Hearing::default(), &[]).unwrap();
+        assert!(svg.contains("no packet arrived"));
+    }
 }

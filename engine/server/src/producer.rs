@@ -71,7 +71,8 @@ pub fn run(settings: &ProducerSettings, work: &Receiver<Work>, tidings: &Sender<
             Ok(Ok(Progress::Working { .. })) => jobs.push_back((source, job)),
             Ok(Ok(Progress::Closed)) => debug!(source = source.0, "the loop is closed"),
             Ok(Err(_)) | Err(_) => {
-                let failure = PromptFailure::Sound("the encoder failed in the middle of the recording".to_owned());
+                let failure =
+                    PromptFailure::Sound("the encoder failed in the middle of the recording".to_owned());
                 if tidings.send(Tiding::SourceFailed { source, failure }).is_err() {
                     return;
                 }
@@ -100,7 +101,13 @@ fn begin(
     let (reader, mut job) = rendition(sound, codec, &settings.encoder).map_err(encoder)?;
     job.step(AHEAD).map_err(encoder)?;
     let ready_at = clock::mono();
-    debug!(source = source.0, format, seconds, took_ms = ready_at.since(began).as_millis(), "a source is ready");
+    debug!(
+        source = source.0,
+        format,
+        seconds,
+        took_ms = ready_at.since(began).as_millis(),
+        "a source is ready"
+    );
     // What stays in memory: the frames with their slots and the allocator's share.
     let bytes = frames as u64 * 136;
     Ok((reader, job, SourceFacts { seconds, format, gain_db: 0.0, ready_at, bytes }))

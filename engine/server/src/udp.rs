@@ -15,8 +15,8 @@ use nix::sys::socket::{
 use rustix::{
     io::Errno,
     net::{
-        AddressFamily, MMsgHdr, RecvFlags, SendAncillaryBuffer, SendFlags, SocketAddrAny, SocketFlags, SocketType,
-        bind, getsockname, recvfrom, sendmmsg, socket_with, sockopt,
+        AddressFamily, MMsgHdr, RecvFlags, SendAncillaryBuffer, SendFlags, SocketAddrAny, SocketFlags,
+        SocketType, bind, getsockname, recvfrom, sendmmsg, socket_with, sockopt,
     },
 };
 
@@ -98,7 +98,8 @@ impl MediaSocket {
             let mut control = nix::cmsg_space!(libc_sock_extended_err::Room);
             let flags = MsgFlags::MSG_ERRQUEUE | MsgFlags::MSG_DONTWAIT;
             let message =
-                recvmsg::<SockaddrStorage>(self.socket.as_raw_fd(), &mut slices, Some(&mut control), flags).ok()?;
+                recvmsg::<SockaddrStorage>(self.socket.as_raw_fd(), &mut slices, Some(&mut control), flags)
+                    .ok()?;
             let destination = message.address.as_ref().and_then(to_std);
             let refused = message.cmsgs().ok()?.any(|control| match control {
                 ControlMessageOwned::Ipv4RecvErr(error, _) | ControlMessageOwned::Ipv6RecvErr(error, _) => {
@@ -159,7 +160,8 @@ impl MediaSocket {
             match sendmmsg(self.socket.as_fd(), &mut headers, SendFlags::DONTWAIT) {
                 Ok(sent) if sent > 0 => return sent,
                 Ok(_) => {}
-                Err(Errno::CONNREFUSED | Errno::INTR | Errno::HOSTUNREACH | Errno::NETUNREACH) if !last_try => {}
+                Err(Errno::CONNREFUSED | Errno::INTR | Errno::HOSTUNREACH | Errno::NETUNREACH)
+                    if !last_try => {}
                 Err(_) => break,
             }
         }

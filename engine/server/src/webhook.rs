@@ -87,7 +87,9 @@ impl Webhook {
         let (id, uri, attempt) = (notification.id, redact(&notification.uri), notification.attempt);
         match &outcome {
             DeliveryOutcome::Accepted => debug!(%id, uri, attempt, "notification accepted"),
-            DeliveryOutcome::Retry { reason, .. } => warn!(%id, uri, attempt, reason, "notification to be retried"),
+            DeliveryOutcome::Retry { reason, .. } => {
+                warn!(%id, uri, attempt, reason, "notification to be retried")
+            }
             DeliveryOutcome::Refused { reason } => warn!(%id, uri, attempt, reason, "notification refused"),
         }
         outcome

@@ -217,7 +217,7 @@ mod tests {
     fn an_error_has_the_body_that_graph_documents() {
         let refusal = Refusal::unknown_call("57dab8b1-894c-409a-b240-bd8beae78896");
         let body = error_body(&refusal, WallTime(1_700_000_000_123_456), "r-1", "c-1");
-        expect![[r#"{"error":{"code":"8522","message":"Call not found: '57dab8b1-894c-409a-b240-bd8beae78896'.","innerError":{"date":"2023-11-14T22:13:20","request-id":"r-1","client-request-id":"c-1"}}}"#]]
+        expect![[r#"{"error":{"code":"8522","message":"Call not found: '57dab8b1-894c-409a-b240-bd8beae78896'.","innerError":{"date":"2023-11-14T22:13:20Z","request-id":"r-1","client-request-id":"c-1"}}}"#]]
             .assert_eq(&body);
     }
 

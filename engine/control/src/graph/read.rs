@@ -245,6 +245,12 @@ fn socket_address(object: &Object<'_>, name: &str, text: &str) -> Result<SocketA
 /// The members of `rtpState` that are there.
 fn read_state(object: &Object<'_>) -> Result<StateOffer, Refusal> {
     const U32: u64 = u32::MAX as u64;
+    let narrow = |number: u64| u32::try_from(number).expect("the range was checked");
+    let ssrc = object.number("ssrc", 0, U32)?.map(|number| Ssrc(narrow(number)));
+    let sequence = object
+        .number("sequenceNumber", 0, u64::from(u16::MAX))?
+        .map(|number| SeqNo(u16::try_from(number).expect("the range was checked")));
+    let timestamp = object.number("timestamp", 0, U32)?.map(|number| Timestamp(narrow(number)));
     let at = match object.text("at", 64)? {
         Some(text) => Some(
             read_wall(text)
@@ -252,18 +258,10 @@ fn read_state(object: &Object<'_>) -> Result<StateOffer, Refusal> {
         ),
         None => None,
     };
-    let narrow = |number: u64| u32::try_from(number).expect("the range was checked");
-    Ok(StateOffer {
-        ssrc: object.number("ssrc", 0, U32)?.map(|number| Ssrc(narrow(number))),
-        sequence: object
-            .number("sequenceNumber", 0, u64::from(u16::MAX))?
-            .map(|number| SeqNo(u16::try_from(number).expect("the range was checked"))),
-        timestamp: object.number("timestamp", 0, U32)?.map(|number| Timestamp(narrow(number))),
-        at,
-        rollover_counter: object.number("rolloverCounter", 0, U32)?.map(narrow),
-        // 31 bits, RFC 3711 section 3.4.
-        srtcp_index: object.number("srtcpIndex", 0, U32 >> 1)?.map(narrow),
-    })
+    let rollover_counter = object.number("rolloverCounter", 0, U32)?.map(narrow);
+    // 31 bits, RFC 3711 section 3.4.
+    let srtcp_index = object.number("srtcpIndex", 0, U32 >> 1)?.map(narrow);
+    Ok(StateOffer { ssrc, sequence, timestamp, at, rollover_counter, srtcp_index })
 }
 
 /// The body of `startHoldMusic`.
@@ -341,4 +339,265 @@ fn absolute(path: &str, text: &str) -> Result<Url, Refusal> {
         }
         reason => Refusal::invalid(format!("'{path}' is no URI: {reason}.")),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use expect_test::expect;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// The request printed in Graph's documentation of startHoldMusic, trailing commas included.
+    const DOCUMENTED: &str = r##"{
+  "customPrompt": {
+    "@odata.type": "#microsoft.graph.mediaPrompt",
+    "mediaInfo": {
+      "@odata.type": "#microsoft.graph.mediaInfo",
+      "uri": "https://bot.contoso.com/onHold.wav",
+    },
+  },
+  "clientContext": "d45324c1-fcb5-430a-902c-f20af696537c",
+}
+"##;
+
+    #[test]
+    fn the_documented_request_is_read_byte_for_byte() {
+        let start = read_start_hold_music(DOCUMENTED.as_bytes()).unwrap();
+        assert_eq!(start.client_context.as_deref(), Some("d45324c1-fcb5-430a-902c-f20af696537c"));
+        assert_eq!(start.prompt, Some(read_prompt("https://bot.contoso.com/onHold.wav").unwrap()));
+        assert_eq!(start.rtp_state, None);
+        for other in
+            [DOCUMENTED.replace('\n', "\r\n"), DOCUMENTED.replace('\n', ""), format!("\u{feff}{DOCUMENTED}")]
+        {
+            assert_eq!(read_start_hold_music(other.as_bytes()), Ok(start.clone()));
+        }
+    }
+
+    #[test]
+    fn commas_and_comment_signs_inside_texts_are_left_alone() {
+        let body = r#"{"clientContext":"a,} // b /* c */ # d",}"#;
+        let start = read_start_hold_music(body.as_bytes()).unwrap();
+        assert_eq!(start.client_context.as_deref(), Some("a,} // b /* c */ # d"));
+    }
+
+    #[test]
+    fn nothing_at_all_is_an_empty_request_and_unknown_members_are_passed_over() {
+        for body in
+            ["", " \n", "{}", "null_is_no_object", r#"{"loop":3,"clientContext":null,"customPrompt":null}"#]
+        {
+            let read = read_start_hold_music(body.as_bytes());
+            assert_eq!(read.is_ok(), body != "null_is_no_object", "{body}");
+            assert!(read.is_err() || read == Ok(StartHoldMusic::default()));
+        }
+    }
+
+    #[test]
+    fn context_is_counted_in_characters() {
+        let body = |length| format!(r#"{{"clientContext":"{}"}}"#, "ä".repeat(length));
+        assert!(read_start_hold_music(body(256).as_bytes()).is_ok());
+        assert!(read_start_hold_music(body(257).as_bytes()).is_err());
+    }
+
+    fn refusals(read: impl Fn(&[u8]) -> Option<Refusal>, bodies: &[&str]) -> String {
+        let mut told = String::new();
+        for body in bodies {
+            let refusal = read(body.as_bytes()).unwrap_or_else(|| panic!("{body} was read"));
+            assert_eq!((refusal.status, refusal.code), (400, "8523"), "{body}");
+            told += &format!("{}\n", refusal.message);
+        }
+        told
+    }
+
+    #[test]
+    fn a_bad_start_is_told_what_where_and_what_was_expected() {
+        let told = refusals(
+            |body| read_start_hold_music(body).err(),
+            &[
+                "{",
+                "[]",
+                "7",
+                r#"{"clientContext":7}"#,
+                r#"{"customPrompt":"x"}"#,
+                r#"{"customPrompt":{}}"#,
+                r##"{"customPrompt":{"@odata.type":"#microsoft.graph.callRecord","mediaInfo":{"uri":"https://h/"}}}"##,
+                r#"{"customPrompt":{"@odata.type":7,"mediaInfo":{"uri":"https://h/"}}}"#,
+                r#"{"customPrompt":{"mediaInfo":[]}}"#,
+                r#"{"customPrompt":{"mediaInfo":{}}}"#,
+                r#"{"customPrompt":{"mediaInfo":{"uri":null}}}"#,
+                r#"{"customPrompt":{"mediaInfo":{"uri":1}}}"#,
+                r#"{"customPrompt":{"mediaInfo":{"uri":""}}}"#,
+                r#"{"customPrompt":{"mediaInfo":{"uri":"onHold.wav?sig=secret"}}}"#,
+                r#"{"customPrompt":{"mediaInfo":{"uri":"file:///etc/passwd"}}}"#,
+                r#"{"customPrompt":{"mediaInfo":{"uri":"https://"}}}"#,
+                r#"{"customPrompt":{"mediaInfo":{"uri":"https://h/","resourceId":{}}}}"#,
+                r#"{"holdMusic":{"rtpState":{"ssrc":1}}}"#,
+                r#"{"holdMusic":{"rtpState":{"ssrc":4294967296,"sequenceNumber":1,"timestamp":1,"at":"x"}}}"#,
+                r#"{"holdMusic":{"rtpState":{"ssrc":1,"sequenceNumber":-1,"timestamp":1,"at":"x"}}}"#,
+                r#"{"holdMusic":{"rtpState":{"ssrc":1,"sequenceNumber":1.5,"timestamp":1,"at":"x"}}}"#,
+                r#"{"holdMusic":{"rtpState":{"ssrc":1,"sequenceNumber":1,"timestamp":1,"at":"noon"}}}"#,
+            ],
+        );
+        expect![[r#"
+            The body is not JSON: EOF while parsing an object at line 1 column 1.
+            The body is an array; expected a JSON object.
+            The body is a number; expected a JSON object.
+            'clientContext' is a number; expected a string.
+            'customPrompt' is a string; expected an object.
+            'customPrompt.mediaInfo' is missing.
+            'customPrompt.@odata.type' is '#microsoft.graph.callRecord'; expected '#microsoft.graph.mediaPrompt'.
+            'customPrompt.@odata.type' is 7; expected '#microsoft.graph.mediaPrompt'.
+            'customPrompt.mediaInfo' is an array; expected an object.
+            'customPrompt.mediaInfo.uri' is missing.
+            'customPrompt.mediaInfo.uri' is missing.
+            'customPrompt.mediaInfo.uri' is a number; expected a string.
+            'customPrompt.mediaInfo.uri' is empty.
+            'customPrompt.mediaInfo.uri' is a relative URI; expected an absolute one.
+            'customPrompt.mediaInfo.uri' has the scheme 'file'; expected https or http.
+            'customPrompt.mediaInfo.uri' is no URI: empty host.
+            'customPrompt.mediaInfo.resourceId' is an object; expected a string.
+            'holdMusic.rtpState.sequenceNumber' is missing.
+            'holdMusic.rtpState.ssrc' is 4294967296; expected a whole number from 0 to 4294967295.
+            'holdMusic.rtpState.sequenceNumber' is -1; expected a whole number from 0 to 65535.
+            'holdMusic.rtpState.sequenceNumber' is 1.5; expected a whole number from 0 to 65535.
+            'holdMusic.rtpState.at' is 'noon'; expected a moment such as "2026-01-31T12:00:00.000000Z".
+        "#]].assert_eq(&told);
+    }
+
+    #[test]
+    fn a_bad_call_or_leg_is_told_what_where_and_what_was_expected() {
+        let told = refusals(
+            |body| read_create_call(body).err(),
+            &[
+                "{}",
+                r#"{"callbackUri":"/api"}"#,
+                r#"{"callbackUri":"https://bot/","holdMusic":{"maxHeldParticipants":0}}"#,
+                r#"{"callbackUri":"https://bot/","holdMusic":{"onPromptFailure":"explode"}}"#,
+                r#"{"callbackUri":"https://bot/","holdMusic":{"completesWhen":1}}"#,
+                r#"{"callbackUri":"https://bot/","holdMusic":{"maxDuration":"soon"}}"#,
+                r#"{"callbackUri":"https://bot/","holdMusic":{"maxDuration":0}}"#,
+                r#"{"callbackUri":"https://bot/","holdMusic":{"defaultPrompt":{}}}"#,
+            ],
+        );
+        let legs = refusals(
+            |body| read_media_leg(body).err(),
+            &[
+                "{}",
+                r#"{"sdp":"v=0","rtp":{}}"#,
+                r#"{"rtp":{}}"#,
+                r#"{"rtp":{"address":"localhost:40000","payloadType":111}}"#,
+                r#"{"rtp":{"address":"127.0.0.1","payloadType":111}}"#,
+                r#"{"rtp":{"address":"127.0.0.1:0","payloadType":111}}"#,
+                r#"{"rtp":{"address":"127.0.0.1:4000"}}"#,
+                r#"{"rtp":{"address":"127.0.0.1:4000","payloadType":128}}"#,
+                r#"{"rtp":{"address":"127.0.0.1:4000","payloadType":72}}"#,
+                r#"{"rtp":{"address":"127.0.0.1:4000","payloadType":111,"codec":"g729"}}"#,
+                r#"{"rtp":{"address":"127.0.0.1:4000","payloadType":111,"srtp":{}}}"#,
+            ],
+        );
+        expect![[r#"
+            'callbackUri' is missing.
+            'callbackUri' is a relative URI; expected an absolute one.
+            'holdMusic.maxHeldParticipants' is 0; expected a whole number from 1 to 1000000.
+            'holdMusic.onPromptFailure' is 'explode'; expected 'defaultMusic' or 'fail'.
+            'holdMusic.completesWhen' is 1; expected 'musicStarts' or 'musicEnds'.
+            'holdMusic.maxDuration' is 'soon'; expected seconds from 1 on as a number, or a duration such as "PT30M".
+            'holdMusic.maxDuration' is 0; expected seconds from 1 on as a number, or a duration such as "PT30M".
+            'holdMusic.defaultPrompt.mediaInfo' is missing.
+            The body has neither 'sdp' nor 'rtp'; expected one of them.
+            The body has both 'sdp' and 'rtp'; expected one of them.
+            'rtp.address' is missing.
+            'rtp.address' is 'localhost:40000'; expected an IP address and a port, such as "192.0.2.1:40000" or "[::1]:40000".
+            'rtp.address' is '127.0.0.1'; expected an IP address and a port, such as "192.0.2.1:40000" or "[::1]:40000".
+            'rtp.address' is '127.0.0.1:0'; expected an IP address and a port, such as "192.0.2.1:40000" or "[::1]:40000".
+            'rtp.payloadType' is missing; expected a number.
+            'rtp.payloadType' is 128; expected a whole number from 0 to 127.
+            'rtp.payloadType' is 72; expected 0 to 63 or 96 to 127: RTCP uses those between (RFC 5761).
+            'rtp.codec' is 'g729'; expected 'opus'.
+            'rtp.srtp': SRTP is not supported by this build.
+        "#]].assert_eq(&format!("{told}{legs}"));
+    }
+
+    #[test]
+    fn deep_nesting_is_refused_and_not_followed() {
+        for body in ["[".repeat(100_000), "{\"a\":".repeat(100_000)] {
+            assert_eq!(read_start_hold_music(body.as_bytes()).unwrap_err().code, "8523");
+        }
+    }
+
+    #[test]
+    fn durations_are_seconds_or_in_the_form_of_iso_8601() {
+        for (text, seconds) in
+            [("PT30M", 1800.0), ("P1DT1H", 90_000.0), ("PT1.5S", 1.5), ("PT1H2M3S", 3723.0)]
+        {
+            assert_eq!(iso_seconds(text), Some(seconds));
+        }
+        for text in ["", "30M", "PT30", "PTM", "P1X", "PT1D", "PTäS"] {
+            assert_eq!(iso_seconds(text).filter(|seconds| *seconds > 0.0), None, "{text}");
+        }
+    }
+
+    fn member() -> impl Strategy<Value = String> {
+        prop_oneof![
+            Just("customPrompt"),
+            Just("mediaInfo"),
+            Just("uri"),
+            Just("clientContext"),
+            Just("holdMusic"),
+            Just("rtpState"),
+            Just("ssrc"),
+            Just("at"),
+            Just("mediaLeg"),
+            Just("rtp"),
+            Just("sdp"),
+            Just("address"),
+            Just("payloadType"),
+            Just("callbackUri"),
+            Just("maxDuration"),
+            Just("@odata.type"),
+            Just("defaultPrompt"),
+        ]
+        .prop_map(str::to_owned)
+    }
+
+    fn json() -> impl Strategy<Value = Value> {
+        let leaf = prop_oneof![
+            Just(Value::Null),
+            any::<bool>().prop_map(Value::from),
+            any::<i64>().prop_map(Value::from),
+            any::<f64>().prop_map(Value::from),
+            ".{0,20}".prop_map(Value::from),
+            Just(Value::from("127.0.0.1:40000")),
+            Just(Value::from("https://host/a.wav")),
+        ];
+        leaf.prop_recursive(5, 40, 6, |inner| {
+            prop_oneof![
+                prop::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
+                prop::collection::hash_map(member(), inner, 0..6)
+                    .prop_map(|members| Value::Object(members.into_iter().collect())),
+            ]
+        })
+    }
+
+    fn read_all(body: &[u8]) {
+        let _ = read_start_hold_music(body);
+        let _ = read_stop_hold_music(body);
+        let _ = read_create_call(body);
+        let _ = read_create_participant(body);
+        let _ = read_media_leg(body);
+    }
+
+    proptest! {
+        #[test]
+        fn hostile_bytes_are_read_or_refused_but_never_panic(body in prop::collection::vec(any::<u8>(), 0..200)) {
+            read_all(&body);
+        }
+
+        #[test]
+        fn hostile_shapes_are_read_or_refused_but_never_panic(value in json(), cut in 0_usize..200) {
+            let text = value.to_string();
+            read_all(text.as_bytes());
+            read_all(&text.as_bytes()[..cut.min(text.len())]);
+        }
+    }
 }

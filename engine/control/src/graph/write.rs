@@ -1,6 +1,6 @@
 //! Our values -> JSON as Graph prints it: entities for answers, and the bodies of notifications.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, time::Duration};
 
 use holdmusic_media::{HoldReport, RtpState, WallTime};
 use serde::Serialize;
@@ -16,70 +16,19 @@ use crate::{
     id::{CallId, OperationId},
     operation::{HoldFacts, Operation, OperationKind, ResultInfo, Status},
     participant::{Leg, Participant},
-    prompt::{Origin, PromptFailure},
+    prompt::Origin,
 };
 
-/// `resultInfo` of the ways in which an operation ends.
-pub(crate) mod results {
-    use super::{PromptFailure, ResultInfo};
-
-    fn result(code: u32, subcode: u32, message: impl Into<String>) -> ResultInfo {
-        ResultInfo { code, subcode, message: message.into() }
-    }
-
-    /// All went well.
-    pub(crate) fn success() -> ResultInfo {
-        result(200, 0, "Action completed successfully.")
-    }
-
-    /// The prompt failed; what is heard instead is up to the call's rules.
-    pub(crate) fn prompt(code: u32, failure: &PromptFailure) -> ResultInfo {
-        match failure {
-            PromptFailure::Fetch(reason) => {
-                result(code, 8536, format!("The prompt could not be fetched: {reason}"))
-            }
-            PromptFailure::Sound(reason) => {
-                result(code, 8535, format!("The prompt cannot be played: {reason}"))
-            }
-        }
-    }
-
-    /// Stopped, cancelled or superseded.
-    pub(crate) fn cancelled(why: &str) -> ResultInfo {
-        result(400, 8508, format!("Action failed, the operation was cancelled: {why}."))
-    }
-
-    /// Nobody is there to hear it.
-    pub(crate) fn vanished(why: &str) -> ResultInfo {
-        result(400, 8511, format!("Action failed, the music could not be played: {why}."))
-    }
-
-    /// The call is over.
-    pub(crate) fn call_ended() -> ResultInfo {
-        result(400, 8528, "Action failed, the call has ended.")
-    }
-
-    /// The end of a call by request.
-    pub(crate) fn call_deleted() -> ResultInfo {
-        result(200, 5001, "The call was ended by the application.")
-    }
-
-    /// The end of a call that was not kept alive.
-    pub(crate) fn call_expired() -> ResultInfo {
-        result(408, 8537, "The call was not kept alive.")
-    }
-}
-
 #[derive(Serialize)]
-struct OperationJson<'a> {
+pub(super) struct OperationJson<'a> {
     #[serde(rename = "@odata.context", skip_serializing_if = "Option::is_none")]
     context: Option<String>,
     #[serde(rename = "@odata.type")]
     kind: &'a str,
     #[serde(rename = "@odata.id", skip_serializing_if = "Option::is_none")]
-    odata_id: Option<&'a str>,
+    pub(super) odata_id: Option<&'a str>,
     #[serde(rename = "@odata.etag", skip_serializing_if = "Option::is_none")]
-    etag: Option<String>,
+    pub(super) etag: Option<String>,
     id: OperationId,
     status: &'a str,
     #[serde(rename = "clientContext", skip_serializing_if = "Option::is_none")]
@@ -92,7 +41,7 @@ struct OperationJson<'a> {
 }
 
 #[derive(Serialize)]
-struct ResultJson<'a> {
+pub(super) struct ResultJson<'a> {
     #[serde(rename = "@odata.type")]
     kind: &'static str,
     code: u32,
@@ -107,7 +56,7 @@ impl<'a> From<&'a ResultInfo> for ResultJson<'a> {
     }
 }
 
-fn operation_json(operation: &Operation, case: StatusCase) -> OperationJson<'_> {
+pub(super) fn operation_json(operation: &Operation, case: StatusCase) -> OperationJson<'_> {
     OperationJson {
         context: None,
         kind: operation.kind.odata_type(),
@@ -248,7 +197,7 @@ fn leg_json(leg: &Leg, report: Option<&HoldReport>) -> Map<String, Value> {
     json
 }
 
-fn participant_json(participant: &Participant) -> Map<String, Value> {
+pub(super) fn participant_json(participant: &Participant) -> Map<String, Value> {
     let held = participant.hold.is_some();
     let info = participant.info.clone().map_or_else(
         || {
@@ -305,7 +254,7 @@ fn participant_hold(participant: &Participant) -> Value {
     }
 }
 
-fn text(json: &impl Serialize) -> String {
+pub(super) fn text(json: &impl Serialize) -> String {
     serde_json::to_string(json).expect("our own values can always be written as JSON")
 }
 
@@ -446,96 +395,6 @@ fn select(mut json: Map<String, Value>, query: &Query) -> Map<String, Value> {
         });
     }
     json
-}
-
-#[derive(Serialize)]
-struct Notifications<T> {
-    #[serde(rename = "@odata.type")]
-    kind: &'static str,
-    value: [Notification<T>; 1],
-}
-
-#[derive(Serialize)]
-struct Notification<T> {
-    #[serde(rename = "@odata.type")]
-    kind: &'static str,
-    #[serde(rename = "changeType")]
-    change: &'static str,
-    resource: String,
-    #[serde(rename = "resourceUrl")]
-    url: String,
-    #[serde(rename = "resourceData")]
-    data: T,
-}
-
-/// `path` begins behind `calls/`. The form of `resourceUrl`, without a leading slash, is that of the page which
-/// documents startHoldMusic.
-fn notification<T: Serialize>(change: &'static str, path: &str, data: T) -> Arc<str> {
-    let notification = Notification {
-        kind: "#microsoft.graph.commsNotification",
-        change,
-        resource: format!("/app/calls/{path}"),
-        url: format!("communications/calls/{path}"),
-        data,
-    };
-    text(&Notifications { kind: "#microsoft.graph.commsNotifications", value: [notification] }).into()
-}
-
-fn etag(number: u64) -> String {
-    format!("W/\"{number}\"")
-}
-
-/// The end of an operation.
-pub(crate) fn operation_notification(
-    call: CallId,
-    operation: &Operation,
-    case: StatusCase,
-    version: u64,
-) -> Arc<str> {
-    let path = format!("{call}/operations/{}", operation.id);
-    let odata_id = format!("communications/calls/{path}");
-    let mut json = operation_json(operation, case);
-    json.odata_id = Some(&odata_id);
-    json.etag = Some(etag(version));
-    notification("deleted", &path, json)
-}
-
-/// A change of a call: `established`, `terminating`, or `terminated` with a result.
-pub(crate) fn call_notification(
-    call: CallId,
-    state: &str,
-    result: Option<&ResultInfo>,
-    version: u64,
-) -> Arc<str> {
-    let mut json = json!({
-        "@odata.type": "#microsoft.graph.call",
-        "@odata.id": format!("communications/calls/{call}"),
-        "@odata.etag": etag(version),
-        "id": call,
-        "state": state,
-    });
-    if let Some(result) = result {
-        json["resultInfo"] = json!(ResultJson::from(result));
-    }
-    let change = if result.is_some() { "deleted" } else { "updated" };
-    notification(change, &call.to_string(), json)
-}
-
-/// Who is in a call.
-pub(crate) fn roster_notification(call: &Call, version: u64) -> Arc<str> {
-    let path = format!("{}/participants", call.id);
-    let roster: Vec<_> = call
-        .roster()
-        .into_iter()
-        .map(|participant| {
-            let mut json = participant_json(participant);
-            let id = format!("communications/calls/{path}/{}", participant.id);
-            json.insert("@odata.id".to_owned(), json!(id));
-            json.insert("@odata.etag".to_owned(), json!(etag(version)));
-            json
-        })
-        .collect();
-    notification("updated", &path, roster)
 }
 
 /// Whether a filter lets an operation through.

@@ -131,6 +131,24 @@ fn the_first_packet_leaves_within_two_milliseconds_and_the_rest_every_twenty() {
     assert_eq!(*sent_at, first);
 }
 
+/// Another leg's next packet is up to 20 ms away, and so is the next one of a leg that has just stopped.
+#[test]
+fn a_start_waits_neither_for_other_legs_nor_for_the_hold_before() {
+    let (mut pacer, mut wire) = (pacer(), Wire::default());
+    start(&mut pacer, wire.now, 1);
+    for number in 2..40 {
+        run(&mut pacer, &mut wire, MediaTime::from_millis(u64::from(number) * 33), punctual);
+        pacer.prepare(at(wire.now));
+        let asked = wire.now;
+        pacer.handle_command(at(asked), Command::Stop { leg: LegId(u64::from(number) - 1) });
+        start(&mut pacer, asked, number);
+        run(&mut pacer, &mut wire, asked + Duration::from_millis(5), punctual);
+        let first = wire.rtp.iter().find(|(_, to, ..)| *to == destination(number)).expect("it has begun");
+        assert!(first.0.since(asked) <= Duration::from_millis(2), "leg {number}");
+        assert_eq!(first.2.timestamp.0, u32::try_from(first.0.as_nanos() * 48 / 1_000_000).unwrap());
+    }
+}
+
 #[test]
 fn a_late_sender_skips_but_never_bursts() {
     let (mut pacer, mut wire) = (pacer(), Wire::default());

@@ -31,7 +31,7 @@ pub struct Decoded {
     pub concealed_s: f64,
     /// Seconds of it that are silent because no packet was meant to sound there, or too many were lost.
     pub silent_s: f64,
-    /// Payloads that the codec refused; each was concealed.
+    /// Payloads that were empty or refused by the codec; treated as lost.
     pub refused: u64,
     /// How often timestamps disagreed with arrivals for so long that the arrivals were believed.
     pub realigned: u64,
@@ -128,6 +128,8 @@ struct Playout {
     /// The last packet that was played, and where it began.
     before: KeptPacket,
     before_begins: usize,
+    /// Whether any payload was decoded.
+    heard: bool,
     concealed: usize,
     silent: usize,
     refused: u64,
@@ -144,6 +146,7 @@ impl Playout {
             samples: Vec::new(),
             before: *first,
             before_begins: 0,
+            heard: false,
             concealed: 0,
             silent: 0,
             refused: 0,
@@ -156,11 +159,14 @@ impl Playout {
         let begins = self.begins(packet, format);
         self.fill_until(begins, packet.place - self.before.place);
         let decoded_from = self.samples.len();
-        if self.decoder.decode(Some(payload), &mut self.samples).is_err() {
+        // Nothing in a packet, or nothing that the codec knows: as if it had been lost, and concealed like that when
+        // the next one comes. (An empty payload would make Opus conceal as much as it has room for.)
+        if payload.is_empty() || self.decoder.decode(Some(payload), &mut self.samples).is_err() {
             self.samples.truncate(decoded_from);
             self.refused += 1;
-            self.conceal_frame();
+            return;
         }
+        self.heard = true;
         // A packet that begins before the last one ended is heard from where that one ended.
         let overlap = decoded_from.saturating_sub(begins);
         let decoded = self.samples.len() - decoded_from;
@@ -214,6 +220,9 @@ impl Playout {
     }
 
     fn finish(mut self) -> Decoded {
+        if !self.heard {
+            return Decoded { refused: self.refused, ..Decoded::default() };
+        }
         self.samples.truncate(self.limit());
         let rate = self.codec.sample_rate();
         let seconds = |samples: usize| samples as f64 / f64::from(rate);
@@ -240,7 +249,7 @@ mod tests {
     };
 
     /// A sweep of `seconds`, and the payloads of real Opus made of it.
-    fn tones(seconds: u32) -> (Vec<f32>, Vec<Vec<u8>>) {
+    fn sweep(seconds: u32) -> (Vec<f32>, Vec<Vec<u8>>) {
         let codec = Codec::Opus;
         let tone = |n: u32| {
             let t = f64::from(n) / f64::from(codec.sample_rate());
@@ -285,7 +294,7 @@ mod tests {
 
     #[test]
     fn a_real_opus_stream_sounds_like_its_source() {
-        let (source, payloads) = tones(3);
+        let (source, payloads) = sweep(3);
         let heard = heard_of(&payloads, |_| false);
         assert_eq!(heard.sound.len(), source.len());
         let (shift, correlation) = best_shift(&source, heard.sound.samples());
@@ -295,7 +304,7 @@ mod tests {
 
     #[test]
     fn lost_packets_are_concealed_for_a_second_then_silent_and_time_stays_true() {
-        let (source, payloads) = tones(8);
+        let (source, payloads) = sweep(8);
         let heard = heard_of(&payloads, |n| [20, 21, 40].contains(&n) || (100..250).contains(&n));
         assert_eq!(heard.sound.len(), source.len());
         assert_eq!((heard.concealed_s, heard.silent_s), (0.06 + 1.0, 2.0));
@@ -308,8 +317,24 @@ mod tests {
     }
 
     #[test]
+    fn empty_and_broken_payloads_are_as_good_as_lost() {
+        let (source, payloads) = sweep(4);
+        let lost = heard_of(&payloads, |n| [20, 40].contains(&n));
+        let mut broken = payloads.clone();
+        broken[20].clear();
+        // Code 3 with a frame count of 0 is forbidden (RFC 6716 section 3.2.5).
+        broken[40] = vec![0xff, 0];
+        let heard = heard_of(&broken, |_| false);
+        assert_eq!((heard.sound.len(), heard.refused), (source.len(), 2));
+        assert_eq!((&heard.sound, heard.concealed_s), (&lost.sound, lost.concealed_s));
+        // Nothing but broken ones is no sound at all, however many there are.
+        let nothing = heard_of(&vec![vec![0xff, 0]; 5_000], |_| false);
+        assert_eq!(nothing, Decoded { refused: 5_000, ..Decoded::default() });
+    }
+
+    #[test]
     fn reordered_and_repeated_packets_sound_as_if_nothing_happened() {
-        let (_, payloads) = tones(1);
+        let (_, payloads) = sweep(1);
         let mut receiver = Receiver::new(Codec::Opus);
         for n in (0..50u32).flat_map(|n| [n ^ 1, n ^ 1]) {
             let datagram = packet(SSRC, n as u16, 960 * n, n == 0, &payloads[n as usize]);
@@ -320,7 +345,7 @@ mod tests {
 
     #[test]
     fn a_pause_is_silent_for_as_long_as_it_lasted_and_a_new_numbering_goes_by_arrival() {
-        let (_, payloads) = tones(2);
+        let (_, payloads) = sweep(2);
         let mut receiver = Receiver::new(Codec::Opus);
         for (n, payload) in (0..100u32).zip(&payloads) {
             // 25 packets, 3 s away, 25 packets; then the timestamps begin anew, 5 s of arrivals later.
@@ -338,7 +363,7 @@ mod tests {
 
     #[test]
     fn a_sender_faster_than_time_is_heard_without_holes() {
-        let (_, payloads) = tones(5);
+        let (_, payloads) = sweep(5);
         let mut receiver = Receiver::new(Codec::Opus);
         for (n, payload) in (0..).zip(&payloads) {
             receiver.handle_datagram(tick(0), &packet(SSRC, n as u16, 960 * n, n == 0, payload));

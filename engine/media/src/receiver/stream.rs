@@ -73,7 +73,9 @@ pub struct StreamHearing {
     pub gaps: u64,
     /// The first [`MAX_EXAMPLES`] of them.
     pub first_gaps: Vec<Gap>,
-    /// The longest time between two packets.
+    /// How many of the gaps were pauses that the sender announced.
+    pub pauses: u64,
+    /// The longest time between two packets, apart from pauses.
     pub longest_gap: Duration,
     /// Interarrival jitter (RFC 3550 A.8) after the last packet.
     pub jitter: Duration,
@@ -202,6 +204,7 @@ impl Stream {
             last_arrival: MediaTime::ZERO,
             gaps: 0,
             first_gaps: Vec::new(),
+            pauses: 0,
             longest_gap: Duration::ZERO,
             jitter: Duration::ZERO,
             mean_jitter: Duration::ZERO,
@@ -391,6 +394,7 @@ impl Stream {
         self.heard.timestamp_jumps = 0;
         self.heard.first_timestamp_jumps.clear();
         self.heard.gaps = 0;
+        self.heard.pauses = 0;
         self.heard.first_gaps.clear();
         self.heard.longest_gap = Duration::ZERO;
         self.spread = Spread::new();
@@ -402,10 +406,11 @@ impl Stream {
         let spacing = arrived.since(from);
         if spacing > 2 * interval {
             self.heard.gaps += 1;
+            self.heard.pauses += u64::from(pause);
             keep_first(&mut self.heard.first_gaps, Gap { from, until: arrived, missing, pause });
         }
-        self.heard.longest_gap = self.heard.longest_gap.max(spacing);
         if !pause {
+            self.heard.longest_gap = self.heard.longest_gap.max(spacing);
             self.spread.add(spacing.abs_diff(interval));
         }
         if let Some(timeline) = &mut self.timeline {

@@ -93,8 +93,12 @@ fn calls_place(rest: &[&str]) -> Place {
         [call, word] if is(word, "operations") => Place::Operations(own(call)),
         [_, word] => known(word),
         [call, word, operation] if is(word, "operations") => Place::Operation(own(call), own(operation)),
-        [_, word, action] if is(word, "participants") && graph::known_action(action).is_some() => known(action),
-        [call, word, participant] if is(word, "participants") => Place::Participant(own(call), own(participant)),
+        [_, word, action] if is(word, "participants") && graph::known_action(action).is_some() => {
+            known(action)
+        }
+        [call, word, participant] if is(word, "participants") => {
+            Place::Participant(own(call), own(participant))
+        }
         [call, word, participant, last] if is(word, "participants") => {
             let ids = (own(call), own(participant));
             if is(last, "mediaLeg") {
@@ -162,13 +166,10 @@ impl Place {
             (Self::Call(call), "DELETE") => Ask::DeleteCall { call: call_id(call)? },
             (Self::Call(call), _) => Ask::GetCall { call: call_id(call)?, query: query()? },
             (Self::KeepAlive(call), _) => Ask::KeepAlive { call: call_id(call)? },
-            (Self::Participants(call), "POST") => Ask::CreateParticipant {
-                call: call_id(call)?,
-                create: graph::read_create_participant(body)?,
-            },
-            (Self::Participants(call), _) => {
-                Ask::ListParticipants { call: call_id(call)?, query: query()? }
+            (Self::Participants(call), "POST") => {
+                Ask::CreateParticipant { call: call_id(call)?, create: graph::read_create_participant(body)? }
             }
+            (Self::Participants(call), _) => Ask::ListParticipants { call: call_id(call)?, query: query()? },
             (Self::Operations(call), _) => Ask::ListOperations { call: call_id(call)?, query: query()? },
             (Self::Operation(call, operation), _) => Ask::GetOperation {
                 call: call_id(call)?,

@@ -1,10 +1,11 @@
-//! [`Report`]: what a receiver heard, as a table for people and as JSON for scripts.
+//! [`Report`]: what a receiver heard, as JSON for scripts (`table.rs` shows it to people).
 
-use std::{fmt, net::IpAddr, net::SocketAddr, path::PathBuf, time::Duration};
+use std::{net::IpAddr, net::SocketAddr, path::PathBuf, time::Duration};
 
+use holdmusic_codecs::compare::loudness_lufs;
 use holdmusic_media::{
     Decoded, Hearing, MediaTime,
-    receiver::{Gap, MAX_STREAMS, PayloadFormats, StreamHearing},
+    receiver::{Gap, PayloadFormats, StreamHearing},
 };
 use serde::Serialize;
 
@@ -89,6 +90,7 @@ pub struct StreamReport {
     pub last_arrival_ms: f64,
     pub gaps: u64,
     pub first_gaps: Vec<GapReport>,
+    pub pauses: u64,
     pub longest_gap_ms: f64,
     pub jitter_ms: f64,
     pub jitter_mean_ms: f64,
@@ -147,6 +149,8 @@ pub struct SoundReport {
     pub peak_dbfs: Option<f64>,
     /// Root mean square of all samples, in dB of full scale; `null` for digital silence.
     pub rms_dbfs: Option<f64>,
+    /// Integrated loudness (EBU R 128); `null` for silence.
+    pub loudness_lufs: Option<f64>,
     pub concealed_seconds: f64,
     pub silent_seconds: f64,
     pub refused_payloads: u64,
@@ -249,6 +253,7 @@ impl StreamReport {
             last_arrival_ms: moment_ms(stream.last_arrival),
             gaps: stream.gaps,
             first_gaps: gaps.collect(),
+            pauses: stream.pauses,
             longest_gap_ms: ms(stream.longest_gap),
             jitter_ms: ms(stream.jitter),
             jitter_mean_ms: ms(stream.mean_jitter),
@@ -277,6 +282,7 @@ impl SoundReport {
             sample_rate: decoded.sound.rate(),
             peak_dbfs: dbfs(peak.into()),
             rms_dbfs: dbfs(power.sqrt()),
+            loudness_lufs: loudness_lufs(&decoded.sound).map(|lufs| (lufs * 10.0).round() / 10.0),
             concealed_seconds: rounded(decoded.concealed_s),
             silent_seconds: rounded(decoded.silent_s),
             refused_payloads: decoded.refused,
@@ -303,142 +309,81 @@ fn rounded(number: f64) -> f64 {
     (number * 1000.0).round() / 1000.0
 }
 
-/// Of gaps, jumps and markers the table shows so many; JSON has more.
-const SHOWN: usize = 5;
+#[cfg(test)]
+mod tests {
+    use holdmusic_codecs::Codec;
+    use holdmusic_media::Receiver;
+    use serde_json::Value;
 
-impl fmt::Display for Report {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Listened on {} for {:.1} s", self.address, self.listened_seconds)?;
-        match self.sender {
-            Some(sender) => writeln!(f, "; the first datagram came from {sender}.")?,
-            None => writeln!(f, "; nothing came.")?,
+    use super::*;
+
+    fn session() -> Session {
+        Session {
+            bind: [127, 0, 0, 1].into(),
+            port: 5004,
+            rtcp_port: None,
+            sender: None,
+            listened: Duration::from_secs(2),
+            ended_by: EndedBy::Seconds,
+            wav: None,
         }
-        for stream in &self.streams {
-            writeln!(f)?;
-            stream.fmt(f)?;
-        }
-        if let Some(sound) = &self.sound {
-            writeln!(f)?;
-            sound.fmt(f)?;
-        }
-        writeln!(f)?;
-        let (reports, byes) = (self.rtcp_sender_reports, self.rtcp_byes);
-        row(f, "RTCP", format_args!("{reports} sender reports, {byes} BYE"))?;
-        if self.not_rtp + self.unmeasured_packets > 0 {
-            row(f, "else", format_args!("{} datagrams were neither RTP nor RTCP", self.not_rtp))?;
-        }
-        if self.unmeasured_packets > 0 {
-            let packets = self.unmeasured_packets;
-            row(
-                f,
-                "",
-                format_args!("{packets} packets of more than {MAX_STREAMS} sources were not measured"),
-            )?;
-        }
-        Ok(())
     }
-}
 
-impl fmt::Display for StreamReport {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        row(f, "source", format_args!("SSRC 0x{:08x}", self.ssrc))?;
-        for payload in &self.payload_types {
-            let name = payload.name.as_deref().unwrap_or("unknown");
-            let decoder = if payload.decodable { "" } else { ", no decoder for it: measured only" };
-            let (number, packets) = (payload.payload_type, payload.packets);
-            row(f, "codec", format_args!("{name} (payload type {number}), {packets} packets{decoder}"))?;
+    /// Three packets of full-band Opus of which the second is lost.
+    fn report() -> Report {
+        let mut receiver = Receiver::new(Codec::Opus);
+        for n in [0u8, 2] {
+            let timestamp = (960 * u32::from(n)).to_be_bytes();
+            let datagram = [&[0x80, 111, 0, n][..], &timestamp, &[0, 0, 0, 9, 0xf8, 0xff]].concat();
+            receiver.handle_datagram(MediaTime::from_millis(100 + 30 * u64::from(n)), &datagram);
         }
-        let seconds = self.duration_seconds.max(0.001);
-        let (rate, kbit) =
-            ((self.packets - 1) as f64 / seconds, self.payload_bytes as f64 * 8.0 / seconds / 1000.0);
-        let rates =
-            if self.packets > 1 { format!(", {rate:.1} a second, {kbit:.1} kbit/s") } else { String::new() };
-        row(
-            f,
-            "packets",
-            format_args!(
-                "{} of {:.0} ms in {:.2} s{rates}",
-                self.packets, self.packet_time_ms, self.duration_seconds
-            ),
-        )?;
-        row(f, "continuity", format_args!("{}", if self.continuous { "perfect" } else { "FLAWED" }))?;
-        row(f, "  lost", format_args!("{} ({:.2} %)", self.lost, self.lost_percent))?;
-        row(f, "  duplicates", format_args!("{}", self.duplicates))?;
-        row(f, "  reordered", format_args!("{}", self.reordered))?;
-        let (errors, restarts) = (self.sequence_errors, self.restarts);
-        row(f, "  sequence", format_args!("{errors} errors, {restarts} restarts"))?;
-        let packets = list(self.marker_packets.iter().map(|packet| format!("packet {packet}")), self.markers);
-        row(f, "markers", format_args!("{}{packets}", self.markers))?;
-        let jumps = list(
-            self.first_timestamp_jumps
-                .iter()
-                .map(|jump| format!("packet {} {:+} for {:+}", jump.packet, jump.units, jump.expected_units)),
-            self.timestamp_jumps,
+        Report::new(&session(), &receiver.hearing(), &receiver.decode(), &Codec::Opus.into())
+    }
+
+    /// Scripts read these names.
+    #[test]
+    fn the_names_in_json_are_stable() {
+        let json: Value = serde_json::from_str(&report().json()).unwrap();
+        let names = |value: &Value| value.as_object().unwrap().keys().cloned().collect::<Vec<_>>().join(" ");
+        assert_eq!(
+            names(&json),
+            "address datagrams endedBy listenedSeconds notRtp rtcpByes rtcpDatagrams rtcpPort rtcpSenderReports \
+             sender sound streams unmeasuredPackets"
         );
-        row(f, "timestamps", format_args!("{} jumps{jumps}", self.timestamp_jumps))?;
-        let gaps = list(
-            self.first_gaps.iter().map(|gap| {
-                let why = match (gap.missing_packets, gap.pause) {
-                    (0, true) => "a pause, announced".to_owned(),
-                    (0, false) => "nothing missing".to_owned(),
-                    (missing, _) => format!("{missing} lost"),
-                };
-                format!("{:.0} ms at {:.2} s, {why}", gap.length_ms, gap.from_ms / 1000.0)
-            }),
-            self.gaps,
+        assert_eq!(
+            names(&json["streams"][0]),
+            "continuous duplicates durationSeconds firstArrivalMs firstGaps firstTimestampJumps gaps jitterMaxMs \
+             jitterMeanMs jitterMs lastArrivalMs longestGapMs lost lostPercent markerPackets markers \
+             packetTimeMs packets packetsNotKept pauses payloadBytes payloadTypes reordered restarts \
+             sequenceErrors spacingErrorMaxMs spacingErrorP50Ms spacingErrorP99Ms ssrc timestampJumps \
+             undecodablePackets"
         );
-        row(f, "gaps", format_args!("{} over {:.0} ms{gaps}", self.gaps, 2.0 * self.packet_time_ms))?;
-        row(f, "longest gap", format_args!("{:.1} ms", self.longest_gap_ms))?;
-        let (mean, max) = (self.jitter_mean_ms, self.jitter_max_ms);
-        row(f, "jitter", format_args!("{mean:.3} ms mean, {max:.3} ms at most (RFC 3550)"))?;
-        let (p50, p99) = (self.spacing_error_p50_ms, self.spacing_error_p99_ms);
-        let worst = self.spacing_error_max_ms;
-        row(
-            f,
-            "spacing",
-            format_args!("off by {p50:.3} ms in the median, {p99:.3} ms p99, {worst:.3} ms at most"),
-        )?;
-        if self.packets_not_kept > 0 {
-            row(
-                f,
-                "",
-                format_args!("{} packets came after an hour and are not in the sound", self.packets_not_kept),
-            )?;
-        }
-        Ok(())
+        assert_eq!(
+            names(&json["sound"]),
+            "concealedSeconds loudnessLufs peakDbfs realigned refusedPayloads rmsDbfs sampleRate seconds \
+             silentSeconds wav"
+        );
+        let stream = &json["streams"][0];
+        assert_eq!(
+            (&stream["lost"], &stream["gaps"], &stream["longestGapMs"]),
+            (&1.into(), &1.into(), &60.0.into())
+        );
+        assert_eq!(json["sound"]["seconds"], 0.06);
     }
-}
 
-impl fmt::Display for SoundReport {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (seconds, rate) = (self.seconds, self.sample_rate);
-        let levels = match (self.peak_dbfs, self.rms_dbfs) {
-            (Some(peak), Some(rms)) => format!("peak {peak:.1} dBFS, RMS {rms:.1} dBFS"),
-            _ => "digital silence".to_owned(),
-        };
-        row(f, "sound", format_args!("{seconds:.2} s at {rate} Hz, {levels}"))?;
-        let (concealed, silent) = (self.concealed_seconds, self.silent_seconds);
-        row(f, "made up", format_args!("{concealed:.2} s concealed, {silent:.2} s silent"))?;
-        if self.refused_payloads > 0 {
-            row(f, "", format_args!("{} payloads were refused by the decoder", self.refused_payloads))?;
-        }
-        match &self.wav {
-            Some(path) => row(f, "written to", format_args!("{}", path.display())),
-            None => Ok(()),
+    #[test]
+    fn the_table_says_what_was_lost_and_where() {
+        let table = report().to_string();
+        for words in ["opus (payload type 111)", "FLAWED", "1 (33.33 %)", "60 ms at 0.10 s, 1 lost"] {
+            assert!(table.contains(words), "{words} is missing in\n{table}");
         }
     }
-}
 
-fn row(f: &mut fmt::Formatter<'_>, name: &str, value: fmt::Arguments<'_>) -> fmt::Result {
-    writeln!(f, "  {name:<14}{value}")
-}
-
-/// `: one, two, …`, or nothing of nothing.
-fn list(examples: impl Iterator<Item = String>, total: u64) -> String {
-    let shown: Vec<_> = examples.take(SHOWN).collect();
-    match shown.len() {
-        0 => String::new(),
-        len if (len as u64) < total => format!(": {}; …", shown.join("; ")),
-        _ => format!(": {}", shown.join("; ")),
+    #[test]
+    fn hearing_nothing_is_told_with_what_to_check() {
+        let receiver = Receiver::new(Codec::Opus);
+        let report = Report::new(&session(), &receiver.hearing(), &receiver.decode(), &Codec::Opus.into());
+        assert!(!report.heard());
+        assert!(report.advice().starts_with("Nothing arrived at all on 127.0.0.1:5004."));
     }
 }

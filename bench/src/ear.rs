@@ -1,0 +1,119 @@
+//! An ear: one UDP socket that hears every participant, with the moment at which the kernel had each packet.
+
+use std::{
+    collections::HashMap,
+    io::{self, IoSliceMut},
+    net::UdpSocket,
+    os::fd::AsRawFd,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    thread::{self, JoinHandle},
+    time::Duration,
+};
+
+use holdmusic_media::rtp::{Header, Ssrc};
+use nix::sys::socket::{
+    ControlMessageOwned, MsgFlags, MultiHeaders, SockaddrStorage, recvmmsg, setsockopt,
+    sockopt::{RcvBuf, ReceiveTimestampns},
+};
+
+/// One RTP packet.
+#[derive(Clone, Copy, Debug)]
+pub struct Heard {
+    /// When the kernel had it, in nanoseconds since 1970. On loopback that is inside the sender's system call.
+    pub at_ns: u64,
+    /// Its sequence number.
+    pub sequence: u16,
+    /// Its timestamp.
+    pub timestamp: u32,
+}
+
+/// Packets of every source, in order of arrival.
+pub type Streams = HashMap<Ssrc, Vec<Heard>>;
+
+/// Hears in a thread of its own until it is asked for what it heard.
+pub struct Ear {
+    port: u16,
+    hearing: Arc<AtomicBool>,
+    thread: JoinHandle<Streams>,
+}
+
+/// Packets taken from the kernel at once.
+const BATCH: usize = 256;
+
+impl Ear {
+    /// Listens on a free port of 127.0.0.1. `each` is told of every packet as it comes.
+    ///
+    /// # Errors
+    ///
+    /// If there is no socket to be had.
+    pub fn open(mut each: impl FnMut(Ssrc, Heard) + Send + 'static) -> io::Result<Self> {
+        let socket = UdpSocket::bind("127.0.0.1:0")?;
+        setsockopt(&socket, RcvBuf, &(16 << 20))?;
+        setsockopt(&socket, ReceiveTimestampns, &true)?;
+        socket.set_read_timeout(Some(Duration::from_millis(20)))?;
+        let port = socket.local_addr()?.port();
+        let hearing = Arc::new(AtomicBool::new(true));
+        let on = Arc::clone(&hearing);
+        let thread = thread::spawn(move || {
+            let mut streams = Streams::new();
+            while on.load(Relaxed) {
+                hear(&socket, |ssrc, heard| {
+                    each(ssrc, heard);
+                    streams.entry(ssrc).or_default().push(heard);
+                });
+            }
+            streams
+        });
+        Ok(Self { port, hearing, thread })
+    }
+
+    /// The port.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Stops and gives what was heard.
+    pub fn close(self) -> Streams {
+        self.hearing.store(false, Relaxed);
+        self.thread.join().expect("the ear does not panic")
+    }
+}
+
+fn hear(socket: &UdpSocket, mut each: impl FnMut(Ssrc, Heard)) {
+    let mut buffers = vec![[0u8; 256]; BATCH];
+    let mut slices: Vec<_> = buffers.iter_mut().map(|buffer| [IoSliceMut::new(buffer)]).collect();
+    let space = nix::cmsg_space!(nix::sys::time::TimeSpec);
+    let mut headers = MultiHeaders::<SockaddrStorage>::preallocate(BATCH, Some(space));
+    let flags = MsgFlags::MSG_WAITFORONE;
+    let Ok(messages) = recvmmsg(socket.as_raw_fd(), &mut headers, slices.iter_mut(), flags, None) else {
+        return;
+    };
+    for message in messages {
+        let stamp = message.cmsgs().ok().and_then(|mut all| {
+            all.find_map(|control| match control {
+                ControlMessageOwned::ScmTimestampns(time) => {
+                    Some((time.tv_sec() * 1_000_000_000 + time.tv_nsec()).cast_unsigned())
+                }
+                _ => None,
+            })
+        });
+        let Some(datagram) = message.iovs().next() else { continue };
+        if let (Ok((header, _)), Some(at_ns)) = (Header::read(datagram), stamp) {
+            each(header.ssrc, Heard { at_ns, sequence: header.sequence.0, timestamp: header.timestamp.0 });
+        }
+    }
+}
+
+/// Packets that came late, each with the time it was late by, against the grid of its own stream: the earliest packet
+/// of a stream says where its grid is.
+pub fn lateness_ns(stream: &[Heard], units_per_second: u64) -> Vec<(u64, u64)> {
+    let Some(first) = stream.first() else { return Vec::new() };
+    let due_ns = |heard: &Heard| {
+        u64::from(heard.timestamp.wrapping_sub(first.timestamp)) * 1_000_000_000 / units_per_second
+    };
+    let origin = stream.iter().map(|heard| heard.at_ns.saturating_sub(due_ns(heard))).min().unwrap_or(0);
+    stream.iter().map(|heard| (heard.at_ns, heard.at_ns - due_ns(heard) - origin)).collect()
+}

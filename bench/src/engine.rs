@@ -1,0 +1,156 @@
+//! The engine as a process of its own, and a client that speaks to it over one kept connection.
+
+use std::{
+    fs,
+    io::{self, BufRead, BufReader},
+    path::PathBuf,
+    process::{Child, Command, Stdio},
+    time::Duration,
+};
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+/// A running engine; it ends with this value.
+pub struct Engine {
+    child: Child,
+    url: String,
+    agent: ureq::Agent,
+    _data: TempDir,
+}
+
+const TOKEN: &str = "the-token-of-the-bench";
+
+impl Engine {
+    /// Starts the `holdmusic` that was built beside this program, with further flags, on `core` alone if one is given.
+    ///
+    /// # Errors
+    ///
+    /// If it was not built, or did not become ready.
+    pub fn start(flags: &[&str], core: Option<usize>) -> io::Result<Self> {
+        let binary = binary()?;
+        let data = tempfile::tempdir()?;
+        let mut command = match core {
+            Some(core) => {
+                let mut command = Command::new("taskset");
+                command.args(["--cpu-list", &core.to_string()]).arg(&binary);
+                command
+            }
+            None => Command::new(&binary),
+        };
+        command
+            .args(["serve", "--listen", "127.0.0.1:0", "--token", TOKEN, "--data"])
+            .arg(data.path())
+            .args(flags)
+            .env("RUST_LOG", "error")
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped());
+        let mut child = command.spawn()?;
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().expect("stdout is piped")).read_line(&mut line)?;
+        let Some(url) = line.trim().strip_prefix("holdmusic ready ").map(str::to_owned) else {
+            let _ = child.kill();
+            let _ = child.wait();
+            return Err(io::Error::other(format!(
+                "the engine said '{}' instead of being ready",
+                line.trim()
+            )));
+        };
+        let agent = ureq::Agent::config_builder()
+            .timeout_global(Some(Duration::from_secs(10)))
+            .http_status_as_error(false)
+            .build()
+            .into();
+        Ok(Self { child, url, agent, _data: data })
+    }
+
+    /// POSTs `body` to a path behind `/v1.0`, and gives the answer's JSON.
+    ///
+    /// # Errors
+    ///
+    /// If the engine cannot be reached or refuses.
+    pub fn post(&self, path: &str, body: &Value) -> io::Result<Value> {
+        let request = self.agent.post(format!("{}/v1.0{path}", self.url));
+        let mut response = request
+            .header("Authorization", &format!("Bearer {TOKEN}"))
+            .send_json(body)
+            .map_err(io::Error::other)?;
+        let status = response.status();
+        let text = response.body_mut().read_to_string().map_err(io::Error::other)?;
+        if !status.is_success() {
+            return Err(io::Error::other(format!("POST {path}: {status}: {text}")));
+        }
+        serde_json::from_str(&text).map_err(io::Error::other)
+    }
+
+    /// GETs a path behind `/v1.0`.
+    ///
+    /// # Errors
+    ///
+    /// If the engine cannot be reached or refuses.
+    pub fn get(&self, path: &str) -> io::Result<Value> {
+        let request = self.agent.get(format!("{}/v1.0{path}", self.url));
+        let mut response =
+            request.header("Authorization", &format!("Bearer {TOKEN}")).call().map_err(io::Error::other)?;
+        let text = response.body_mut().read_to_string().map_err(io::Error::other)?;
+        serde_json::from_str(&text).map_err(io::Error::other)
+    }
+
+    /// Makes a call with one participant whose leg goes to `port` of 127.0.0.1; returns the participant's path.
+    ///
+    /// # Errors
+    ///
+    /// As [`Engine::post`].
+    pub fn participant(&self, port: u16) -> io::Result<String> {
+        let call = self.post("/communications/calls", &json!({ "callbackUri": "http://127.0.0.1:9/" }))?;
+        let participants = format!("/communications/calls/{}/participants", text(&call, "id"));
+        let leg = json!({ "address": format!("127.0.0.1:{port}"), "codec": "opus", "payloadType": 111 });
+        let who = self.post(&participants, &json!({ "mediaLeg": { "rtp": leg } }))?;
+        Ok(format!("{participants}/{}", text(&who, "id")))
+    }
+
+    /// Processor time that the engine has used so far, all threads together.
+    ///
+    /// # Errors
+    ///
+    /// If it has ended.
+    pub fn cpu_time(&self) -> io::Result<Duration> {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.child.id()))?;
+        // Behind the name, which may hold spaces: fields 14 and 15, in ticks of 1/100 s (proc(5)).
+        let fields: Vec<_> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
+        let ticks: u64 = fields[11..13].iter().filter_map(|field| field.parse::<u64>().ok()).sum();
+        Ok(Duration::from_millis(10 * ticks))
+    }
+
+    /// Resident memory, in bytes.
+    ///
+    /// # Errors
+    ///
+    /// If it has ended.
+    pub fn resident_bytes(&self) -> io::Result<u64> {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let kib = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
+        Ok(kib.unwrap_or(0) * 1024)
+    }
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn binary() -> io::Result<PathBuf> {
+    let own = std::env::current_exe()?;
+    let found = own.ancestors().skip(1).take(2).map(|dir| dir.join("holdmusic")).find(|path| path.is_file());
+    found.ok_or_else(|| {
+        io::Error::other("there is no holdmusic beside this program; run: cargo build --release -p holdmusic")
+    })
+}
+
+/// A member of a JSON object, as text.
+pub fn text<'a>(value: &'a Value, member: &str) -> &'a str {
+    value.get(member).and_then(Value::as_str).unwrap_or_default()
+}

@@ -1,0 +1,35 @@
+//! What a run ends with: the machine, a table, quantiles.
+
+use std::{
+    fs,
+    io::{self, Write},
+};
+
+/// The machine in one line: two runs are only compared on the same one.
+pub fn machine() -> String {
+    let cpu = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let field = |text: &str, name: &str| {
+        text.lines().find_map(|line| Some(line.strip_prefix(name)?.split_once(':')?.1.trim().to_owned()))
+    };
+    let name = field(&cpu, "model name").unwrap_or_else(|| "unknown processor".to_owned());
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    format!("{cores} × {name}, Linux {}", kernel.trim())
+}
+
+/// The value below which `share` of `values` lie (nearest rank); 0 if there are none. Sorts them.
+pub fn quantile(values: &mut [f64], share: f64) -> f64 {
+    values.sort_by(f64::total_cmp);
+    let rank = (share * values.len() as f64).ceil() as usize;
+    values.get(rank.clamp(1, values.len().max(1)) - 1).copied().unwrap_or(0.0)
+}
+
+/// Prints rows of a name and a figure.
+pub fn table(title: &str, rows: &[(&str, String)]) {
+    let width = rows.iter().map(|(name, _)| name.chars().count()).max().unwrap_or(0);
+    let mut text = format!("\n{title}\n{}\n", machine());
+    for (name, figure) in rows {
+        text.push_str(&format!("  {name:<width$}  {figure}\n"));
+    }
+    let _ = io::stdout().write_all(text.as_bytes());
+}

@@ -1,0 +1,279 @@
+//! Everything at once: random requests, late and early media, sources that come, fail and break, a receiver that
+//! refuses. Whatever the order, the promises of the contract hold.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::graph::read_media_leg;
+
+#[derive(Clone, Debug)]
+enum Step {
+    Start { who: usize, prompt: usize, context: usize },
+    Stop { who: usize },
+    RemoveParticipant { who: usize },
+    RemoveLeg { who: usize },
+    PutLeg { who: usize, address: usize },
+    DeleteCall,
+    Media,
+    Bye { who: usize },
+    Ready { which: usize },
+    Fail { which: usize },
+    Deliver { accept: bool },
+    Pass { millis: u64 },
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let who = 0..3_usize;
+    prop_oneof![
+        8 => (who.clone(), 0..4_usize, 0..3_usize)
+            .prop_map(|(who, prompt, context)| Step::Start { who, prompt, context }),
+        4 => who.clone().prop_map(|who| Step::Stop { who }),
+        1 => who.clone().prop_map(|who| Step::RemoveParticipant { who }),
+        1 => who.clone().prop_map(|who| Step::RemoveLeg { who }),
+        2 => (who.clone(), 0..3_usize).prop_map(|(who, address)| Step::PutLeg { who, address }),
+        1 => Just(Step::DeleteCall),
+        12 => Just(Step::Media),
+        1 => who.prop_map(|who| Step::Bye { who }),
+        4 => (0..4_usize).prop_map(|which| Step::Ready { which }),
+        2 => (0..4_usize).prop_map(|which| Step::Fail { which }),
+        4 => any::<bool>().prop_map(|accept| Step::Deliver { accept }),
+        3 => prop_oneof![Just(1), Just(150), Just(400), Just(5_000), Just(20_000)]
+            .prop_map(|millis| Step::Pass { millis }),
+    ]
+}
+
+/// What media believes, made of outputs alone.
+#[derive(Default)]
+struct Around {
+    legs: BTreeMap<LegId, Option<SourceId>>,
+    /// What media will report, in order.
+    reports: VecDeque<Input>,
+    sources: BTreeSet<SourceId>,
+    playable: BTreeSet<SourceId>,
+    in_flight: VecDeque<NotificationId>,
+    /// Ends that were told, by operation.
+    ended: BTreeMap<String, u32>,
+    accepted: BTreeMap<String, u64>,
+    etag: u64,
+    told: BTreeSet<NotificationId>,
+}
+
+impl Around {
+    fn hear(&mut self, desk: &mut Desk, max_held: usize) -> Result<(), TestCaseError> {
+        for output in std::mem::take(&mut desk.said) {
+            match output {
+                Output::AddLeg { leg, .. } => {
+                    prop_assert!(self.legs.insert(leg, None).is_none(), "added twice")
+                }
+                Output::ChangeLeg { leg, .. } => {
+                    prop_assert!(self.legs.contains_key(&leg), "changed unknown leg")
+                }
+                Output::Play { leg, source, .. } => {
+                    prop_assert!(
+                        source == SourceId(0) || self.playable.contains(&source),
+                        "plays {source:?}, which cannot be played"
+                    );
+                    let playing = self.legs.get_mut(&leg);
+                    prop_assert!(playing.is_some(), "plays on an unknown leg");
+                    *playing.unwrap() = Some(source);
+                    self.reports.push_back(Input::Started { leg, source, sent_at: desk.now().mono });
+                }
+                Output::Stop { leg } => {
+                    let playing = self.legs.get_mut(&leg);
+                    prop_assert!(playing.is_some(), "stops an unknown leg");
+                    *playing.unwrap() = None;
+                    self.reports.push_back(desk.report(leg));
+                }
+                Output::RemoveLeg { leg } => {
+                    prop_assert_eq!(self.legs.remove(&leg).map(|_| ()), Some(()), "removes an unknown leg");
+                    self.reports.push_back(desk.report(leg));
+                }
+                Output::Prepare { source, .. } => prop_assert!(self.sources.insert(source)),
+                Output::Release { source } => {
+                    prop_assert!(self.sources.remove(&source), "released twice");
+                    self.playable.remove(&source);
+                    let still = self.legs.values().any(|playing| *playing == Some(source));
+                    prop_assert!(!still, "released while it plays");
+                }
+                Output::Notify { notification, body, attempt, .. } => {
+                    prop_assert!(self.in_flight.is_empty(), "two POSTs at a time");
+                    self.in_flight.push_back(notification);
+                    let body: Value = serde_json::from_str(&body).unwrap();
+                    let data = &body["value"][0]["resourceData"];
+                    let etag = data["@odata.etag"].as_str().or(data[0]["@odata.etag"].as_str());
+                    if let Some(etag) = etag.filter(|_| attempt == 1) {
+                        prop_assert!(self.told.insert(notification));
+                        let etag = etag.trim_start_matches("W/\"").trim_end_matches('"').parse().unwrap();
+                        prop_assert!(etag > self.etag, "notifications out of order");
+                        self.etag = etag;
+                        if data["@odata.type"] == "#microsoft.graph.startHoldMusicOperation" {
+                            *self.ended.entry(data["id"].as_str().unwrap().to_owned()).or_default() += 1;
+                        }
+                    }
+                }
+                Output::Reply { result, .. } => {
+                    if let Ok(answer) = result
+                        && answer.status == 202
+                    {
+                        let told = json(&answer);
+                        if told["@odata.type"] == "#microsoft.graph.startHoldMusicOperation" {
+                            self.accepted
+                                .entry(told["id"].as_str().unwrap().to_owned())
+                                .or_insert(desk.millis);
+                        }
+                    }
+                }
+            }
+        }
+        let streams = self.legs.values().filter(|playing| playing.is_some()).count();
+        prop_assert!(streams <= max_held, "{streams} streams, {max_held} allowed");
+        Ok(())
+    }
+}
+
+fn run(steps: &[Step], rules: &str, max_held: usize) -> Result<(), TestCaseError> {
+    let mut desk = Desk::new();
+    let mut around = Around::default();
+    let call = desk.call(rules);
+    let people: Vec<_> = (0..3).map(|_| desk.participant(call)).collect();
+    // What was told so far was accepted before anybody looked.
+    for output in &desk.said {
+        match output {
+            Output::AddLeg { leg, .. } => {
+                around.legs.insert(*leg, None);
+            }
+            Output::Prepare { source, .. } => {
+                around.sources.insert(*source);
+            }
+            _ => {}
+        }
+    }
+    desk.said.clear();
+    (desk.receiver_answers, desk.media_answers) = (false, false);
+    let addresses = ["127.0.0.1:5000", "[::1]:5000", "0.0.0.0:5000"];
+    for step in steps {
+        match *step {
+            Step::Start { who, prompt, context } => {
+                let prompt = ["", "a.wav", "b.wav", "c.wav"][prompt];
+                desk.start_any((call, people[who]), prompt, ["", "x", "y"][context]);
+            }
+            Step::Stop { who } => {
+                desk.send(Ask::StopHoldMusic { call, participant: people[who], stop: Default::default() });
+            }
+            Step::RemoveParticipant { who } => {
+                desk.send(Ask::DeleteParticipant { call, participant: people[who] });
+            }
+            Step::RemoveLeg { who } => {
+                desk.send(Ask::DeleteMediaLeg { call, participant: people[who] });
+            }
+            Step::PutLeg { who, address } => {
+                let body = format!(r#"{{"rtp":{{"address":"{}","payloadType":96}}}}"#, addresses[address]);
+                let offer = read_media_leg(body.as_bytes()).unwrap();
+                desk.send(Ask::PutMediaLeg { call, participant: people[who], offer });
+            }
+            Step::DeleteCall => {
+                desk.send(Ask::DeleteCall { call });
+            }
+            Step::Media => {
+                if let Some(report) = around.reports.pop_front() {
+                    desk.tell(report);
+                }
+            }
+            Step::Bye { who } => {
+                if let Some(leg) = around.legs.keys().nth(who) {
+                    desk.tell(Input::Bye { leg: *leg });
+                }
+            }
+            Step::Ready { which } => {
+                if let Some(source) = around.sources.iter().nth(which).copied() {
+                    around.playable.insert(source);
+                    desk.ready(source.0);
+                }
+            }
+            Step::Fail { which } => {
+                if let Some(source) = around.sources.iter().nth(which) {
+                    desk.fail(source.0);
+                }
+            }
+            Step::Deliver { accept } => {
+                if let Some(notification) = around.in_flight.pop_front() {
+                    let retry = DeliveryOutcome::Retry { reason: "503".into(), after: None };
+                    desk.delivered(notification, if accept { DeliveryOutcome::Accepted } else { retry });
+                }
+            }
+            Step::Pass { millis } => desk.pass(millis),
+        }
+        around.hear(&mut desk, max_held)?;
+        let held = desk.control.counts().held;
+        prop_assert!(held as usize <= max_held);
+    }
+    // Everything comes to its end: the bound passes, then the call goes.
+    desk.pass(20_000);
+    around.hear(&mut desk, max_held)?;
+    desk.send(Ask::DeleteCall { call });
+    loop {
+        around.hear(&mut desk, max_held)?;
+        if let Some(report) = around.reports.pop_front() {
+            desk.tell(report);
+        } else if let Some(notification) = around.in_flight.pop_front() {
+            desk.delivered(notification, DeliveryOutcome::Accepted);
+        } else if desk.control.counts().notifications_pending > 0 {
+            desk.pass(31_000);
+        } else {
+            break;
+        }
+    }
+    let accepted: Vec<_> = around.accepted.keys().collect();
+    let ended: Vec<_> = around.ended.keys().collect();
+    prop_assert_eq!(accepted, ended, "every 202 has an end");
+    prop_assert!(around.ended.values().all(|count| *count == 1), "and only one");
+    prop_assert!(around.legs.is_empty(), "leaked legs: {:?}", around.legs);
+    desk.pass(4_000_000);
+    around.hear(&mut desk, max_held)?;
+    prop_assert!(around.sources.is_empty(), "leaked sources: {:?}", around.sources);
+    prop_assert_eq!(desk.control.poll_timeout(), MediaTime::NEVER, "leaked timers");
+    let counts = desk.control.counts();
+    prop_assert_eq!((counts.calls, counts.ended_calls, counts.participants, counts.held), (0, 0, 0, 0));
+    prop_assert_eq!((counts.operations, counts.prompts, counts.preparing), (0, 0, 0));
+    Ok(())
+}
+
+impl Desk {
+    /// A start whose answer is looked at by nobody but [`Around::hear`].
+    fn start_any(&mut self, (call, participant): (CallId, ParticipantId), prompt: &str, context: &str) {
+        let mut body = serde_json::json!({});
+        if !prompt.is_empty() {
+            body["customPrompt"] =
+                serde_json::json!({ "mediaInfo": { "uri": format!("https://host/{prompt}") } });
+        }
+        if !context.is_empty() {
+            body["clientContext"] = context.into();
+        }
+        let start = read_start_hold_music(body.to_string().as_bytes()).unwrap();
+        self.send(Ask::StartHoldMusic { call, participant, start });
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 1000, ..ProptestConfig::default() })]
+
+    #[test]
+    fn every_accepted_start_ends_once_and_nothing_leaks(steps in prop::collection::vec(step(), 1..60)) {
+        run(&steps, "{}", 1)?;
+    }
+
+    #[test]
+    fn the_same_holds_with_two_held_and_failing_prompts(steps in prop::collection::vec(step(), 1..60)) {
+        run(&steps, r#"{"maxHeldParticipants":2,"onPromptFailure":"fail"}"#, 2)?;
+    }
+
+    #[test]
+    fn the_same_holds_when_operations_last_as_long_as_the_music(
+        steps in prop::collection::vec(step(), 1..60),
+    ) {
+        run(&steps, r#"{"completesWhen":"musicEnds","maxDuration":30,
+            "defaultPrompt":{"mediaInfo":{"uri":"https://host/a.wav"}}}"#, 1)?;
+    }
+}

@@ -1,0 +1,997 @@
+//! One story each for the rules of holds, legs, calls and notifications.
+
+use expect_test::{Expect, expect};
+
+use super::*;
+use crate::{Origin, graph::read_media_leg, prompt::Prompt};
+
+fn check(desk: &mut Desk, expected: &Expect) {
+    expected.assert_eq(&desk.heard());
+}
+
+#[test]
+fn without_a_prompt_default_music_plays_at_once_and_the_operation_completes_with_the_first_packet() {
+    let mut desk = Desk::new();
+    let who = desk.one("{}");
+    desk.millis = 1000;
+    let answer = desk.start(who, "", "ctx-1").unwrap();
+    check(
+        &mut desk,
+        &expect![[r#"
+        play 0 on leg 1
+        notify updated roster [inactive:starting]
+    "#]],
+    );
+    desk.millis = 1003;
+    desk.started(1, 0);
+    check(
+        &mut desk,
+        &expect![[r#"
+        notify deleted completed ctx-1 200/0 Action completed successfully.
+    "#]],
+    );
+    let told = json(&answer);
+    assert_eq!(
+        (answer.status, &told["status"], &told["clientContext"]),
+        (202, &"running".into(), &"ctx-1".into())
+    );
+    let location = answer.location.unwrap();
+    assert_eq!(
+        location,
+        format!("{BASE}/communications/calls/{}/operations/{}", who.0, told["id"].as_str().unwrap())
+    );
+    let hold = &desk.read(who)["holdMusic"];
+    assert_eq!((&hold["state"], &hold["source"]), (&"playing".into(), &"default".into()));
+    assert_eq!(hold["since"], "2023-11-14T22:13:21.003000Z");
+}
+
+#[test]
+fn a_prompt_that_is_ready_within_the_grace_time_is_the_first_thing_heard() {
+    let mut desk = Desk::new();
+    let who = desk.one("{}");
+    desk.start(who, "a.wav?sig=1", "").unwrap();
+    desk.pass(250);
+    desk.ready(1);
+    desk.started(1, 1);
+    check(
+        &mut desk,
+        &expect![[r#"
+        prepare 1 https://host/a.wav?…
+        notify updated roster [inactive:starting]
+        play 1 on leg 1
+        notify deleted completed 200/0 Action completed successfully.
+    "#]],
+    );
+    assert_eq!(desk.control.counts().starts_completed, 1);
+}
+
+#[test]
+fn a_slower_prompt_takes_over_from_default_music_and_only_then_the_operation_completes() {
+    let mut desk = Desk::new();
+    let who = desk.one("{}");
+    desk.start(who, "a.wav", "").unwrap();
+    desk.pass(301);
+    desk.started(1, 0);
+    desk.pass(2000);
+    check(
+        &mut desk,
+        &expect![[r#"
+        prepare 1 https://host/a.wav
+        notify updated roster [inactive:starting]
+        play 0 on leg 1
+    "#]],
+    );
+    assert_eq!(desk.read(who)["holdMusic"]["source"], "default");
+    desk.ready(1);
+    desk.started(1, 1);
+    check(
+        &mut desk,
+        &expect![[r#"
+        play 1 on leg 1
+        notify deleted completed 200/0 Action completed successfully.
+    "#]],
+    );
+    assert_eq!(desk.read(who)["holdMusic"]["source"], "customPrompt");
+}
+
+#[test]
+fn a_prompt_that_fails_leaves_default_music_and_a_reason() {
+    let mut desk = Desk::new();
+    let who = desk.one("{}");
+    desk.start(who, "a.wav", "").unwrap();
+    desk.pass(100);
+    desk.fail(1);
+    desk.started(1, 0);
+    check(
+        &mut desk,
+        &expect![[r#"
+        prepare 1 https://host/a.wav
+        notify updated roster [inactive:starting]
+        play 0 on leg 1
+        release 1
+        notify deleted completed 200/8536 The prompt could not be fetched: HTTP status 404 from host
+    "#]],
+    );
+    assert_eq!(desk.read(who)["holdMusic"]["report"]["reason"], "HTTP status 404 from host");
+    // The same prompt once more is tried once more, while the music goes on.
+    desk.start(who, "a.wav", "").unwrap();
+    desk.ready(2);
+    desk.started(1, 2);
+    check(
+        &mut desk,
+        &expect![[r#"
+        prepare 2 https://host/a.wav
+        play 2 on leg 1
+        notify deleted completed 200/0 Action completed successfully.
+    "#]],
+    );
+}
+
+#[test]
+fn where_the_call_says_fail_a_failed_prompt_ends_the_hold_that_it_began_and_no_other() {
+    let mut desk = Desk::new();
+    let who = desk.one(r#"{"onPromptFailure":"fail"}"#);
+    desk.start(who, "a.wav", "a").unwrap();
+    desk.fail(1);
+    check(
+        &mut desk,
+        &expect![[r#"
+        prepare 1 https://host/a.wav
+        notify updated roster [inactive:starting]
+        stop leg 1
+        release 1
+        notify deleted failed a 400/8536 The prompt could not be fetched: HTTP status 404 from host
+        notify updated roster [sendReceive:none/promptFailed]
+    "#]],
+    );
+    desk.start(who, "", "b").unwrap();
+    desk.started(1, 0);
+    desk.start(who, "c.wav", "c").unwrap();
+    desk.fail(2);
+    check(
+        &mut desk,
+        &expect![[r#"
+        play 0 on leg 1
+        notify updated roster [inactive:starting]
+        notify deleted completed b 200/0 Action completed successfully.
+        prepare 2 https://host/c.wav
+        release 2
+        notify deleted failed c 400/8536 The prompt could not be fetched: HTTP status 404 from host
+    "#]],
+    );
+    assert_eq!(desk.read(who)["holdMusic"]["state"], "playing");
+}
+
+#[test]
+fn a_prompt_that_never_comes_ends_its_operation_in_time() {
+    let mut desk = Desk::new();
+    let who = desk.one("{}");
+    desk.start(who, "a.wav", "").unwrap();
+    desk.pass(400);
+    desk.started(1, 0);
+    desk.pass(19_000);
+    check(
+        &mut desk,
+        &expect![[r#"
+        prepare 1 https://host/a.wav
+        notify updated roster [inactive:starting]
+        play 0 on leg 1
+        release 1
+        notify deleted completed 200/8536 The prompt could not be fetched: timeout: not ready within 19 s
+    "#]],
+    );
+    assert_eq!(desk.read(who)["holdMusic"]["state"], "playing");
+}
+
+#[test]
+fn an_operation_whose_packets_never_leave_fails_in_time_and_its_hold_ends() {
+    let mut desk = Desk::new();
+    let who = desk.one("{}");
+    desk.start(who, "", "").unwrap();
+    desk.pass(20_000);
+    check(
+        &mut desk,
+        &expect![[r#"
+        play 0 on leg 1
+        notify updated roster [inactive:starting]
+        stop leg 1
+        notify deleted failed 400/8511 Action failed, the music could not be played: no packet could be sent in time.
+        notify updated roster [sendReceive:none/unreachable]
+    "#]],
+    );
+}
+
+#[test]
+fn a_prompt_that_breaks_later_gives_way_to_default_music_and_its_operation_stays_completed() {
+    let mut desk = Desk::new();
+    let who = desk.one("{}");
+    desk.start(who, "a.wav", "").unwrap();
+    desk.ready(1);
+    desk.started(1, 1);
+    desk.heard();
+    desk.fail(1);
+    desk.started(1, 0);
+    check(
+        &mut desk,
+        &expect![[r#"
+        play 0 on leg 1
+        release 1
+    "#]],
+    );
+    let hold = &desk.read(who)["holdMusic"];
+    assert_eq!(
+        (&hold["source"], &hold["report"]["reason"]),
+        (&"default".into(), &"HTTP status 404 from host".into())
+    );
+}
+
+#[test]
+fn stop_is_answered_with_the_report_and_tells_no_operation() {
+    let mut desk = Desk::new();
+    let who = desk.one("{}");
+    desk.start(who, "", "").unwrap();
+    desk.started(1, 0);
+    desk.heard();
+    desk.millis = 5000;
+    let answer = desk.stop(who).unwrap();
+    check(
+        &mut desk,
+        &expect![[r#"
+        stop leg 1
+        notify updated roster [sendReceive:none/stop]
+    "#]],
+    );
+    let mut told = json(&answer);
+    told["id"] = "…".into();
+    told["@odata.context"] = "…".into();
+    expect![[r##"
+        {
+          "@odata.context": "…",
+          "@odata.type": "#microsoft.graph.stopHoldMusicOperation",
+          "holdMusic": {
+            "nothingToStop": false,
+            "report": {
+              "bytes": 560,
+              "defaultMusicMs": 0,
+              "durationMs": 0.0,
+              "lateTicks": 0,
+              "longestGapMs": 0.0,
+              "packets": 7,
+              "sendErrors": 0,
+              "skippedTicks": 0,
+              "starvedTicks": 0
+            },
+            "rtpState": {
+              "at": "2023-11-14T22:13:25.000000Z",
+              "sequenceNumber": 10,
+              "ssrc": 9,
+              "timestamp": 11
+            },
+            "source": "default"
+          },
+          "id": "…",
+          "resultInfo": null,
+          "status": "completed"
+        }
+    "##]]
+    .assert_eq(&format!("{}\n", serde_json::to_string_pretty(&told).unwrap()));
+    assert_eq!(desk.read(who)["holdMusic"]["endedBy"], "stop");
+}
+
+#[test]
+fn a_stop_whose_report_is_late_is_answered_without_it_and_completed_later() {
+    let mut desk = Desk::new();
+    desk.media_answers = false;
+    let who = desk.one("{}");
+    desk.start(who, "", "").unwrap();
+    desk.started(1, 0);
+    let stop = read_stop_hold_music(b"{}").unwrap();
+    let request = desk.send(Ask::StopHoldMusic { call: who.0, participant: who.1, stop });
+    assert!(desk.reply(request).is_none());
+    desk.pass(200);
+    let told = json(&desk.reply(request).unwrap().unwrap());
+    assert_eq!(told["status"], "completed");
+    assert!(told["holdMusic"]["report"].is_null());
+    let late = desk.report(LegId(1));
+    desk.tell(late);
+    let operation = crate::OperationId::read(told["id"].as_str().unwrap()).unwrap();
+    let told =
+        json(&desk.ask(Ask::GetOperation { call: who.0, operation, query: Query::default() }).unwrap());
+    assert_eq!(told["holdMusic"]["report"]["packets"], 7);
+}
+
+#[test]
+fn a_start_of_the_hold_before_is_not_taken_for_the_one_after() {
+    let mut desk = Desk::new();
+    desk.media_answers = false;
+    let who = desk.one("{}");
+    desk.start(who, "", "a").unwrap();
+    desk.send(Ask::StopHoldMusic { call: who.0, participant: who.1, stop: Default::default() });
+    desk.start(who, "", "b").unwrap();
+    desk.heard();
+    desk.started(1, 0);
+    check(&mut desk, &expect![[r#""#]]);
+    let report = desk.report(LegId(1));
+    desk.tell(report);
+    desk.started(1, 0);
+    check(
+        &mut desk,
+        &expect![[r#"
+        reply 202
+        notify deleted completed b 200/0 Action completed successfully.
+    "#]],
+    );
+}
+
+#[test]
+fn stop_before_the_start_cancels_it_and_stop_without_a_hold_finds_nothing_to_stop() {
+    let mut desk = Desk::new();
+    let who = desk.one("{}");
+    desk.start(who, "a.wav", "a").unwrap();
+    let told = json(&desk.stop(who).unwrap());
+    assert_eq!(told["holdMusic"]["nothingToStop"], false);
+    check(
+        &mut desk,
+        &expect![[r#"
+        prepare 1 https://host/a.wav
+        notify updated roster [inactive:starting]
+        stop leg 1
+        release 1
+        notify deleted failed a 400/8508 Action failed, the operation was cancelled: stopped before the music began.
+        notify updated roster [sendReceive:none/stop]
+    "#]],
+    );
+    let told = json(&desk.stop(who).unwrap());
+    assert_eq!(told["holdMusic"]["nothingToStop"], true);
+    assert_eq!((&told["status"], &told["resultInfo"]), (&"completed".into(), &Value::Null));
+    check(&mut desk, &expect![[r#""#]]);
+}
+
+#[test]
+fn a_second_participant_waits_until_the_first_is_back_and_is_told_who_that_is() {
+    let mut desk = Desk::new();
+    let (call, first) = desk.one("{}");
+    let second = desk.participant(call);
+    desk.start((call, first), "", "").unwrap();
+    let refusal = desk.start((call, second), "", "").unwrap_err();
+    assert_eq!((refusal.status, refusal.code), (409, "8519"));
+    assert!(refusal.message.contains(&first.to_string()), "{}", refusal.message);
+    desk.stop((call, first)).unwrap();
+    desk.start((call, second), "", "").unwrap();
+}
+
+#[test]
+fn the_limit_of_held_participants_is_the_calls() {
+    let mut desk = Desk::new();
+    let (call, first) = desk.one(r#"{"maxHeldParticipants":2}"#);
+    let others = [desk.participant(call), desk.participant(call)];
+    desk.start((call, first), "a.wav", "").unwrap();
+    desk.start((call, others[0]), "a.wav", "").unwrap();
+    assert_eq!(desk.start((call, others[1]), "a.wav", "").unwrap_err().code, "8519");
+    desk.heard();
+    desk.ready(1);
+    check(
+        &mut desk,
+        &expect![[r#"
+        play 1 on leg 1
+        play 1 on leg 2
+    "#]],
+    );
+}
+
+#[test]
+fn the_same_request_again_is_the_same_operation_and_another_context_a_new_one_on_the_same_music() {
+    let mut desk = Desk::new();
+    let who = desk.one("{}");
+    let first = json(&desk.start(who, "a.wav", "x").unwrap());
+    let again = json(&desk.start(who, "a.wav", "x").unwrap());
+    assert_eq!(first["id"], again["id"]);
+    let other = json(&desk.start(who, "a.wav", "y").unwrap());
+    assert_ne!(first["id"], other["id"]);
+    desk.ready(1);
+    desk.started(1, 1);
+    check(
+        &mut desk,
+        &expect![[r#"
+        prepare 1 https://host/a.wav
+        notify updated roster [inactive:starting]
+        play 1 on leg 1
+        notify deleted completed x 200/0 Action completed successfully.
+        notify deleted completed y 200/0 Action completed successfully.
+    "#]],
+    );
+    assert_eq!(json(&desk.start(who, "a.wav", "x").unwrap())["status"], "completed");
+    assert_eq!(json(&desk.start(who, "a.wav", "").unwrap())["status"], "running");
+    check(
+        &mut desk,
+        &expect![[r#"
+        notify deleted completed 200/0 Action completed successfully.
+    "#]],
+    );
+    desk.stop(who).unwrap();
+    assert_ne!(json(&desk.start(who, "a.wav", "x").unwrap())["id"], first["id"]);
+}
+
+#[test]
+fn another_prompt_changes_the_music_when_it_is_ready_and_supersedes_what_was_not_heard() {
+    let mut desk = Desk::new();
+    let who = desk.one("{}");
+    desk.start(who, "a.wav", "a").unwrap();
+    desk.ready(1);
+    desk.started(1, 1);
+    desk.start(who, "b.wav", "b").unwrap();
+    desk.pass(1000);
+    desk.start(who, "c.wav", "c").unwrap();
+    check(
+        &mut desk,
+        &expect![[r#"
+        prepare 1 https://host/a.wav
+        notify updated roster [inactive:starting]
+        play 1 on leg 1
+        notify deleted completed a 200/0 Action completed successfully.
+        prepare 2 https://host/b.wav
+        prepare 3 https://host/c.wav
+        release 2
+        notify deleted failed b 400/8508 Action failed, the operation was cancelled: another startHoldMusic took its place.
+    "#]],
+    );
+    desk.ready(3);
+    desk.started(1, 3);
+    check(
+        &mut desk,
+        &expect![[r#"
+        play 3 on leg 1
+        notify deleted completed c 200/0 Action completed successfully.
+    "#]],
+    );
+    desk.start(who, "", "d").unwrap();
+    desk.started(1, 0);
+    check(
+        &mut desk,
+        &expect![[r#"
+        play 0 on leg 1
+        notify deleted completed d 200/0 Action completed successfully.
+    "#]],
+    );
+}
+
+#[test]
+fn a_prompt_is_prepared_once_for_all_and_kept_for_a_while_after_the_last() {
+    let mut desk = Desk::new();
+    let (first, second) = (desk.one("{}"), desk.one("{}"));
+    desk.start(first, "a.wav", "").unwrap();
+    desk.start(second, "a.wav", "").unwrap();
+    desk.ready(1);
+    desk.started(1, 1);
+    desk.started(2, 1);
+    desk.stop(first).unwrap();
+    desk.stop(second).unwrap();
+    desk.heard();
+    desk.pass(59_000);
+    desk.start(first, "a.wav", "").unwrap();
+    check(
+        &mut desk,
+        &expect![[r#"
+        play 1 on leg 1
+        notify updated roster [inactive:starting]
+    "#]],
+    );
+    desk.stop(first).unwrap();
+    desk.heard();
+    desk.pass(61_000);
+    check(
+        &mut desk,
+        &expect![[r#"
+        release 1
+    "#]],
+    );
+}
+
+#[test]
+fn with_music_ends_an_operation_runs_as_long_as_its_music() {
+    let mut desk = Desk::new();
+    let who = desk.one(r#"{"completesWhen":"musicEnds"}"#);
+    desk.start(who, "", "a").unwrap();
+    desk.started(1, 0);
+    desk.pass(100_000);
+    check(
+        &mut desk,
+        &expect![[r#"
+        play 0 on leg 1
+        notify updated roster [inactive:starting]
+    "#]],
+    );
+    desk.start(who, "b.wav", "b").unwrap();
+    check(
+        &mut desk,
+        &expect![[r#"
+        prepare 1 https://host/b.wav
+        notify deleted completed a 200/0 Action completed successfully.
+    "#]],
+    );
+    desk.ready(1);
+    desk.started(1, 1);
+    desk.stop(who).unwrap();
+    check(
+        &mut desk,
+        &expect![[r#"
+        play 1 on leg 1
+        stop leg 1
+        notify deleted completed b 200/0 Action completed successfully.
+        notify updated roster [sendReceive:none/stop]
+    "#]],
+    );
+}
+
+#[test]
+fn a_hold_ends_by_itself_and_the_roster_says_why() {
+    for (ends, by) in
+        [(Input::Bye { leg: LegId(1) }, "bye"), (Input::Unreachable { leg: LegId(1) }, "unreachable")]
+    {
+        let mut desk = Desk::new();
+        let who = desk.one("{}");
+        desk.start(who, "", "").unwrap();
+        desk.started(1, 0);
+        desk.heard();
+        desk.tell(ends);
+        assert_eq!(desk.heard(), format!("stop leg 1\nnotify updated roster [sendReceive:none/{by}]\n"));
+        assert_eq!(desk.read(who)["holdMusic"]["report"]["packets"], 7);
+        desk.start(who, "", "").unwrap();
+    }
+    let mut desk = Desk::new();
+    let who = desk.one(r#"{"maxDuration":"PT1M"}"#);
+    desk.start(who, "", "").unwrap();
+    desk.started(1, 0);
+    desk.heard();
+    desk.pass(60_000);
+    check(
+        &mut desk,
+        &expect![[r#"
+        stop leg 1
+        notify updated roster [sendReceive:none/maxDuration]
+    "#]],
+    );
+}
+
+#[test]
+fn the_end_of_a_call_ends_its_holds_and_its_operations_stay_readable_for_a_while() {
+    let mut desk = Desk::new();
+    let who = desk.one("{}");
+    let told = json(&desk.start(who, "a.wav", "").unwrap());
+    desk.heard();
+    assert_eq!(desk.ask(Ask::DeleteCall { call: who.0 }).unwrap().status, 204);
+    check(
+        &mut desk,
+        &expect![[r#"
+        stop leg 1
+        release 1
+        remove leg 1
+        notify deleted failed 400/8528 Action failed, the call has ended.
+        notify updated terminating
+        notify deleted terminated 200/5001 The call was ended by the application.
+    "#]],
+    );
+    let refusal = desk.start(who, "", "").unwrap_err();
+    assert_eq!((refusal.status, refusal.code), (400, "8528"));
+    assert_eq!(desk.ask(Ask::GetCall { call: who.0, query: Query::default() }).unwrap_err().code, "8522");
+    assert_eq!(desk.ask(Ask::KeepAlive { call: who.0 }).unwrap_err().status, 404);
+    let operation = crate::OperationId::read(told["id"].as_str().unwrap()).unwrap();
+    let read = Ask::GetOperation { call: who.0, operation, query: Query::default() };
+    assert_eq!(json(&desk.ask(read.clone()).unwrap())["resultInfo"]["subcode"], 8528);
+    desk.pass(3_600_001);
+    assert_eq!(desk.ask(read).unwrap_err().code, "8522");
+    assert_eq!(desk.control.poll_timeout(), MediaTime::NEVER);
+    let counts = desk.control.counts();
+    assert_eq!((counts.calls, counts.ended_calls, counts.operations, counts.participants), (0, 0, 0, 0));
+}
+
+#[test]
+fn a_participant_and_its_leg_go_with_their_hold() {
+    let mut desk = Desk::new();
+    let (call, id) = desk.one("{}");
+    desk.start((call, id), "a.wav", "").unwrap();
+    desk.heard();
+    assert_eq!(desk.ask(Ask::DeleteMediaLeg { call, participant: id }).unwrap().status, 204);
+    check(
+        &mut desk,
+        &expect![[r#"
+        stop leg 1
+        release 1
+        remove leg 1
+        notify deleted failed 400/8508 Action failed, the operation was cancelled: the participant or its media leg was removed.
+        notify updated roster [sendReceive:none/removed]
+    "#]],
+    );
+    assert_eq!(desk.start((call, id), "", "").unwrap_err().code, "8504");
+    assert_eq!(desk.ask(Ask::DeleteParticipant { call, participant: id }).unwrap().status, 204);
+    assert_eq!(desk.start((call, id), "", "").unwrap_err().code, "8522");
+    check(
+        &mut desk,
+        &expect![[r#"
+        notify updated roster []
+    "#]],
+    );
+}
+
+#[test]
+fn a_leg_is_negotiated_anew_in_the_middle_of_a_hold() {
+    let mut desk = Desk::new();
+    let (call, id) = desk.one("{}");
+    desk.start((call, id), "", "").unwrap();
+    desk.started(1, 0);
+    desk.heard();
+    let before = desk.read((call, id))["mediaLeg"]["ssrc"].clone();
+    let offer =
+        read_media_leg(br#"{"rtp":{"address":"127.0.0.1:5000","codec":"OPUS","payloadType":96}}"#).unwrap();
+    let told = json(&desk.ask(Ask::PutMediaLeg { call, participant: id, offer }).unwrap());
+    assert_eq!((&told["ssrc"], &told["payloadType"]), (&before, &96.into()));
+    let offer = read_media_leg(br#"{"mediaLeg":{"rtp":{"address":"[::1]:5000","payloadType":96}}}"#).unwrap();
+    desk.ask(Ask::PutMediaLeg { call, participant: id, offer }).unwrap();
+    check(
+        &mut desk,
+        &expect![[r#"
+        change leg 1 to 127.0.0.1:5000
+        remove leg 1
+        add leg 2 to [::1]:5000
+        play 0 on leg 2
+    "#]],
+    );
+    let offer = read_media_leg(br#"{"rtp":{"address":"[::]:5000","payloadType":96}}"#).unwrap();
+    desk.ask(Ask::PutMediaLeg { call, participant: id, offer }).unwrap();
+    check(
+        &mut desk,
+        &expect![[r#"
+        stop leg 2
+        notify updated roster [sendReceive:none/unreachable]
+    "#]],
+    );
+    let refusal = desk.start((call, id), "", "").unwrap_err();
+    assert_eq!(refusal.code, "8504");
+    let offer = read_media_leg(br#"{"rtp":{"address":"8.8.8.8:5000","payloadType":96}}"#).unwrap();
+    let refusal = desk.ask(Ask::PutMediaLeg { call, participant: id, offer }).unwrap_err();
+    assert_eq!((refusal.status, refusal.code), (400, "8523"));
+    assert!(refusal.message.contains("--allow-media"), "{}", refusal.message);
+}
+
+#[test]
+fn the_numbering_that_stop_hands_back_can_be_given_to_start() {
+    let mut desk = Desk::new();
+    let (call, participant) = desk.one("{}");
+    desk.start((call, participant), "", "").unwrap();
+    desk.started(1, 0);
+    let told = json(&desk.stop((call, participant)).unwrap());
+    desk.pass(10_000);
+    desk.heard();
+    let body = serde_json::json!({ "holdMusic": { "rtpState": told["holdMusic"]["rtpState"] } }).to_string();
+    let start = read_start_hold_music(body.as_bytes()).unwrap();
+    desk.ask(Ask::StartHoldMusic { call, participant, start }).unwrap();
+    let Some(Output::Play { numbering: Some(numbering), .. }) = desk.said.first() else {
+        panic!("{:?}", desk.said)
+    };
+    // Ten seconds later the timestamp is 480 000 units further.
+    let expected = Numbering {
+        ssrc: Ssrc(9),
+        sequence: SeqNo(10),
+        timestamp: Timestamp(11 + 480_000),
+        at: MediaTime::from_millis(10_000),
+    };
+    assert_eq!(*numbering, expected);
+}
+
+#[test]
+fn a_default_prompt_is_prepared_with_its_call_and_falls_back_to_the_built_in_music() {
+    let prompt = r#"{"defaultPrompt":{"mediaInfo":{"uri":"https://host/ours.wav"}}}"#;
+    let mut desk = Desk::new();
+    let call = desk.call(prompt);
+    let who = (call, desk.participant(call));
+    desk.ready(1);
+    desk.start(who, "", "").unwrap();
+    desk.started(1, 1);
+    check(
+        &mut desk,
+        &expect![[r#"
+        prepare 1 https://host/ours.wav
+        notify updated established
+        add leg 1 to 127.0.0.1:40000
+        notify updated roster [sendReceive:none]
+        play 1 on leg 1
+        notify updated roster [inactive:starting]
+        notify deleted completed 200/0 Action completed successfully.
+    "#]],
+    );
+    assert_eq!(desk.read(who)["holdMusic"]["source"], "default");
+    desk.fail(1);
+    desk.started(1, 0);
+    desk.stop(who).unwrap();
+    check(
+        &mut desk,
+        &expect![[r#"
+        play 0 on leg 1
+        release 1
+        stop leg 1
+        notify updated roster [sendReceive:none/stop]
+    "#]],
+    );
+    // The next hold tries it again, and waits no longer than for any prompt.
+    desk.start(who, "", "").unwrap();
+    desk.pass(300);
+    desk.started(1, 0);
+    check(
+        &mut desk,
+        &expect![[r#"
+        prepare 2 https://host/ours.wav
+        notify updated roster [inactive:starting]
+        play 0 on leg 1
+        notify deleted completed 200/0 Action completed successfully.
+    "#]],
+    );
+}
+
+#[test]
+fn a_default_prompt_of_the_server_is_prepared_at_the_beginning() {
+    let origin = Origin::Web("https://host/ours.wav".parse().unwrap());
+    let settings =
+        Settings { default_prompt: Some(Prompt { origin, resource_id: None }), ..Settings::default() };
+    let mut desk = Desk::with(settings);
+    desk.listen();
+    check(
+        &mut desk,
+        &expect![[r#"
+        prepare 1 https://host/ours.wav
+    "#]],
+    );
+    desk.ready(1);
+    let who = desk.one("{}");
+    desk.start(who, "b.wav", "").unwrap();
+    desk.pass(300);
+    check(
+        &mut desk,
+        &expect![[r#"
+        prepare 2 https://host/b.wav
+        notify updated roster [inactive:starting]
+        play 1 on leg 1
+    "#]],
+    );
+}
+
+#[test]
+fn notifications_of_a_call_leave_in_order_and_again_until_they_are_accepted() {
+    let mut desk = Desk::new();
+    desk.receiver_answers = false;
+    let who = desk.call("{}");
+    let who = (who, desk.participant(who));
+    desk.start(who, "", "").unwrap();
+    desk.started(1, 0);
+    let Some(&Output::Notify { notification: first, .. }) =
+        desk.said.iter().find(|output| matches!(output, Output::Notify { .. }))
+    else {
+        panic!("nothing is told")
+    };
+    check(
+        &mut desk,
+        &expect![[r#"
+        notify updated established
+        add leg 1 to 127.0.0.1:40000
+        play 0 on leg 1
+    "#]],
+    );
+    let retry = DeliveryOutcome::Retry { reason: "HTTP status 503".into(), after: None };
+    desk.delivered(first, retry);
+    desk.pass(249);
+    check(&mut desk, &expect![[r#""#]]);
+    desk.pass(64);
+    check(
+        &mut desk,
+        &expect![[r#"
+        notify updated established (attempt 2)
+    "#]],
+    );
+    desk.receiver_answers = true;
+    desk.delivered(first, DeliveryOutcome::Accepted);
+    check(
+        &mut desk,
+        &expect![[r#"
+        notify updated roster [inactive:playing]
+        notify deleted completed 200/0 Action completed successfully.
+    "#]],
+    );
+    assert_eq!(desk.control.counts().notifications_delivered, 3);
+}
+
+#[test]
+fn etags_rise_with_every_notification_of_a_call() {
+    let mut desk = Desk::new();
+    let call = desk.call("{}");
+    let who = (call, desk.participant(call));
+    desk.start(who, "", "").unwrap();
+    desk.started(1, 0);
+    desk.ask(Ask::DeleteCall { call }).unwrap();
+    let etags: Vec<u64> = desk
+        .said
+        .iter()
+        .filter_map(|output| match output {
+            Output::Notify { body, .. } => Some(serde_json::from_str::<Value>(body).unwrap()),
+            _ => None,
+        })
+        .map(|body| {
+            let data = &body["value"][0]["resourceData"];
+            let etag = data["@odata.etag"].as_str().or(data[0]["@odata.etag"].as_str()).unwrap();
+            etag.trim_start_matches("W/\"").trim_end_matches('"').parse().unwrap()
+        })
+        .collect();
+    assert!(etags.len() >= 5 && etags.is_sorted_by(|a, b| a < b), "{etags:?}");
+}
+
+#[test]
+fn a_call_that_is_not_kept_alive_ends() {
+    let mut desk = Desk::with(Settings { lifetime: Some(seconds(60)), ..Settings::default() });
+    let (call, _) = desk.one("{}");
+    desk.pass(50_000);
+    assert_eq!(desk.ask(Ask::KeepAlive { call }).unwrap().status, 200);
+    desk.pass(50_000);
+    check(&mut desk, &expect![[r#""#]]);
+    desk.pass(10_000);
+    check(
+        &mut desk,
+        &expect![[r#"
+        remove leg 1
+        notify updated terminating
+        notify deleted terminated 408/8537 The call was not kept alive.
+    "#]],
+    );
+}
+
+#[test]
+fn limits_refuse_with_a_time_to_come_back() {
+    let settings = Settings {
+        max_calls: 2,
+        max_held: 1,
+        max_participants_per_call: 1,
+        max_preparing: 1,
+        ..Settings::default()
+    };
+    let mut desk = Desk::with(settings);
+    let (first, second) = (desk.one("{}"), desk.one("{}"));
+    let create = read_create_call(br#"{"callbackUri":"https://bot/"}"#).unwrap();
+    let refusal = desk.ask(Ask::CreateCall(create)).unwrap_err();
+    assert_eq!((refusal.status, refusal.retry_after_s), (429, Some(5)));
+    let refusal = desk.ask(Ask::CreateParticipant { call: first.0, create: Default::default() }).unwrap_err();
+    assert_eq!((refusal.status, refusal.retry_after_s), (429, Some(5)));
+    desk.start(first, "a.wav", "").unwrap();
+    let refusal = desk.start(second, "", "").unwrap_err();
+    assert_eq!((refusal.status, refusal.retry_after_s), (503, Some(5)));
+    let refusal = desk.start(first, "b.wav", "").unwrap_err();
+    assert_eq!((refusal.status, refusal.retry_after_s), (503, Some(2)));
+    assert_eq!(desk.control.counts().starts, 1);
+    desk.tell(Input::Drain);
+    assert_eq!(desk.start(first, "", "").unwrap_err().status, 503);
+}
+
+#[test]
+fn only_the_last_operations_of_a_call_are_kept() {
+    let mut desk = Desk::with(Settings { max_operations_per_call: 3, ..Settings::default() });
+    let who = desk.one("{}");
+    for _ in 0..10 {
+        desk.stop(who).unwrap();
+    }
+    let query = Query::read("$count=true&$top=2").unwrap();
+    let told = json(&desk.ask(Ask::ListOperations { call: who.0, query }).unwrap());
+    assert_eq!((&told["@odata.count"], told["value"].as_array().unwrap().len()), (&3.into(), 2));
+    let next = told["@odata.nextLink"].as_str().unwrap();
+    assert!(next.starts_with(&format!("{BASE}/communications/calls/{}/operations?", who.0)), "{next}");
+    assert_eq!(desk.control.counts().operations, 3);
+}
+
+#[test]
+fn operations_are_filtered_and_selected() {
+    let mut desk = Desk::new();
+    let who = desk.one("{}");
+    desk.start(who, "", "mine").unwrap();
+    desk.stop(who).unwrap();
+    let query = Query::read("$filter=status eq 'failed' and clientContext eq 'mine'&$select=status").unwrap();
+    let told = json(&desk.ask(Ask::ListOperations { call: who.0, query }).unwrap());
+    expect![[r##"[{"@odata.type":"#microsoft.graph.startHoldMusicOperation","status":"failed"}]"##]]
+        .assert_eq(&told["value"].to_string());
+}
+
+#[test]
+fn entities_look_as_graph_prints_them() {
+    let mut desk = Desk::new();
+    let body = br##"{"@odata.type":"#microsoft.graph.call","callbackUri":"https://bot.contoso.com/api",
+        "subject":"x","targets":[{"identity":{}}],"unheardOf":1}"##;
+    let answer = desk.ask(Ask::CreateCall(read_create_call(body).unwrap())).unwrap();
+    let call = CallId::read(json(&answer)["id"].as_str().unwrap()).unwrap();
+    let who = (call, desk.participant(call));
+    expect![[r##"
+        {
+          "@odata.context": "http://127.0.0.1:8080/v1.0/$metadata#communications/calls/$entity",
+          "@odata.type": "#microsoft.graph.call",
+          "callbackUri": "https://bot.contoso.com/api",
+          "createdDateTime": "2023-11-14T22:13:20.000Z",
+          "direction": "outgoing",
+          "holdMusic": {
+            "completesWhen": "musicStarts",
+            "defaultPrompt": null,
+            "maxDuration": null,
+            "maxHeldParticipants": 1,
+            "onPromptFailure": "defaultMusic",
+            "statusCase": "camel"
+          },
+          "id": "3cb4dbe2-cd20-4c1b-9c50-ac90b209c7d3",
+          "mediaState": {
+            "@odata.type": "#microsoft.graph.callMediaState",
+            "audio": "active"
+          },
+          "myParticipantId": "4445a2a3-872a-4ed2-bba7-6ec79b10a5b5",
+          "state": "established",
+          "subject": "x",
+          "targets": [
+            {
+              "identity": {}
+            }
+          ]
+        }
+    "##]]
+    .assert_eq(&format!("{}\n", serde_json::to_string_pretty(&json(&answer)).unwrap()));
+    let told = desk.read(who);
+    expect![[r##"
+        {
+          "@odata.context": "http://127.0.0.1:8080/v1.0/$metadata#communications/calls('3cb4dbe2-cd20-4c1b-9c50-ac90b209c7d3')/participants/$entity",
+          "@odata.type": "#microsoft.graph.participant",
+          "holdMusic": {
+            "state": "none"
+          },
+          "id": "372bb753-73a1-45a0-a26b-b4c02f20d522",
+          "info": {
+            "@odata.type": "#microsoft.graph.participantInfo",
+            "identity": {
+              "@odata.type": "#microsoft.graph.identitySet"
+            }
+          },
+          "isInLobby": false,
+          "isMuted": false,
+          "mediaLeg": {
+            "codec": "opus",
+            "counters": {
+              "bytes": 0,
+              "defaultMusicMs": 0,
+              "durationMs": 0.0,
+              "lateTicks": 0,
+              "longestGapMs": 0.0,
+              "packets": 0,
+              "sendErrors": 0,
+              "skippedTicks": 0,
+              "starvedTicks": 0
+            },
+            "direction": "sendOnly",
+            "localAddress": "127.0.0.1:20000",
+            "payloadType": 111,
+            "remoteAddress": "127.0.0.1:40000",
+            "rtcpAddress": "127.0.0.1:40000",
+            "ssrc": 3778894333
+          },
+          "mediaStreams": [
+            {
+              "@odata.type": "#microsoft.graph.mediaStream",
+              "direction": "sendReceive",
+              "label": "main-audio",
+              "mediaType": "audio",
+              "serverMuted": false,
+              "sourceId": "1"
+            }
+          ],
+          "metadata": null
+        }
+    "##]].assert_eq(&format!("{}\n", serde_json::to_string_pretty(&told).unwrap()));
+}
+
+#[test]
+fn the_end_of_an_operation_is_told_in_the_documented_form() {
+    let mut desk = Desk::new();
+    let who = desk.one(r#"{"statusCase":"pascal"}"#);
+    desk.start(who, "", "d45324c1-fcb5-430a-902c-f20af696537c").unwrap();
+    desk.said.clear();
+    desk.started(1, 0);
+    let Some(Output::Notify { body, .. }) = desk.said.last() else { panic!("{:?}", desk.said) };
+    expect![[r##"{"@odata.type":"#microsoft.graph.commsNotifications","value":[{"@odata.type":"#microsoft.graph.commsNotification","changeType":"deleted","resource":"/app/calls/3cb4dbe2-cd20-4c1b-9c50-ac90b209c7d3/operations/fc22427f-c8e2-4d72-8310-fd316b7c81ce","resourceUrl":"communications/calls/3cb4dbe2-cd20-4c1b-9c50-ac90b209c7d3/operations/fc22427f-c8e2-4d72-8310-fd316b7c81ce","resourceData":{"@odata.type":"#microsoft.graph.startHoldMusicOperation","@odata.id":"communications/calls/3cb4dbe2-cd20-4c1b-9c50-ac90b209c7d3/operations/fc22427f-c8e2-4d72-8310-fd316b7c81ce","@odata.etag":"W/\"4\"","id":"fc22427f-c8e2-4d72-8310-fd316b7c81ce","status":"Completed","clientContext":"d45324c1-fcb5-430a-902c-f20af696537c","resultInfo":{"@odata.type":"#microsoft.graph.resultInfo","code":200,"subcode":0,"message":"Action completed successfully."}}}]}"##]].assert_eq(body);
+}
