@@ -499,6 +499,7 @@ impl World {
             let input = match event {
                 Event::Started { leg, source, sent_at } => Input::Started { leg, source, sent_at },
                 Event::Stopped { leg, report, next } => Input::Stopped { leg, report, next },
+                Event::Progress { leg, report } => Input::Progress { leg, report },
                 Event::Bye { leg } => Input::Bye { leg },
                 Event::Unreachable { leg } => Input::Unreachable { leg },
                 Event::Retired(_) => continue,
