@@ -1,0 +1,150 @@
+//! One hold from the request to the silence after it, heard on a real port and told to a real callback.
+
+use std::{thread, time::Duration};
+
+use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
+use holdmusic_codecs::Pcm;
+use holdmusic_tests::{Likeness, asset, one_shot, reference};
+use jsonwebtoken::{Algorithm, DecodingKey, Validation, decode, decode_header};
+use serde_json::{Value, json};
+
+use crate::{
+    ear::Ear,
+    engine::Engine,
+    http,
+    web::{Post, Web, page},
+};
+
+/// A call with one participant.
+pub(crate) struct Held<'a> {
+    engine: &'a Engine,
+    pub(crate) call: String,
+    pub(crate) participant: String,
+}
+
+impl<'a> Held<'a> {
+    pub(crate) fn new(engine: &'a Engine, web: &Web, ear: &Ear) -> Self {
+        let body = json!({ "callbackUri": web.url("/callback") });
+        let call = engine.http("POST", "/v1.0/communications/calls", &body).expect(201).json();
+        let call = format!("/v1.0/communications/calls/{}", call["id"].as_str().unwrap());
+        let leg = json!({ "address": ear.address.to_string(), "codec": "opus", "payloadType": 111 });
+        let body = json!({ "mediaLeg": { "rtp": leg } });
+        let path = format!("{call}/participants");
+        let participant = engine.http("POST", &path, &body).expect(201).json();
+        let participant = format!("{path}/{}", participant["id"].as_str().unwrap());
+        Self { engine, call, participant }
+    }
+
+    /// Starts with a prompt; the id of the operation.
+    pub(crate) fn start(&self, prompt: &str) -> String {
+        let body = json!({ "customPrompt": { "mediaInfo": { "uri": prompt } }, "clientContext": "ctx" });
+        let path = format!("{}/startHoldMusic", self.participant);
+        let operation = self.engine.http("POST", &path, &body).expect(202).json();
+        assert_eq!(operation["status"], "running");
+        operation["id"].as_str().unwrap().to_owned()
+    }
+
+    pub(crate) fn stop(&self) -> Value {
+        self.engine.http("POST", &format!("{}/stopHoldMusic", self.participant), &json!({})).expect(202).json()
+    }
+
+    /// Ends the call; every notification from the beginning on.
+    pub(crate) fn end(self, web: &Web) -> Vec<Post> {
+        self.engine.http("DELETE", &self.call, &Value::Null).expect(204);
+        web.posts_until(|post| post.notification()["resourceData"]["state"] == "terminated")
+    }
+}
+
+#[test]
+fn a_participant_hears_the_prompt_and_then_nothing_more_and_the_bot_is_told_once() {
+    let clip = asset("fixtures/music-16k.wav");
+    let web = Web::open([("/music.wav", page("200 OK", "audio/wav", &clip))]);
+    let (engine, ear) = (Engine::start(), Ear::open());
+    let held = Held::new(&engine, &web, &ear);
+    let operation = held.start(&web.url("/music.wav"));
+    ear.hear(200);
+    let path = format!("{}/operations/{operation}", held.call);
+    assert_eq!(engine.http("GET", &path, &Value::Null).expect(200).json()["status"], "completed");
+
+    let stopped = held.stop();
+    assert_eq!((&stopped["status"], &stopped["resultInfo"]), (&json!("completed"), &Value::Null));
+    let sent = stopped["holdMusic"]["report"]["packets"].as_u64().unwrap();
+    ear.hear(sent);
+    // Fifteen packet intervals: what was sent is what is heard, to the packet.
+    thread::sleep(Duration::from_millis(300));
+    assert_eq!(ear.packets(), sent);
+
+    let hearing = ear.hearing();
+    let main = hearing.main().unwrap();
+    assert!(main.is_continuous() && hearing.streams.len() == 1, "{hearing:?}");
+    assert_eq!((main.markers, main.first_markers[0].packet), (1, 0));
+    let late = stopped["holdMusic"]["report"]["skippedTicks"].as_u64().unwrap();
+    assert!(main.timestamp_jumps <= late, "the timestamp jumps only where ticks were skipped: {main:?}");
+
+    // What one encoding leaves of the same part of the prompt; the ear missed nothing at the beginning.
+    let heard = ear.decode().sound;
+    let expected = reference(&clip, 1);
+    let expected = Pcm::new(expected.rate(), 1, expected.samples()[..heard.len().min(expected.len())].to_vec());
+    let (found, best) = (Likeness::of(&expected, &heard), Likeness::of(&expected, &one_shot(&expected)));
+    if late == 0 {
+        assert!((0.0..=20.0).contains(&found.offset_ms), "{found:?}");
+        assert!(found.correlation >= best.correlation - 0.01, "{found:?} {best:?}");
+    }
+    assert!(found.louder_lu.abs() <= 1.0, "{found:?}");
+
+    let posts = held.end(&web);
+    let ends: Vec<_> = posts.iter().filter(|post| post.ends(&operation)).collect();
+    let [end] = &ends[..] else { panic!("told once, found {posts:?}") };
+    let data = &end.notification()["resourceData"];
+    assert_eq!((&data["status"], &data["clientContext"]), (&json!("completed"), &json!("ctx")));
+    for post in &posts {
+        assert_token(&engine, post);
+    }
+}
+
+/// The token as a bot's framework checks it: by the key that discovery leads to.
+fn assert_token(engine: &Engine, post: &Post) {
+    let token = post.header("Authorization").strip_prefix("Bearer ").expect("a bearer token");
+    let discovery = http::request(engine.address, "GET", "/v1/.well-known/OpenIdConfiguration", &[], b"");
+    let discovery = discovery.expect(200).json();
+    let keys = discovery["jwks_uri"].as_str().unwrap();
+    let keys = keys.strip_prefix(&format!("http://{}", engine.address)).expect("our own host");
+    let keys = http::request(engine.address, "GET", keys, &[], b"").expect(200).json();
+    let id = decode_header(token).unwrap().kid.expect("the key is named");
+    let key = keys["keys"].as_array().unwrap().iter().find(|key| key["kid"] == json!(id)).expect("a known key");
+    let (modulus, exponent) = (key["n"].as_str().unwrap(), key["e"].as_str().unwrap());
+    assert!(BASE64_URL_SAFE_NO_PAD.decode(modulus).unwrap().len() >= 256, "at least 2048 bits");
+    let key = DecodingKey::from_rsa_components(modulus, exponent).unwrap();
+    let mut validation = Validation::new(Algorithm::RS256);
+    validation.set_audience(&["the-bot"]);
+    validation.set_issuer(&["https://api.botframework.com"]);
+    let token = decode::<Value>(token, &key, &validation).expect("a valid token");
+    assert_eq!(token.claims["tid"], "the-tenant");
+    assert_eq!(discovery["issuer"], token.claims["iss"]);
+}
+
+/// The request that Microsoft's documentation prints; it is not JSON.
+const DOCUMENTED: &str = r##"{ "customPrompt": { "@odata.type": "#microsoft.graph.mediaPrompt",
+    "mediaInfo": { "@odata.type": "#microsoft.graph.mediaInfo", "uri": "https://bot.contoso.com/onHold.wav", }, },
+  "clientContext": "d45324c1-fcb5-430a-902c-f20af696537c", }"##;
+
+#[test]
+fn the_documented_request_is_taken_byte_for_byte() {
+    let (engine, web, ear) = (Engine::start(), Web::open([]), Ear::open());
+    let held = Held::new(&engine, &web, &ear);
+    for path in [
+        format!("{}/startHoldMusic", held.participant),
+        format!("{}/microsoft.graph.startHoldMusic", held.participant.replace("v1.0", "beta")),
+    ] {
+        let accepted = engine.http_bytes("POST", &path, DOCUMENTED.as_bytes()).expect(202);
+        let operation = accepted.json();
+        assert_eq!(operation["@odata.type"], "#microsoft.graph.startHoldMusicOperation");
+        assert_eq!(operation["clientContext"], "d45324c1-fcb5-430a-902c-f20af696537c");
+        let location = accepted.header("Location").unwrap();
+        let place = location.strip_prefix(&format!("http://{}", engine.address)).expect("our own host");
+        let again = engine.http("GET", place, &Value::Null).expect(200).json();
+        assert_eq!(again["id"], operation["id"]);
+    }
+    // Whatever becomes of that prompt, the participant is not left in silence.
+    ear.hear(10);
+}

@@ -1,0 +1,92 @@
+//! HTTP by hand: a request goes out as it is written here, an answer comes back in pieces that can be compared.
+
+use std::{
+    io::{BufRead, BufReader, Read, Write},
+    net::{SocketAddr, TcpStream},
+    time::Duration,
+};
+
+use serde_json::Value;
+
+/// How long an answer may take.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// What came back.
+#[derive(Clone, Debug)]
+pub(crate) struct Response {
+    pub(crate) status: u16,
+    headers: Vec<(String, String)>,
+    pub(crate) body: Vec<u8>,
+}
+
+impl Response {
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        header(&self.headers, name)
+    }
+
+    pub(crate) fn json(&self) -> Value {
+        serde_json::from_slice(&self.body)
+            .unwrap_or_else(|error| panic!("{error}: {}", String::from_utf8_lossy(&self.body)))
+    }
+
+    #[track_caller]
+    pub(crate) fn expect(self, status: u16) -> Self {
+        assert_eq!(self.status, status, "{}", String::from_utf8_lossy(&self.body));
+        self
+    }
+}
+
+/// A header by its name, in any letter case.
+pub(crate) fn header<'a>(headers: &'a [(String, String)], name: &str) -> Option<&'a str> {
+    headers.iter().find(|(found, _)| found.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str())
+}
+
+/// One request on one connection.
+pub(crate) fn request(
+    to: SocketAddr,
+    method: &str,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: &[u8],
+) -> Response {
+    let mut stream = TcpStream::connect(to).expect("the API listens");
+    stream.set_read_timeout(Some(PATIENCE)).expect("a timeout can be set");
+    let mut head = format!("{method} {path} HTTP/1.1\r\nHost: {to}\r\nConnection: close\r\n");
+    for (name, value) in headers {
+        head += &format!("{name}: {value}\r\n");
+    }
+    head += &format!("Content-Length: {}\r\n\r\n", body.len());
+    stream.write_all(&[head.as_bytes(), body].concat()).expect("the API reads");
+    let mut reader = BufReader::new(stream);
+    let (first, headers) = head_of(&mut reader).expect("the API answers");
+    let status = first.split(' ').nth(1).and_then(|status| status.parse().ok()).expect("a status line");
+    assert!(header(&headers, "transfer-encoding").is_none(), "answers have a length");
+    let mut body = vec![];
+    match header(&headers, "content-length") {
+        Some(length) => {
+            body.resize(length.parse().expect("a length"), 0);
+            reader.read_exact(&mut body).expect("as long as it says");
+        }
+        None => assert_eq!(status, 204, "only an answer without content has no length"),
+    }
+    Response { status, headers, body }
+}
+
+/// First line and headers of a message; `None` if the other side hangs up before their end.
+pub(crate) fn head_of(reader: &mut impl BufRead) -> Option<(String, Vec<(String, String)>)> {
+    let mut line = || {
+        let mut line = String::new();
+        reader.read_line(&mut line).ok()?;
+        line.strip_suffix("\r\n").map(str::to_owned)
+    };
+    let first = line()?;
+    let mut headers = vec![];
+    loop {
+        let line = line()?;
+        if line.is_empty() {
+            return Some((first, headers));
+        }
+        let (name, value) = line.split_once(':')?;
+        headers.push((name.to_owned(), value.trim().to_owned()));
+    }
+}

@@ -1,0 +1,93 @@
+//! What a process promises whoever starts and ends it.
+
+use std::{net::TcpListener, time::Duration};
+
+use rustix::process::Signal;
+use serde_json::Value;
+
+use crate::{
+    engine::{Engine, PATIENCE, TOKEN, command, said},
+    http,
+};
+
+#[test]
+fn it_says_one_line_when_it_is_ready_and_leaves_in_peace_when_told() {
+    let engine = Engine::start();
+    let address = engine.address;
+    assert_ne!(address.port(), 0);
+    engine.http("GET", "/readyz", &Value::Null).expect(200);
+    engine.signal(Signal::TERM);
+    let (code, stdout, stderr) = engine.end(Duration::from_secs(5));
+    assert_eq!(code, Some(0), "{stderr}");
+    assert_eq!(stdout, format!("holdmusic ready http://{address}\n"));
+    assert!(!stderr.contains(TOKEN), "tokens stay out of the log: {stderr}");
+}
+
+#[test]
+fn an_interrupt_is_as_good_as_a_termination() {
+    let engine = Engine::start();
+    engine.signal(Signal::INT);
+    assert_eq!(engine.end(Duration::from_secs(5)).0, Some(0));
+}
+
+#[test]
+fn without_the_token_nothing_is_told() {
+    let engine = Engine::start();
+    let calls = "/v1.0/communications/calls";
+    for headers in [&[][..], &[("Authorization", "Bearer wrong")], &[("Authorization", "Basic eDp5")]] {
+        let refused = http::request(engine.address, "GET", calls, headers, b"").expect(401);
+        assert_eq!(refused.json()["error"]["code"], "InvalidAuthenticationToken");
+        assert_eq!(refused.header("Content-Type").unwrap().split(';').next(), Some("application/json"));
+        assert!(refused.header("WWW-Authenticate").unwrap().starts_with("Bearer"));
+        assert!(refused.header("request-id").is_some());
+    }
+    for open in ["/healthz", "/readyz", "/v1/keys", "/v1/.well-known/OpenIdConfiguration", "/metrics"] {
+        http::request(engine.address, "GET", open, &[], b"").expect(200);
+    }
+    engine.http("GET", calls, &Value::Null).expect(200);
+}
+
+#[test]
+fn what_it_keeps_can_be_read_by_its_owner_alone() {
+    use std::os::unix::fs::PermissionsExt;
+
+    let engine = Engine::start();
+    let kept: Vec<_> = std::fs::read_dir(engine.data()).unwrap().map(|entry| entry.unwrap()).collect();
+    assert!(!kept.is_empty(), "at least the key for notifications is kept");
+    for entry in kept {
+        let others = entry.metadata().unwrap().permissions().mode() & 0o077;
+        assert_eq!(others, 0, "{} can be read by others", entry.path().display());
+    }
+}
+
+fn wrong(arguments: &[&str]) -> String {
+    let data = tempfile::tempdir().unwrap();
+    let mut command = command(["serve", "--data"]);
+    command.arg(data.path()).args(arguments);
+    let (code, stdout, stderr) = said(command, PATIENCE);
+    assert_eq!((code, stdout.as_str()), (Some(2), ""), "{stderr}");
+    assert_eq!(stderr.lines().count(), 1, "one line is expected: {stderr}");
+    stderr
+}
+
+#[test]
+fn a_port_in_use_is_one_line_and_exit_code_2() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let said = wrong(&["--token", "t", "--listen", &address]);
+    assert!(said.contains(&address), "{said}");
+}
+
+#[test]
+fn the_street_is_not_listened_to_in_the_clear() {
+    let said = wrong(&["--token", "t", "--listen", "0.0.0.0:0"]);
+    assert!(said.contains("TLS") || said.contains("--tls-cert"), "{said}");
+}
+
+#[test]
+fn a_file_with_an_unknown_key_is_one_line_and_exit_code_2() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), "listen = \"127.0.0.1:0\"\nlissten = 1\n").unwrap();
+    let said = wrong(&["--config", file.path().to_str().unwrap()]);
+    assert!(said.contains("lissten"), "{said}");
+}

@@ -1,0 +1,18 @@
+//! Where the chance of a world comes from: a number, given by the story or by whoever replays it.
+
+use std::env;
+
+/// The environment variable that replays a story.
+pub const SEED_VARIABLE: &str = "HOLDMUSIC_SEED";
+
+/// The seed in the environment, or else `usual`.
+///
+/// # Panics
+///
+/// If the variable is set to what is no number.
+pub fn seed(usual: u64) -> u64 {
+    match env::var(SEED_VARIABLE) {
+        Ok(text) => text.trim().parse().expect("HOLDMUSIC_SEED is a whole number"),
+        Err(_) => usual,
+    }
+}

@@ -1,0 +1,697 @@
+//! [`World`]: everything at once. Control decides, the doors around it are simulated, pacers send, phones hear.
+//!
+//! It does what `desk.rs`, `sender.rs` and `producer.rs` do in the product, in one thread and in an order that
+//! depends on nothing but the seed.
+
+use std::{
+    collections::{BTreeMap, HashMap, VecDeque},
+    net::{Ipv4Addr, SocketAddr},
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
+
+use holdmusic_codecs::{Codec, DecodeLimits, EncoderSettings, Loop, decode, to_mono};
+use holdmusic_control::{
+    Control, DEFAULT_SOURCE, DeliveryOutcome, Input, NotificationId, Origin, Output, PromptFailure, RequestId,
+    Settings, SourceFacts,
+};
+use holdmusic_media::{
+    LegId, MediaTime, Music, SourceId,
+    pacer::{Command, Event, Pacer},
+    ring::Reader,
+    rtp::Ssrc,
+    source::{Job, Progress, rendition},
+};
+use rand::{Rng, RngExt, SeedableRng, rngs::StdRng};
+use serde_json::{Value, json};
+
+use crate::{
+    clock::SimClock,
+    customer::Customer,
+    graph::{self, Reply},
+    network::{Path, SimNetwork, Taps, is_remains},
+    phone::Phone,
+    shelf::{Item, Shelf},
+    sound::asset,
+};
+
+/// Frames encoded before a source is called ready, as in the product.
+const AHEAD: usize = 25;
+
+/// Frames encoded at one turn, as in the product.
+const TURN: usize = 50;
+
+/// What URLs in answers begin with.
+const BASE: &str = "https://engine.test/v1.0";
+
+/// The longest that a request may take to be answered, in simulated time.
+const ANSWERED_WITHIN: Duration = Duration::from_secs(2);
+
+/// Things that happen at one moment before the world counts as going round in circles.
+const MAX_AT_ONCE: u32 = 1_000_000;
+
+/// What a world is made of.
+#[derive(Clone, Debug)]
+pub struct WorldSettings {
+    /// What control is told; the media addresses are filled in.
+    pub control: Settings,
+    /// How many senders there are.
+    pub senders: usize,
+    /// How late a sender may wake.
+    pub lateness: Duration,
+    /// How long a producer takes until a prompt can be played from its first frame.
+    pub decoding: Duration,
+    /// How long a producer takes for one turn of encoding.
+    pub turn: Duration,
+    /// When a destination that says "port unreachable" is given up.
+    pub unreachable_after: Duration,
+}
+
+impl Default for WorldSettings {
+    fn default() -> Self {
+        let mut control = Settings::default();
+        control.guard.callback_loopback = true;
+        Self {
+            control,
+            senders: 1,
+            lateness: Duration::from_micros(80),
+            decoding: Duration::from_millis(5),
+            turn: Duration::from_millis(10),
+            unreachable_after: Duration::from_secs(10),
+        }
+    }
+}
+
+/// A call that a customer made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Call {
+    /// Its path behind the version.
+    pub path: String,
+    /// Where its notifications go.
+    pub callback: String,
+}
+
+/// A participant with a leg.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Member {
+    /// Its path behind the version.
+    pub path: String,
+    /// The path of its call.
+    pub call: String,
+    /// Its id.
+    pub id: String,
+    /// The source that its leg sends as.
+    pub ssrc: Ssrc,
+    /// Its phone.
+    pub phone: SocketAddr,
+}
+
+/// One simulated engine with all that is around it.
+#[derive(Debug)]
+pub struct World {
+    seed: u64,
+    rng: StdRng,
+    clock: SimClock,
+    settings: WorldSettings,
+    control: Control,
+    senders: Vec<SimSender>,
+    legs: HashMap<LegId, usize>,
+    network: SimNetwork,
+    phones: BTreeMap<SocketAddr, Phone>,
+    /// What is on the shelf.
+    pub shelf: Shelf,
+    sources: HashMap<SourceId, Option<Reader>>,
+    preparations: usize,
+    customers: BTreeMap<String, Customer>,
+    agenda: BTreeMap<(MediaTime, u64), Happening>,
+    happenings: u64,
+    requests: u64,
+    replies: HashMap<RequestId, Reply>,
+}
+
+#[derive(Debug)]
+struct SimSender {
+    pacer: Pacer,
+    local: SocketAddr,
+    orders: VecDeque<Command>,
+    stalled_until: MediaTime,
+    /// When it wakes; `None` when it has to look again.
+    wakes: Option<MediaTime>,
+}
+
+/// What will happen at a moment.
+enum Happening {
+    Fetched(SourceId, Result<Arc<[u8]>, PromptFailure>),
+    Ready(SourceId, Box<(Reader, Job, SourceFacts)>),
+    Failed(SourceId, PromptFailure),
+    Encode(Box<Job>),
+    Delivered(NotificationId, DeliveryOutcome),
+}
+
+impl std::fmt::Debug for Happening {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Fetched(source, _) => write!(f, "Fetched({source:?})"),
+            Self::Ready(source, _) => write!(f, "Ready({source:?})"),
+            Self::Failed(source, failure) => write!(f, "Failed({source:?}, {failure:?})"),
+            Self::Encode(_) => write!(f, "Encode"),
+            Self::Delivered(notification, outcome) => write!(f, "Delivered({notification:?}, {outcome:?})"),
+        }
+    }
+}
+
+impl World {
+    /// A world in its usual state. `usual_seed` is overruled by the environment variable `HOLDMUSIC_SEED`.
+    pub fn new(usual_seed: u64) -> Self {
+        Self::with(usual_seed, |_| {})
+    }
+
+    /// A world whose settings `change` has seen.
+    pub fn with(usual_seed: u64, change: impl FnOnce(&mut WorldSettings)) -> Self {
+        let seed = crate::seed::seed(usual_seed);
+        let mut rng = StdRng::seed_from_u64(seed);
+        let mut settings = WorldSettings::default();
+        change(&mut settings);
+        let locals: Vec<SocketAddr> =
+            (0..settings.senders).map(|index| local(u16::try_from(index).expect("few senders"))).collect();
+        settings.control.media_locals.clone_from(&locals);
+        let mut control_seed = [0; 32];
+        rng.fill_bytes(&mut control_seed);
+        let senders = locals
+            .into_iter()
+            .map(|local| SimSender {
+                pacer: Pacer::new(rng.next_u64(), settings.unreachable_after),
+                local,
+                orders: VecDeque::new(),
+                stalled_until: MediaTime::ZERO,
+                wakes: None,
+            })
+            .collect();
+        // Not on the grid of ticks, and not at the origin.
+        let start = MediaTime::from_nanos(rng.random_range(1_000_000_000_000..2_000_000_000_000));
+        Self {
+            seed,
+            clock: SimClock::new(start),
+            control: Control::new(settings.control.clone(), control_seed),
+            senders,
+            legs: HashMap::new(),
+            network: SimNetwork::new(rng.next_u64()),
+            phones: BTreeMap::new(),
+            shelf: Shelf::default(),
+            sources: HashMap::from([(DEFAULT_SOURCE, Some(default_music()))]),
+            preparations: 0,
+            customers: BTreeMap::new(),
+            agenda: BTreeMap::new(),
+            happenings: 0,
+            requests: 0,
+            replies: HashMap::new(),
+            settings,
+            rng,
+        }
+    }
+
+    /// The moment.
+    pub fn now(&self) -> MediaTime {
+        self.clock.mono()
+    }
+
+    /// The seed that this world was made of.
+    pub fn seed(&self) -> u64 {
+        self.seed
+    }
+
+    /// Dice for stories that leave something to chance.
+    pub fn dice(&mut self) -> &mut StdRng {
+        &mut self.rng
+    }
+
+    /// What control counts.
+    pub fn counts(&self) -> holdmusic_control::Counts {
+        self.control.counts()
+    }
+
+    /// How many prompts producers have prepared or refused.
+    pub fn preparations(&self) -> usize {
+        self.preparations
+    }
+
+    /// What left the engine.
+    pub fn taps(&self) -> &Taps {
+        self.network.taps()
+    }
+
+    /// Forgets what left the engine so far.
+    pub fn clear_taps(&mut self) {
+        self.network.clear_taps();
+    }
+
+    /// The phone at `address`.
+    ///
+    /// # Panics
+    ///
+    /// If there is none.
+    pub fn phone(&self, address: SocketAddr) -> &Phone {
+        self.phones.get(&address).expect("a phone was put there")
+    }
+
+    /// Who answers at the callback of `call`.
+    pub fn customer(&mut self, call: &Call) -> &mut Customer {
+        self.customers.entry(call.callback.clone()).or_default()
+    }
+
+    /// Puts a phone somewhere.
+    pub fn new_phone(&mut self) -> SocketAddr {
+        let number = u16::try_from(self.phones.len()).expect("few phones");
+        let [high, low] = number.to_be_bytes();
+        let address = SocketAddr::from((Ipv4Addr::new(10, 1, high, low), 4000 + number * 2));
+        self.phones.insert(address, Phone::new(address));
+        address
+    }
+
+    /// Takes a phone away: from now on its port is unreachable.
+    pub fn unplug(&mut self, phone: SocketAddr) {
+        self.phones.remove(&phone);
+    }
+
+    /// Puts the phone back, without memory.
+    pub fn plug(&mut self, phone: SocketAddr) {
+        self.phones.insert(phone, Phone::new(phone));
+    }
+
+    /// From now on the way to `to` is like this.
+    pub fn set_path(&mut self, to: SocketAddr, path: Path) {
+        self.network.set_path(to, path);
+    }
+
+    /// The phone reports what it hears, and says goodbye if `goodbye`.
+    ///
+    /// # Panics
+    ///
+    /// If it has heard nothing yet.
+    pub fn phone_reports(&mut self, phone: SocketAddr, goodbye: bool) {
+        let (datagram, to) = {
+            let phone = self.phone(phone);
+            (phone.report(goodbye), phone.heard_from().expect("it has heard something"))
+        };
+        self.network.carry(self.clock.mono(), phone, to, &datagram);
+    }
+
+    /// The thread of a sender gets no time for so long.
+    pub fn stall(&mut self, sender: usize, pause: Duration) {
+        self.settle();
+        let until = self.now() + pause;
+        let sender = &mut self.senders[sender];
+        sender.stalled_until = until;
+        sender.wakes = sender.wakes.map(|wakes| wakes.max(until));
+    }
+
+    /// SIGTERM.
+    pub fn drain(&mut self) {
+        self.control.handle_input(self.clock.now(), Input::Drain);
+        self.settle();
+    }
+
+    /// A call, with `rules` as its `holdMusic`.
+    pub fn call(&mut self, rules: Value) -> Call {
+        let callback = format!("http://127.0.0.1:9/bot/{}", self.customers.len());
+        self.customers.insert(callback.clone(), Customer::default());
+        let body = json!({ "callbackUri": callback, "holdMusic": rules });
+        let reply = self.http("POST", "/communications/calls", body).expect(201);
+        Call { path: format!("/communications/calls/{}", reply.id()), callback }
+    }
+
+    /// A participant whose leg goes to `phone`.
+    pub fn join(&mut self, call: &Call, phone: SocketAddr) -> Member {
+        let body = json!({ "mediaLeg": leg(phone) });
+        let reply = self.http("POST", &format!("{}/participants", call.path), body).expect(201);
+        let id = reply.id().to_owned();
+        let ssrc = reply.body["mediaLeg"]["ssrc"].as_u64().and_then(|ssrc| u32::try_from(ssrc).ok());
+        Member {
+            path: format!("{}/participants/{id}", call.path),
+            call: call.path.clone(),
+            id,
+            ssrc: Ssrc(ssrc.expect("a leg has its source")),
+            phone,
+        }
+    }
+
+    /// `startHoldMusic`, with a prompt or without.
+    pub fn start(&mut self, member: &Member, prompt: Option<&str>, context: Option<&str>) -> Reply {
+        let mut body = json!({});
+        if let Some(uri) = prompt {
+            body["customPrompt"] = json!({
+                "@odata.type": "#microsoft.graph.mediaPrompt",
+                "mediaInfo": { "@odata.type": "#microsoft.graph.mediaInfo", "uri": uri },
+            });
+        }
+        if let Some(context) = context {
+            body["clientContext"] = json!(context);
+        }
+        self.http("POST", &format!("{}/startHoldMusic", member.path), body)
+    }
+
+    /// `stopHoldMusic`.
+    pub fn stop(&mut self, member: &Member) -> Reply {
+        self.http("POST", &format!("{}/stopHoldMusic", member.path), json!({}))
+    }
+
+    /// The leg goes to `phone` from now on.
+    pub fn move_leg(&mut self, member: &Member, phone: SocketAddr) -> Reply {
+        self.http("PUT", &format!("{}/mediaLeg", member.path), leg(phone))
+    }
+
+    /// The participant as it can be read.
+    pub fn read_member(&mut self, member: &Member) -> Value {
+        self.http("GET", &member.path, Value::Null).expect(200).body
+    }
+
+    /// An operation as it can be read.
+    pub fn operation(&mut self, call: &str, operation: &str) -> Value {
+        self.http("GET", &format!("{call}/operations/{operation}"), Value::Null).expect(200).body
+    }
+
+    /// Time passes until an operation is over, for at most `within`; what became of it.
+    ///
+    /// # Panics
+    ///
+    /// If it is not over by then.
+    pub fn ended_within(&mut self, call: &str, operation: &str, within: Duration) -> Value {
+        let until = self.now() + within;
+        loop {
+            let found = self.operation(call, operation);
+            if found["status"] != "running" {
+                return found;
+            }
+            assert!(self.step(until), "seed {}: still running after {within:?}: {found}", self.seed);
+        }
+    }
+
+    /// A request; time passes until it is answered. A body of `null` is none.
+    pub fn http(&mut self, method: &str, path: &str, body: Value) -> Reply {
+        let body = if body.is_null() { vec![] } else { body.to_string().into_bytes() };
+        self.http_bytes(method, path, &body)
+    }
+
+    /// A request with a body of any bytes.
+    ///
+    /// # Panics
+    ///
+    /// If it is not answered within two simulated seconds.
+    pub fn http_bytes(&mut self, method: &str, path: &str, body: &[u8]) -> Reply {
+        let ask = match graph::read(method, path, body) {
+            Ok(ask) => ask,
+            Err(refusal) => return Err(refusal).into(),
+        };
+        self.settle();
+        self.requests += 1;
+        let (request, now) = (RequestId(self.requests), self.clock.now());
+        let input = Input::Request { request, accepted: now.mono, base: Arc::from(BASE), ask };
+        self.control.handle_input(now, input);
+        self.settle();
+        let until = now.mono + ANSWERED_WITHIN;
+        loop {
+            if let Some(reply) = self.replies.remove(&request) {
+                return reply;
+            }
+            assert!(self.step(until), "seed {}: {method} {path} was never answered", self.seed);
+        }
+    }
+
+    /// Time passes.
+    pub fn run(&mut self, duration: Duration) {
+        self.run_until(self.now() + duration);
+    }
+
+    /// Time passes until `until`.
+    pub fn run_until(&mut self, until: MediaTime) {
+        while self.step(until) {}
+    }
+
+    /// Jumps to the next thing that happens and lets it happen. `false` if nothing does before `until`, which is then
+    /// the time.
+    pub fn step(&mut self, until: MediaTime) -> bool {
+        self.settle();
+        let agenda = self.agenda.first_key_value().map_or(MediaTime::NEVER, |((at, _), _)| *at);
+        let senders = (0..self.senders.len()).map(|index| self.wakes(index)).min().unwrap_or(MediaTime::NEVER);
+        let next = agenda.min(senders).min(self.network.next()).min(self.control.poll_timeout());
+        if next > until {
+            self.clock.jump(until);
+            return false;
+        }
+        self.clock.jump(next);
+        self.senders_work();
+        while let Some(datagram) = self.network.arrived(self.now()) {
+            self.deliver(datagram.from, datagram.to, &datagram.bytes);
+        }
+        while let Some(first) = self.agenda.first_entry().filter(|first| first.key().0 <= self.clock.mono()) {
+            let happening = first.remove();
+            self.happen(happening);
+        }
+        self.settle();
+        true
+    }
+
+    /// Lets everything happen that takes no time.
+    fn settle(&mut self) {
+        for round in 0.. {
+            assert!(round < MAX_AT_ONCE, "seed {}: the world goes round in circles", self.seed);
+            let mut quiet = true;
+            if self.control.poll_timeout() <= self.now() {
+                self.control.handle_timeout(self.clock.now());
+                quiet = false;
+            }
+            while let Some(output) = self.control.poll_output() {
+                self.perform(output);
+                quiet = false;
+            }
+            for index in 0..self.senders.len() {
+                quiet &= !self.obey(index);
+                quiet &= !self.hear_events(index);
+            }
+            if quiet {
+                return;
+            }
+        }
+    }
+
+    /// A sender takes its commands, unless its thread has no time.
+    fn obey(&mut self, index: usize) -> bool {
+        let now = self.clock.now();
+        let sender = &mut self.senders[index];
+        if sender.orders.is_empty() || sender.stalled_until > now.mono {
+            return false;
+        }
+        for command in sender.orders.drain(..) {
+            sender.pacer.handle_command(now, command);
+        }
+        sender.pacer.send_goodbyes(&mut self.network.port(now.mono, sender.local));
+        sender.wakes = None;
+        true
+    }
+
+    fn hear_events(&mut self, index: usize) -> bool {
+        let mut heard = false;
+        while let Some(event) = self.senders[index].pacer.poll_event() {
+            if is_remains(&event) {
+                continue;
+            }
+            heard = true;
+            let input = match event {
+                Event::Started { leg, source, sent_at } => Input::Started { leg, source, sent_at },
+                Event::Stopped { leg, report, next } => Input::Stopped { leg, report, next },
+                Event::Progress { leg, report } => Input::Progress { leg, report },
+                Event::Bye { leg } => Input::Bye { leg },
+                Event::Unreachable { leg } => Input::Unreachable { leg },
+                Event::Retired(_) => continue,
+            };
+            self.control.handle_input(self.clock.now(), input);
+        }
+        heard
+    }
+
+    /// When a sender wakes. It prepares when it has to look again.
+    fn wakes(&mut self, index: usize) -> MediaTime {
+        let now = self.clock.now();
+        let sender = &mut self.senders[index];
+        if let Some(wakes) = sender.wakes {
+            return wakes;
+        }
+        if sender.stalled_until > now.mono {
+            return sender.stalled_until;
+        }
+        let due = sender.pacer.prepare(now);
+        let wakes = if due == MediaTime::NEVER {
+            due
+        } else {
+            due.max(now.mono) + self.settings.lateness.mul_f64(self.rng.random::<f64>())
+        };
+        sender.wakes = Some(wakes);
+        wakes
+    }
+
+    fn senders_work(&mut self) {
+        let now = self.now();
+        for sender in &mut self.senders {
+            if sender.stalled_until > now || sender.wakes.is_none_or(|wakes| wakes > now) {
+                continue;
+            }
+            sender.pacer.send(now, &mut self.network.port(now, sender.local));
+            sender.pacer.settle(now, now);
+            sender.wakes = None;
+        }
+    }
+
+    fn deliver(&mut self, from: SocketAddr, to: SocketAddr, datagram: &[u8]) {
+        let now = self.clock.now();
+        if let Some(sender) = self.senders.iter_mut().find(|sender| sender.local == to) {
+            sender.pacer.handle_datagram(now, from, datagram);
+        } else if let Some(phone) = self.phones.get_mut(&to) {
+            phone.hear(now.mono, from, datagram);
+        } else if let Some(sender) = self.senders.iter_mut().find(|sender| sender.local == from) {
+            sender.pacer.handle_unreachable(now.mono, to);
+        }
+    }
+
+    fn later(&mut self, after: Duration, happening: Happening) {
+        self.happenings += 1;
+        self.agenda.insert((self.clock.mono() + after, self.happenings), happening);
+    }
+
+    fn happen(&mut self, happening: Happening) {
+        let now = self.clock.now();
+        match happening {
+            Happening::Fetched(source, Ok(bytes)) => {
+                self.preparations += 1;
+                let after = self.settings.decoding;
+                let happening = match prepare(&bytes, now.mono + after) {
+                    Ok(prepared) => Happening::Ready(source, Box::new(prepared)),
+                    Err(failure) => Happening::Failed(source, failure),
+                };
+                self.later(after, happening);
+            }
+            Happening::Ready(source, prepared) => {
+                let (reader, job, facts) = *prepared;
+                let Some(place) = self.sources.get_mut(&source) else { return };
+                *place = Some(reader);
+                self.control.handle_input(now, Input::SourceReady { source, facts });
+                self.later(self.settings.turn, Happening::Encode(Box::new(job)));
+            }
+            Happening::Fetched(source, Err(failure)) | Happening::Failed(source, failure) => {
+                if self.sources.contains_key(&source) {
+                    self.control.handle_input(now, Input::SourceFailed { source, failure });
+                }
+            }
+            Happening::Encode(mut job) => {
+                if job.step(TURN) != Ok(Progress::Closed) {
+                    self.later(self.settings.turn, Happening::Encode(job));
+                }
+            }
+            Happening::Delivered(notification, outcome) => {
+                self.control.handle_input(now, Input::Delivered { notification, outcome });
+            }
+        }
+    }
+
+    fn perform(&mut self, output: Output) {
+        match output {
+            Output::Reply { request, result } => {
+                let before = self.replies.insert(request, result.into());
+                assert!(before.is_none(), "seed {}: a request was answered twice", self.seed);
+            }
+            Output::Prepare { source, origin } => {
+                let before = self.sources.insert(source, None);
+                assert!(before.is_none(), "seed {}: a source was prepared twice", self.seed);
+                let Origin::Web(url) = origin;
+                match self.shelf.fetch(url.as_str()) {
+                    Item::Bytes { bytes, after } => self.later(after, Happening::Fetched(source, Ok(bytes))),
+                    Item::Fails { reason, after } => {
+                        let failure = PromptFailure::Fetch(reason);
+                        self.later(after, Happening::Fetched(source, Err(failure)));
+                    }
+                    Item::Never => {}
+                }
+            }
+            Output::Release { source } => {
+                self.sources.remove(&source);
+            }
+            Output::AddLeg { leg, spec } => {
+                self.legs.insert(leg, spec.sender);
+                self.command(leg, Command::AddLeg { leg, spec: Box::new(spec) });
+            }
+            Output::ChangeLeg { leg, spec } => {
+                self.command(leg, Command::ChangeLeg { leg, spec: Box::new(spec) });
+            }
+            Output::Play { leg, source, numbering } => {
+                let reader = self.sources.get(&source).cloned().flatten();
+                let reader = reader
+                    .unwrap_or_else(|| panic!("seed {}: a source without frames was to be played", self.seed));
+                let music = Music { source, reader, is_default: source == DEFAULT_SOURCE };
+                self.command(leg, Command::Play { leg, music, numbering });
+            }
+            Output::Stop { leg } => self.command(leg, Command::Stop { leg }),
+            Output::RemoveLeg { leg } => {
+                self.command(leg, Command::RemoveLeg { leg });
+                self.legs.remove(&leg);
+            }
+            Output::Notify { notification, call: _, uri, body, attempt } => {
+                let now = self.now();
+                let customer = self.customers.entry(uri.as_str().to_owned()).or_default();
+                let (after, outcome) = customer.post(now, notification, attempt, &body);
+                self.later(after, Happening::Delivered(notification, outcome));
+            }
+        }
+    }
+
+    fn command(&mut self, leg: LegId, command: Command) {
+        let sender = *self.legs.get(&leg).expect("control commands legs that it has added");
+        self.senders[sender].orders.push_back(command);
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("this world was made of seed {0}; {1}={0} replays it", self.seed, crate::seed::SEED_VARIABLE);
+        }
+    }
+}
+
+fn local(sender: u16) -> SocketAddr {
+    SocketAddr::from(([10, 0, 0, 1], 20_000 + 2 * sender))
+}
+
+fn leg(phone: SocketAddr) -> Value {
+    json!({ "rtp": { "address": phone.to_string(), "codec": "opus", "payloadType": 111 } })
+}
+
+/// What a producer does with the bytes of a prompt.
+fn prepare(bytes: &[u8], ready_at: MediaTime) -> Result<(Reader, Job, SourceFacts), PromptFailure> {
+    let recording = decode(bytes, &DecodeLimits::default())
+        .map_err(|error| PromptFailure::Sound(error.to_string()))?;
+    let codec = Codec::Opus;
+    let sound = Loop::new(&to_mono(&recording.pcm), codec.sample_rate(), codec.samples_per_frame());
+    let frames = sound.frames() as u64;
+    let (reader, mut job) = rendition(Arc::new(sound), codec, &EncoderSettings::default())
+        .expect("the default settings are right");
+    job.step(AHEAD).expect("whole frames can be encoded");
+    let facts = SourceFacts {
+        seconds: recording.pcm.seconds(),
+        format: recording.format,
+        gain_db: 0.0,
+        ready_at,
+        bytes: frames * 136,
+    };
+    Ok((reader, job, facts))
+}
+
+/// The default music, encoded once for all worlds of a process: it never changes again.
+fn default_music() -> Reader {
+    static READER: OnceLock<Reader> = OnceLock::new();
+    let reader = READER.get_or_init(|| {
+        let (reader, mut job, _) =
+            prepare(&asset("default-music.wav"), MediaTime::ZERO).expect("the default music can be played");
+        while job.step(1000).expect("whole frames can be encoded") != Progress::Closed {}
+        reader
+    });
+    reader.clone()
+}
