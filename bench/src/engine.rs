@@ -2,9 +2,11 @@
 
 use std::{
     fs,
-    io::{self, BufRead, BufReader},
+    io::{self, BufRead, BufReader, Read, Write},
+    net::{TcpListener, TcpStream},
     path::PathBuf,
     process::{Child, Command, Stdio},
+    thread,
     time::Duration,
 };
 
@@ -16,6 +18,7 @@ pub struct Engine {
     child: Child,
     url: String,
     agent: ureq::Agent,
+    callback: String,
     _data: TempDir,
 }
 
@@ -61,7 +64,7 @@ impl Engine {
             .http_status_as_error(false)
             .build()
             .into();
-        Ok(Self { child, url, agent, _data: data })
+        Ok(Self { child, url, agent, callback: accept_callbacks()?, _data: data })
     }
 
     /// POSTs `body` to a path behind `/v1.0`, and gives the answer's JSON.
@@ -102,7 +105,7 @@ impl Engine {
     ///
     /// As [`Engine::post`].
     pub fn participant(&self, port: u16) -> io::Result<String> {
-        let call = self.post("/communications/calls", &json!({ "callbackUri": "http://127.0.0.1:9/" }))?;
+        let call = self.post("/communications/calls", &json!({ "callbackUri": self.callback }))?;
         let participants = format!("/communications/calls/{}/participants", text(&call, "id"));
         let leg = json!({ "address": format!("127.0.0.1:{port}"), "codec": "opus", "payloadType": 111 });
         let who = self.post(&participants, &json!({ "mediaLeg": { "rtp": leg } }))?;
@@ -139,6 +142,42 @@ impl Drop for Engine {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+    }
+}
+
+/// A bot that accepts every notification, in a thread that lives as long as the bench.
+fn accept_callbacks() -> io::Result<String> {
+    let listener = TcpListener::bind("127.0.0.1:0")?;
+    let url = format!("http://{}/callback", listener.local_addr()?);
+    thread::spawn(move || {
+        for connection in listener.incoming().flatten() {
+            thread::spawn(move || accept(&connection));
+        }
+    });
+    Ok(url)
+}
+
+/// Answers one connection's requests with 202 until it is closed.
+fn accept(connection: &TcpStream) -> io::Result<()> {
+    let mut reader = BufReader::new(connection);
+    loop {
+        let mut len = 0;
+        loop {
+            let mut line = String::new();
+            if reader.read_line(&mut line)? == 0 {
+                return Ok(());
+            }
+            if let Some((name, value)) = line.split_once(':')
+                && name.eq_ignore_ascii_case("content-length")
+            {
+                len = value.trim().parse().unwrap_or(0);
+            }
+            if line.trim().is_empty() {
+                break;
+            }
+        }
+        io::copy(&mut (&mut reader).take(len), &mut io::sink())?;
+        (&mut &*connection).write_all(b"HTTP/1.1 202 Accepted\r\ncontent-length: 0\r\n\r\n")?;
     }
 }
 

@@ -190,7 +190,8 @@ impl Leg {
         self.packetizer.begin(first, due);
         self.report_due = Some(rtcp::next_report(due, true, random));
         self.unreachable = None;
-        self.hold = Some(Hold { music, first, origin: None, slot, last: None, report: HoldReport::default() });
+        self.hold =
+            Some(Hold { music, first, origin: None, slot, last: None, report: HoldReport::default() });
     }
 
     /// Plays other music from the next packet on; the music before comes back, to be dropped elsewhere. `None` if
@@ -295,7 +296,11 @@ impl Leg {
 
     /// Writes a sender report into `datagram` if one is due at `due`, when the packet of `tick` leaves; its length.
     pub(crate) fn report(&self, now: Now, tick: Tick, due: MediaTime, datagram: &mut [u8]) -> Option<usize> {
-        if self.report_due? > due || self.hold.as_ref()?.first > tick || self.spec.rtcp.is_none() || self.packets == 0 {
+        if self.report_due? > due
+            || self.hold.as_ref()?.first > tick
+            || self.spec.rtcp.is_none()
+            || self.packets == 0
+        {
             return None;
         }
         let timestamp = self.packetizer.header(tick).timestamp;

@@ -1,0 +1,74 @@
+# Every recipe does its own set-up; on Debian a Rust toolchain is all that must be there. `make` alone lists them.
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test bench ready loom miri music fixtures tools
+
+# One optimised profile for demo, tests and production: the C libraries are built once.
+CARGO := cargo
+RELEASE := --release --locked
+
+# What building needs besides Rust: libopus is built by cmake and make, aws-lc by the C compiler; packages and
+# prompts are fetched over TLS.
+PACKAGES := ca-certificates cmake gcc libc6-dev make
+CERTIFICATES := /etc/ssl/certs/ca-certificates.crt /etc/pki/tls/certs/ca-bundle.crt /etc/ssl/cert.pem
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: tools ## hear what a held participant hears: an engine, a bot and a listener in one process
+	$(CARGO) run $(RELEASE) -p holdmusic -- demo
+
+test: tools ## every test of the workspace
+	@# The end-to-end tests start the binary.
+	$(CARGO) build $(RELEASE) -p holdmusic
+	$(CARGO) test $(RELEASE) --workspace
+
+bench: tools ## request to first packet, 500 held at once for a minute, and the cost of each step
+	$(CARGO) build $(RELEASE) -p holdmusic -p holdmusic-bench
+	$(CARGO) run $(RELEASE) -p holdmusic-bench --bin latency
+	$(CARGO) run $(RELEASE) -p holdmusic-bench --bin held
+	$(CARGO) bench --locked -p holdmusic-bench --bench steps
+
+ready: tools ## what must pass before a change is merged: format, lints, tests, documentation, licences
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy $(RELEASE) --workspace --all-targets -- -D warnings
+	$(MAKE) --no-print-directory test
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc $(RELEASE) --workspace --no-deps
+	@if $(CARGO) deny --version >/dev/null 2>&1; then \
+	    echo "$(CARGO) deny check bans licenses sources"; \
+	    $(CARGO) deny --locked check bans licenses sources; \
+	else \
+	    echo "Licences were not checked: cargo-deny is not installed (cargo install --locked cargo-deny)."; \
+	fi
+
+loom: tools ## every interleaving of the ring's writer and reader
+	@# A directory of its own: other flags would throw the usual build away.
+	RUSTFLAGS="--cfg loom" $(CARGO) test $(RELEASE) --target-dir target/loom -p holdmusic-media --lib loom
+
+miri: tools ## the ring's tests under Miri, which sees data races and wrong memory
+	@$(CARGO) +nightly miri --version >/dev/null 2>&1 || { \
+	    echo "Miri is missing; install it with: rustup toolchain install nightly --component miri"; exit 1; }
+	@# Few random cases: Miri is some hundred times slower. They look for their file of past failures.
+	PROPTEST_CASES=4 MIRIFLAGS="-Zmiri-disable-isolation" \
+	    $(CARGO) +nightly miri test --locked --target-dir target/miri -p holdmusic-media --lib ring::
+
+music: tools ## render assets/default-music.wav again: the same bits on every machine
+	$(CARGO) run $(RELEASE) -p holdmusic-codecs --example render_default_music
+
+fixtures: tools ## write the WAV files of assets/fixtures again
+	$(CARGO) run $(RELEASE) -p holdmusic-tests --bin make_fixtures
+
+# Installs what is missing if it may; otherwise says in one line what is to be installed.
+tools:
+	@command -v $(CARGO) >/dev/null || { echo "Rust is missing: see https://rustup.rs"; exit 1; }
+	@missing=; \
+	for tool in cmake cc make; do command -v $$tool >/dev/null || missing="$$missing $$tool"; done; \
+	ls $(CERTIFICATES) 2>/dev/null | grep -q . || missing="$$missing ca-certificates"; \
+	if [ -z "$$missing" ]; then exit 0; fi; \
+	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	    echo "Missing:$$missing. Installing $(PACKAGES)."; \
+	    export DEBIAN_FRONTEND=noninteractive; \
+	    apt-get update -qq </dev/null && apt-get install -y -qq --no-install-recommends $(PACKAGES) </dev/null; \
+	else \
+	    echo "Missing:$$missing. On Debian: sudo apt-get install $(PACKAGES)"; exit 1; \
+	fi
