@@ -36,7 +36,8 @@ pub(crate) fn binary() -> &'static Path {
         let binary = profile.join("holdmusic");
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
         let built = fs::metadata(&binary).and_then(|file| file.modified()).ok();
-        let sources = ["codecs/src", "engine", "assets/default-music.wav"].map(|path| newest(&root.join(path)));
+        let sources =
+            ["codecs/src", "engine", "assets/default-music.wav"].map(|path| newest(&root.join(path)));
         if built.is_none_or(|built| sources.into_iter().any(|source| source > built)) {
             let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
             cargo.current_dir(&root).args(["build", "-p", "holdmusic", "--bin", "holdmusic", "--target-dir"]);

@@ -45,7 +45,10 @@ impl<'a> Held<'a> {
     }
 
     pub(crate) fn stop(&self) -> Value {
-        self.engine.http("POST", &format!("{}/stopHoldMusic", self.participant), &json!({})).expect(202).json()
+        self.engine
+            .http("POST", &format!("{}/stopHoldMusic", self.participant), &json!({}))
+            .expect(202)
+            .json()
     }
 
     /// Ends the call; every notification from the beginning on.
@@ -84,7 +87,8 @@ fn a_participant_hears_the_prompt_and_then_nothing_more_and_the_bot_is_told_once
     // What one encoding leaves of the same part of the prompt; the ear missed nothing at the beginning.
     let heard = ear.decode().sound;
     let expected = reference(&clip, 1);
-    let expected = Pcm::new(expected.rate(), 1, expected.samples()[..heard.len().min(expected.len())].to_vec());
+    let expected =
+        Pcm::new(expected.rate(), 1, expected.samples()[..heard.len().min(expected.len())].to_vec());
     let (found, best) = (Likeness::of(&expected, &heard), Likeness::of(&expected, &one_shot(&expected)));
     if late == 0 {
         assert!((0.0..=20.0).contains(&found.offset_ms), "{found:?}");
@@ -111,7 +115,8 @@ fn assert_token(engine: &Engine, post: &Post) {
     let keys = keys.strip_prefix(&format!("http://{}", engine.address)).expect("our own host");
     let keys = http::request(engine.address, "GET", keys, &[], b"").expect(200).json();
     let id = decode_header(token).unwrap().kid.expect("the key is named");
-    let key = keys["keys"].as_array().unwrap().iter().find(|key| key["kid"] == json!(id)).expect("a known key");
+    let key =
+        keys["keys"].as_array().unwrap().iter().find(|key| key["kid"] == json!(id)).expect("a known key");
     let (modulus, exponent) = (key["n"].as_str().unwrap(), key["e"].as_str().unwrap());
     assert!(BASE64_URL_SAFE_NO_PAD.decode(modulus).unwrap().len() >= 256, "at least 2048 bits");
     let key = DecodingKey::from_rsa_components(modulus, exponent).unwrap();

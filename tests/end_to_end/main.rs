@@ -1,6 +1,9 @@
 //! The real binary on real sockets, over loopback: what only a process can show. Every bound on time is generous, since
 //! these are the only tests with a real clock.
-#![expect(clippy::disallowed_methods, reason = "real sockets, threads and clocks are what these tests are about")]
+#![expect(
+    clippy::disallowed_methods,
+    reason = "real sockets, threads and clocks are what these tests are about"
+)]
 
 mod engine;
 mod http;

@@ -51,7 +51,12 @@ fn every_bad_prompt_is_named_while_default_music_plays() {
         at("redirects without end", "/round", 8536, "redirect"),
         at("less than its Content-Length", "/short", 8536, ""),
         Bad { name: "refused", url: format!("http://{nobody}/music.wav"), subcode: 8536, word: "refused" },
-        Bad { name: "private address", url: "http://10.0.0.1/x.wav".to_owned(), subcode: 8536, word: "--allow-fetch" },
+        Bad {
+            name: "private address",
+            url: "http://10.0.0.1/x.wav".to_owned(),
+            subcode: 8536,
+            word: "--allow-fetch",
+        },
         at("HTML", "/html", 8535, ""),
         at("zero bytes", "/empty", 8535, ""),
         at("cut inside its header", "/header", 8535, ""),
@@ -76,7 +81,11 @@ fn every_bad_prompt_is_named_while_default_music_plays() {
         let over = engine.http("GET", &path, &Value::Null).expect(200).json();
         let result = &over["resultInfo"];
         assert_eq!(over["status"], "completed", "{name}: {over}");
-        assert_eq!((&result["code"], &result["subcode"]), (&json!(200), &json!(bad.subcode)), "{name}: {over}");
+        assert_eq!(
+            (&result["code"], &result["subcode"]),
+            (&json!(200), &json!(bad.subcode)),
+            "{name}: {over}"
+        );
         let message = result["message"].as_str().unwrap();
         assert!(message.contains(bad.word), "{name}: {message}");
         let participant = engine.http("GET", &held.participant, &Value::Null).expect(200).json();

@@ -93,7 +93,8 @@ fn a_phone_that_says_goodbye_ends_its_hold() {
     assert_eq!(world.taps().rtp.len(), sent);
     let hold_music = state(&mut world, &alice);
     assert_eq!((&hold_music["state"], &hold_music["endedBy"]), (&json!("none"), &json!("bye")));
-    let news: Vec<_> = world.customer(&call).told[before..].iter().map(|told| told.change().to_owned()).collect();
+    let news: Vec<_> =
+        world.customer(&call).told[before..].iter().map(|told| told.change().to_owned()).collect();
     assert_eq!(news, ["updated"], "a hold that ends by itself is told with the roster");
     assert!(world.taps().goodbyes(alice.ssrc).is_empty(), "the leg stays");
     hold_and_wait(&mut world, &alice, None);

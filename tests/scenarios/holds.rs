@@ -71,7 +71,11 @@ fn the_same_request_again_is_the_same_operation_and_one_stream() {
 #[test]
 fn another_prompt_before_the_first_was_heard_takes_its_place() {
     let (mut world, call, alice) = one(304, no_rules());
-    world.shelf.put_slowly("https://prompts.test/slow.wav", &holdmusic_tests::asset(SPEECH_FILE), seconds(3.0));
+    world.shelf.put_slowly(
+        "https://prompts.test/slow.wav",
+        &holdmusic_tests::asset(SPEECH_FILE),
+        seconds(3.0),
+    );
     let first = hold(&mut world, &alice, Some("https://prompts.test/slow.wav"));
     world.run(seconds(1.0));
     let second = hold(&mut world, &alice, Some(MUSIC));

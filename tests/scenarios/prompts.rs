@@ -121,10 +121,9 @@ fn who_wants_no_default_music_is_told_of_a_failure_and_the_hold_ends() {
 
 #[test]
 fn a_prompt_that_fails_in_mid_hold_leaves_what_plays_playing() {
-    for (rules, status, code) in [
-        (no_rules(), "completed", 200),
-        (json!({ "onPromptFailure": "fail" }), "failed", 400),
-    ] {
+    for (rules, status, code) in
+        [(no_rules(), "completed", 200), (json!({ "onPromptFailure": "fail" }), "failed", 400)]
+    {
         let (mut world, _, alice) = one(205, rules);
         hold_and_wait(&mut world, &alice, Some(crate::stage::MUSIC));
         world.run(seconds(2.0));

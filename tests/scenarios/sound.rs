@@ -6,8 +6,8 @@ use holdmusic_codecs::align_loop;
 use holdmusic_tests::{Likeness, Path, asset, one_shot, reference, silences};
 
 use crate::stage::{
-    DEFAULT_FILE, DONE, MUSIC, MUSIC_FILE, SPEECH_FILE, assert_hears, hold, hold_and_wait, newcomer, no_rules,
-    one, result, seconds, world,
+    DEFAULT_FILE, DONE, MUSIC, MUSIC_FILE, SPEECH_FILE, assert_hears, hold, hold_and_wait, newcomer,
+    no_rules, one, result, seconds, world,
 };
 
 /// Three laps, compared with the same three laps encoded and decoded once: music at the rate of the codec, speech at
@@ -145,7 +145,8 @@ fn two_hundred_participants_on_one_prompt_cost_one_preparation_and_all_hear_it()
     assert_eq!(world.counts().starts_completed, 200);
     let senders: std::collections::BTreeSet<_> = world.taps().rtp.iter().map(|sent| sent.from).collect();
     assert_eq!(senders.len(), 2, "the load is shared");
-    let first: Vec<_> = world.taps().to(held[0].phone).iter().map(|sent| sent.payload.clone()).take(140).collect();
+    let first: Vec<_> =
+        world.taps().to(held[0].phone).iter().map(|sent| sent.payload.clone()).take(140).collect();
     for member in &held {
         let packets = world.taps().to(member.phone);
         assert!(holdmusic_tests::Flow::of(&packets).is_one_piece(), "{member:?}");

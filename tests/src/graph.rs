@@ -54,7 +54,8 @@ impl From<Result<Answer, Refusal>> for Reply {
     fn from(result: Result<Answer, Refusal>) -> Self {
         match result {
             Ok(Answer { status, location, body }) => {
-                let body = body.map_or(Value::Null, |body| serde_json::from_str(&body).expect("bodies are JSON"));
+                let body =
+                    body.map_or(Value::Null, |body| serde_json::from_str(&body).expect("bodies are JSON"));
                 Self { status, location, body }
             }
             Err(refusal) => Self {
@@ -87,9 +88,7 @@ pub fn read(method: &str, path: &str, body: &[u8]) -> Result<Ask, Refusal> {
         ("GET", [call]) => Ask::GetCall { call: graph::call_id(call)?, query: query()? },
         ("DELETE", [call]) => Ask::DeleteCall { call: graph::call_id(call)? },
         ("POST", [call, "keepAlive"]) => Ask::KeepAlive { call: graph::call_id(call)? },
-        ("GET", [call, "operations"]) => {
-            Ask::ListOperations { call: graph::call_id(call)?, query: query()? }
-        }
+        ("GET", [call, "operations"]) => Ask::ListOperations { call: graph::call_id(call)?, query: query()? },
         ("GET", [call, "operations", operation]) => Ask::GetOperation {
             call: graph::call_id(call)?,
             operation: graph::operation_id(operation)?,

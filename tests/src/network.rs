@@ -125,7 +125,12 @@ impl Flow {
         for (index, pair) in packets.windows(2).enumerate() {
             let (before, after) = (&pair[0], &pair[1]);
             assert_eq!(after.header.ssrc, before.header.ssrc, "one source for life");
-            assert_eq!(after.header.sequence, before.header.sequence.after(1), "contiguous at {:?}", after.at);
+            assert_eq!(
+                after.header.sequence,
+                before.header.sequence.after(1),
+                "contiguous at {:?}",
+                after.at
+            );
             let step = after.header.timestamp.0.wrapping_sub(before.header.timestamp.0);
             if step != Codec::Opus.timestamp_step() {
                 flow.jumps.push((index + 1, step));

@@ -12,8 +12,8 @@ use std::{
 
 use holdmusic_codecs::{Codec, DecodeLimits, EncoderSettings, Loop, decode, to_mono};
 use holdmusic_control::{
-    Control, DEFAULT_SOURCE, DeliveryOutcome, Input, NotificationId, Origin, Output, PromptFailure, RequestId,
-    Settings, SourceFacts,
+    Control, DEFAULT_SOURCE, DeliveryOutcome, Input, NotificationId, Origin, Output, PromptFailure,
+    RequestId, Settings, SourceFacts,
 };
 use holdmusic_media::{
     LegId, MediaTime, Music, SourceId,
@@ -432,7 +432,8 @@ impl World {
     pub fn step(&mut self, until: MediaTime) -> bool {
         self.settle();
         let agenda = self.agenda.first_key_value().map_or(MediaTime::NEVER, |((at, _), _)| *at);
-        let senders = (0..self.senders.len()).map(|index| self.wakes(index)).min().unwrap_or(MediaTime::NEVER);
+        let senders =
+            (0..self.senders.len()).map(|index| self.wakes(index)).min().unwrap_or(MediaTime::NEVER);
         let next = agenda.min(senders).min(self.network.next()).min(self.control.poll_timeout());
         if next > until {
             self.clock.jump(until);
@@ -513,11 +514,12 @@ impl World {
     fn wakes(&mut self, index: usize) -> MediaTime {
         let now = self.clock.now();
         let sender = &mut self.senders[index];
+        // What waits for it wakes it as soon as it has time.
+        if sender.stalled_until > now.mono && (sender.wakes.is_none() || !sender.orders.is_empty()) {
+            return sender.stalled_until;
+        }
         if let Some(wakes) = sender.wakes {
             return wakes;
-        }
-        if sender.stalled_until > now.mono {
-            return sender.stalled_until;
         }
         let due = sender.pacer.prepare(now);
         let wakes = if due == MediaTime::NEVER {
@@ -623,8 +625,9 @@ impl World {
             }
             Output::Play { leg, source, numbering } => {
                 let reader = self.sources.get(&source).cloned().flatten();
-                let reader = reader
-                    .unwrap_or_else(|| panic!("seed {}: a source without frames was to be played", self.seed));
+                let reader = reader.unwrap_or_else(|| {
+                    panic!("seed {}: a source without frames was to be played", self.seed)
+                });
                 let music = Music { source, reader, is_default: source == DEFAULT_SOURCE };
                 self.command(leg, Command::Play { leg, music, numbering });
             }
@@ -651,7 +654,11 @@ impl World {
 impl Drop for World {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            eprintln!("this world was made of seed {0}; {1}={0} replays it", self.seed, crate::seed::SEED_VARIABLE);
+            eprintln!(
+                "this world was made of seed {0}; {1}={0} replays it",
+                self.seed,
+                crate::seed::SEED_VARIABLE
+            );
         }
     }
 }
@@ -666,8 +673,8 @@ fn leg(phone: SocketAddr) -> Value {
 
 /// What a producer does with the bytes of a prompt.
 fn prepare(bytes: &[u8], ready_at: MediaTime) -> Result<(Reader, Job, SourceFacts), PromptFailure> {
-    let recording = decode(bytes, &DecodeLimits::default())
-        .map_err(|error| PromptFailure::Sound(error.to_string()))?;
+    let recording =
+        decode(bytes, &DecodeLimits::default()).map_err(|error| PromptFailure::Sound(error.to_string()))?;
     let codec = Codec::Opus;
     let sound = Loop::new(&to_mono(&recording.pcm), codec.sample_rate(), codec.samples_per_frame());
     let frames = sound.frames() as u64;

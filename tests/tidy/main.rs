@@ -10,8 +10,23 @@ const LONG: usize = 500;
 
 /// Crates that no pure room may look at: they would bring a clock, a socket, a thread pool or a disk.
 const DOORS: &[&str] = &[
-    "aws-lc-rs", "axum", "axum-server", "crossbeam-channel", "getrandom", "hyper", "libc", "mio", "nix", "redb",
-    "reqwest", "rustix", "socket2", "time", "tokio", "tower-http", "ureq",
+    "aws-lc-rs",
+    "axum",
+    "axum-server",
+    "crossbeam-channel",
+    "getrandom",
+    "hyper",
+    "libc",
+    "mio",
+    "nix",
+    "redb",
+    "reqwest",
+    "rustix",
+    "socket2",
+    "time",
+    "tokio",
+    "tower-http",
+    "ureq",
 ];
 
 /// The crates without doors.
@@ -98,8 +113,7 @@ fn every_module_is_on_the_map_and_every_name_on_the_map_exists() {
         modules.filter(|path| !names.iter().any(|name| last(name) == last(path))).cloned().collect();
     none("ARCHITECTURE.md's code map names every module", &missing);
     let exists = |name: &&str| files.iter().any(|path| path == name || path.ends_with(&format!("/{name}")));
-    let invented: Vec<_> =
-        names.iter().filter(|name| !exists(name)).map(|name| (*name).to_owned()).collect();
+    let invented: Vec<_> = names.iter().filter(|name| !exists(name)).map(|name| (*name).to_owned()).collect();
     none("what ARCHITECTURE.md names exists", &invented);
 }
 
@@ -135,7 +149,8 @@ fn data_walks_one_way() {
     ];
     let mut broken = vec![];
     for (room, allowed) in may_use {
-        for line in read(&format!("{room}/Cargo.toml")).lines().filter(|line| line.starts_with("holdmusic-")) {
+        for line in read(&format!("{room}/Cargo.toml")).lines().filter(|line| line.starts_with("holdmusic-"))
+        {
             let name = line.split(['.', ' ', '=']).next().unwrap_or_default();
             if !allowed.contains(&name) {
                 broken.push(format!("{room} uses {name}"));
@@ -219,10 +234,8 @@ fn clippy_guards_clocks_sockets_threads_and_dice() {
         .map(|path| (*path).to_owned())
         .collect();
     none("clippy.toml forbids", &missing);
-    let others: Vec<_> = files()
-        .into_iter()
-        .filter(|path| path.ends_with("clippy.toml") && path != "clippy.toml")
-        .collect();
+    let others: Vec<_> =
+        files().into_iter().filter(|path| path.ends_with("clippy.toml") && path != "clippy.toml").collect();
     none("clippy merges no configurations: there is one clippy.toml", &others);
 }
 
