@@ -1,3 +1,11 @@
 //! Stories told in the simulated world: each is a claim about what a participant hears and a customer is told.
 
+mod stage;
+
 mod sound;
+mod numbers;
+mod prompts;
+mod holds;
+mod endings;
+mod callbacks;
+mod chance;

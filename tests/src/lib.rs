@@ -20,7 +20,7 @@ mod world;
 pub use clock::SimClock;
 pub use customer::{Attempt, Customer, Manner, Told};
 pub use graph::{Reply, read};
-pub use network::{Path, Port, Sent, SimNetwork, Taps};
+pub use network::{Flow, Path, Port, Sent, SimNetwork, Taps};
 pub use phone::{Arrival, Phone};
 pub use seed::{SEED_VARIABLE, seed};
 pub use shelf::{Item, Shelf};

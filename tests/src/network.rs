@@ -6,6 +6,7 @@ use std::{
     time::Duration,
 };
 
+use holdmusic_codecs::Codec;
 use holdmusic_media::{
     MediaTime,
     pacer::Event,
@@ -73,6 +74,12 @@ impl Taps {
         self.rtp.iter().filter(|sent| sent.header.ssrc == ssrc).collect()
     }
 
+    /// How the packets of one source followed each other.
+    #[track_caller]
+    pub fn flow(&self, ssrc: Ssrc) -> Flow {
+        Flow::of(&self.of(ssrc))
+    }
+
     /// The RTP packets to one destination.
     pub fn to(&self, to: SocketAddr) -> Vec<&Sent> {
         self.rtp.iter().filter(|sent| sent.to == to).collect()
@@ -89,6 +96,55 @@ impl Taps {
             });
         }
         goodbyes
+    }
+}
+
+/// How the packets of one source followed each other.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Flow {
+    /// How many there were.
+    pub packets: usize,
+    /// Which of them had the marker bit.
+    pub markers: Vec<usize>,
+    /// Which of them were not 960 timestamp units behind the one before, and how many units they were.
+    pub jumps: Vec<(usize, u32)>,
+    /// The longest time between two that left one after the other.
+    pub longest_gap: Duration,
+}
+
+impl Flow {
+    /// How these packets, of one source, follow each other.
+    ///
+    /// # Panics
+    ///
+    /// If a sequence number is not the one before plus one, or the source is another one: no story has that.
+    #[track_caller]
+    pub fn of(packets: &[&Sent]) -> Self {
+        let mut flow = Self { packets: packets.len(), ..Self::default() };
+        flow.markers = (0..packets.len()).filter(|&index| packets[index].header.marker).collect();
+        for (index, pair) in packets.windows(2).enumerate() {
+            let (before, after) = (&pair[0], &pair[1]);
+            assert_eq!(after.header.ssrc, before.header.ssrc, "one source for life");
+            assert_eq!(
+                after.header.sequence,
+                before.header.sequence.after(1),
+                "contiguous at {:?}",
+                after.at
+            );
+            let step = after.header.timestamp.0.wrapping_sub(before.header.timestamp.0);
+            if step != Codec::Opus.timestamp_step() {
+                flow.jumps.push((index + 1, step));
+            }
+            flow.longest_gap = flow.longest_gap.max(after.at.since(before.at));
+        }
+        flow
+    }
+
+    /// Whether it began with the only marker and had neither gap nor jump since.
+    pub fn is_one_piece(&self) -> bool {
+        // A packet interval, and what a sender's waking may be late by.
+        let even = self.longest_gap <= Duration::from_millis(21);
+        self.packets > 0 && self.markers == [0] && self.jumps.is_empty() && even
     }
 }
 

@@ -514,11 +514,12 @@ impl World {
     fn wakes(&mut self, index: usize) -> MediaTime {
         let now = self.clock.now();
         let sender = &mut self.senders[index];
+        // What waits for it wakes it as soon as it has time.
+        if sender.stalled_until > now.mono && (sender.wakes.is_none() || !sender.orders.is_empty()) {
+            return sender.stalled_until;
+        }
         if let Some(wakes) = sender.wakes {
             return wakes;
-        }
-        if sender.stalled_until > now.mono {
-            return sender.stalled_until;
         }
         let due = sender.pacer.prepare(now);
         let wakes = if due == MediaTime::NEVER {
