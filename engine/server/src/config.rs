@@ -8,7 +8,7 @@ use std::{
 };
 
 use clap::{Args, CommandFactory, Parser};
-use holdmusic_codecs::EncoderSettings;
+use holdmusic_codecs::{EncoderSettings, level::LevelSettings};
 use holdmusic_control::{
     Settings,
     call::{CompletesWhen, OnPromptFailure},
@@ -135,6 +135,24 @@ pub struct Options {
     /// The longest that a hold may last, in seconds [default: no limit]
     #[arg(long, env = "HOLDMUSIC_MAX_DURATION", value_name = "S", help_heading = "Holds")]
     pub max_duration: Option<u64>,
+    /// Loudness of what is sent, in LUFS, or `off` to play every recording as it is [default: -20]
+    #[arg(
+        long,
+        env = "HOLDMUSIC_TARGET_LUFS",
+        value_name = "LUFS",
+        help_heading = "Sound",
+        allow_hyphen_values = true
+    )]
+    pub target_lufs: Option<String>,
+    /// Highest true peak of what is sent, in dBTP [default: -2]
+    #[arg(
+        long,
+        env = "HOLDMUSIC_CEILING_DBTP",
+        value_name = "DBTP",
+        help_heading = "Sound",
+        allow_hyphen_values = true
+    )]
+    pub ceiling_dbtp: Option<f64>,
     /// Opus bit rate in bits per second, constant [default: 32000]
     #[arg(long, env = "HOLDMUSIC_OPUS_BITRATE", value_name = "N", help_heading = "Sound")]
     pub opus_bitrate: Option<u32>,
@@ -251,7 +269,7 @@ impl Options {
             issuer, default_prompt, senders, producers, tls_cert, tls_key, log, dscp_ef, max_calls, max_held,
             max_prompt_bytes, max_prompt_seconds, fetch_connect, fetch_silence, fetch_total, grace,
             unreachable_after, max_held_participants, on_prompt_failure, completes_when, status_case,
-            max_duration, opus_bitrate, opus_complexity;
+            max_duration, target_lufs, ceiling_dbtp, opus_bitrate, opus_complexity;
             allow_fetch, allow_media, allow_callback
         )
     }
@@ -319,7 +337,18 @@ impl Options {
             silence: self.fetch_silence.map_or(fetch.silence, Duration::from_secs),
             total: self.fetch_total.map_or(fetch.total, Duration::from_secs),
         };
-        let mut producer = ProducerSettings { encoder, ..ProducerSettings::default() };
+        let level = LevelSettings::default();
+        let level = LevelSettings {
+            target_lufs: self.target_lufs.as_deref().map_or(Ok(level.target_lufs), target_lufs)?,
+            ceiling_dbtp: within(
+                "--ceiling-dbtp",
+                self.ceiling_dbtp.unwrap_or(level.ceiling_dbtp),
+                -20.0,
+                0.0,
+            )?,
+            ..level
+        };
+        let mut producer = ProducerSettings { encoder, level, ..ProducerSettings::default() };
         if let Some(seconds) = self.max_prompt_seconds {
             producer.limits.max_seconds = within("--max-prompt-seconds", seconds, 1, 24 * 3600)?;
         }
@@ -449,6 +478,8 @@ impl Options {
             completes_when = "completes-when": word(*completes_when),
             status_case = "status-case": word(*status_case),
             max_duration = "max-duration": max_duration.to_string(),
+            target_lufs = "target-lufs": quoted(target_lufs),
+            ceiling_dbtp = "ceiling-dbtp": ceiling_dbtp.to_string(),
             opus_bitrate = "opus-bitrate": opus_bitrate.to_string(),
             opus_complexity = "opus-complexity": opus_complexity.to_string(),
         );
@@ -471,6 +502,14 @@ impl Options {
 
 fn shown_uri(uri: &str) -> String {
     url::Url::parse(uri).map_or_else(|_| uri.to_owned(), |url| holdmusic_control::guard::redact(&url))
+}
+
+fn target_lufs(text: &str) -> Result<Option<f64>, String> {
+    if text == "off" {
+        return Ok(None);
+    }
+    let target = text.parse().map_err(|_| format!("--target-lufs is '{text}'; expected a number or off"))?;
+    within("--target-lufs", target, -50.0, -5.0).map(Some)
 }
 
 fn positive(name: &str, value: usize, most: usize) -> Result<usize, String> {
@@ -556,6 +595,8 @@ mod tests {
             ("--media-ports 5000", "FIRST-LAST"),
             ("--media-ports 5000-5001 --senders 3", "3 senders need one each"),
             ("--media-bind 0.0.0.0", "--media-address"),
+            ("--target-lufs loud", "a number or off"),
+            ("--target-lufs 3", "expected -50 to -5"),
             ("--opus-complexity 11", "expected 0 to 10"),
             ("--public-url hold.example.com", "absolute URL"),
             ("--default-prompt ftp://a/b.wav", "scheme"),

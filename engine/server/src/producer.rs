@@ -9,7 +9,11 @@ use std::{
 };
 
 use crossbeam_channel::{Receiver, Sender, select_biased};
-use holdmusic_codecs::{Codec, DecodeError, DecodeLimits, EncoderSettings, Loop, decode, to_mono};
+use holdmusic_codecs::{
+    Codec, DecodeError, DecodeLimits, EncoderSettings, Loop, decode,
+    level::{LevelSettings, level_loop, soft_start},
+    to_mono,
+};
 use holdmusic_control::{PromptFailure, SourceFacts};
 use holdmusic_media::{
     SourceId,
@@ -17,7 +21,7 @@ use holdmusic_media::{
     ring::Reader,
     source::{Job, Progress, rendition},
 };
-use tracing::{debug, error};
+use tracing::{debug, error, info};
 
 use crate::{
     clock,
@@ -38,6 +42,8 @@ const TURN: usize = 50;
 pub struct ProducerSettings {
     /// What a recording may be.
     pub limits: DecodeLimits,
+    /// How loud it is played.
+    pub level: LevelSettings,
     /// How it is encoded.
     pub encoder: EncoderSettings,
 }
@@ -78,7 +84,7 @@ pub fn run(
 fn go_on(jobs: &mut VecDeque<(SourceId, Job)>) -> Option<Tiding> {
     let (source, mut job) = jobs.pop_front()?;
     match catch_unwind(AssertUnwindSafe(|| job.step(TURN))) {
-        Ok(Ok(Progress::Working { .. })) => jobs.push_back((source, job)),
+        Ok(Ok(Progress::Working { .. } | Progress::Waiting { .. })) => jobs.push_back((source, job)),
         Ok(Ok(Progress::Closed)) => debug!(source = source.0, "the loop is closed"),
         Ok(Err(_)) | Err(_) => {
             let failure =
@@ -127,8 +133,13 @@ fn prepare(
     let format = recording.format;
     drop(recording.pcm);
     let codec = Codec::Opus;
-    let sound = Arc::new(Loop::new(&mono, codec.sample_rate(), codec.samples_per_frame()));
-    let frames = sound.frames();
+    let levelled =
+        level_loop(&Loop::new(&mono, codec.sample_rate(), codec.samples_per_frame()), &settings.level);
+    if let Some(warning) = levelled.warning {
+        info!(source = source.0, ?warning, "a prompt is hardly heard");
+    }
+    let sound = Arc::new(soft_start(&levelled.sound));
+    let frames = sound.intro_frames() + sound.frames();
     let encoder = |error| PromptFailure::Sound(format!("the encoder refused the recording: {error}"));
     let (reader, mut job) = rendition(sound, codec, &settings.encoder).map_err(encoder)?;
     job.step(AHEAD).map_err(encoder)?;
@@ -142,7 +153,7 @@ fn prepare(
     );
     // What stays in memory: the frames with their slots and the allocator's share.
     let bytes = frames as u64 * 136;
-    Ok((reader, job, SourceFacts { seconds, format, gain_db: 0.0, ready_at, bytes }))
+    Ok((reader, job, SourceFacts { seconds, format, gain_db: levelled.gain.db, ready_at, bytes }))
 }
 
 fn sound(error: &DecodeError) -> PromptFailure {
