@@ -347,6 +347,9 @@ impl Story {
 
     /// Everybody accepts at last: then each operation has been told of, under one name.
     fn come_to_an_end(mut self) {
+        for (call, _) in self.starts.values() {
+            self.world.customer(call).forget_answers();
+        }
         self.world.run(Duration::from_secs(300));
         self.check();
         for (id, (call, _)) in &self.starts {
