@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use holdmusic_codecs::align_loop;
+use holdmusic_codecs::{Pcm, align_loop};
 use holdmusic_tests::{Likeness, Path, asset, one_shot, reference, silences};
 
 use crate::stage::{
-    DEFAULT_FILE, DONE, MUSIC, MUSIC_FILE, SPEECH_FILE, assert_hears, hold, hold_and_wait, newcomer,
-    no_rules, one, result, seconds, world,
+    DEFAULT_FILE, DONE, MUSIC, MUSIC_FILE, SPEECH_FILE, assert_hears, beginning, hold, hold_and_wait,
+    newcomer, no_rules, one, result, seconds, world,
 };
 
 /// Three laps, compared with the same three laps encoded and decoded once: music at the rate of the codec, speech at
@@ -165,4 +165,24 @@ fn a_phone_that_is_not_held_hears_nothing() {
     hold(&mut world, &alice, None);
     world.run(seconds(10.0));
     assert!(world.phone(bob.phone).arrivals.is_empty());
+}
+
+/// What the other stories lean on: these ears hear a difference where there is one.
+#[test]
+fn these_ears_tell_sounds_apart() {
+    let files = [MUSIC_FILE, SPEECH_FILE, DEFAULT_FILE];
+    for file in files {
+        let sound = beginning(file, seconds(5.0));
+        for other in files.into_iter().filter(|other| *other != file) {
+            let found = Likeness::of(&sound, &one_shot(&beginning(other, seconds(6.0))));
+            assert!(found.correlation < 0.5, "{file} and {other}: {found:?}");
+        }
+        // Half as loud is 6 LU less; a tenth of a second left out moves everything behind it.
+        let half = Pcm::new(16_000, 1, sound.samples().iter().map(|sample| sample / 2.0).collect());
+        let found = Likeness::of(&sound, &half);
+        assert!((found.louder_lu + 6.02).abs() < 0.05, "{file}: {found:?}");
+        let cut = [&sound.samples()[..32_000], &sound.samples()[33_600..]].concat();
+        let found = Likeness::of(&sound, &Pcm::new(16_000, 1, cut));
+        assert!(found.correlation < 0.9, "{file}: {found:?}");
+    }
 }
