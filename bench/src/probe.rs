@@ -2,6 +2,7 @@
 
 use std::{
     num::NonZeroU64,
+    process::Command,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering::Relaxed},
@@ -33,12 +34,26 @@ pub struct Probe {
 const STEP_NS: u64 = 1_000_000;
 
 impl Probe {
-    /// Starts to probe on `core`.
+    /// Starts to probe on `core`, at the usual priority.
     pub fn start(core: usize) -> Self {
+        Self::begin(core, false)
+    }
+
+    /// Starts to probe on `core` at real-time priority, where that is allowed: nothing that runs there at any other
+    /// priority can make it late, so what it is late by, the machine is.
+    pub fn start_ahead(core: usize) -> Self {
+        Self::begin(core, true)
+    }
+
+    fn begin(core: usize, ahead: bool) -> Self {
         let probing = Arc::new(AtomicBool::new(true));
         let on = Arc::clone(&probing);
         let thread = thread::spawn(move || {
             pin(core);
+            if ahead {
+                let thread = rustix::thread::gettid().as_raw_nonzero().to_string();
+                let _ = Command::new("chrt").args(["--fifo", "--pid", "50", &thread]).output();
+            }
             let _ = rustix::thread::set_current_timer_slack(NonZeroU64::new(1));
             let mut wakes = Vec::with_capacity(120_000);
             let mut due = now_ns(ClockId::Monotonic);
@@ -58,6 +73,13 @@ impl Probe {
         self.probing.store(false, Relaxed);
         self.thread.join().expect("the probe does not panic")
     }
+}
+
+/// The latest wake-up within `window_ns` of the moment `at_ns`, in nanoseconds of lateness.
+pub fn worst_near(wakes: &[Wake], at_ns: u64, window_ns: u64) -> u64 {
+    let from = wakes.partition_point(|wake| wake.due_ns + window_ns < at_ns);
+    let near = wakes[from..].iter().take_while(|wake| wake.due_ns <= at_ns + window_ns);
+    near.map(|wake| wake.late_ns).max().unwrap_or(0)
 }
 
 /// Keeps the calling thread on `core`; where that is not allowed it stays where it is.

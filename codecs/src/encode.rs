@@ -60,6 +60,14 @@ impl Codec {
         }
     }
 
+    /// By how many samples the sound of a decoder is behind the sound that was encoded. libopus looks 6.5 ms ahead in
+    /// its Audio application (2.5 ms of overlap and 4 ms of delay compensation): 104 samples at 16 kHz.
+    pub fn delay_samples(self) -> usize {
+        match self {
+            Self::Opus => 104,
+        }
+    }
+
     /// A payload without sound, for a tick that has none: the receiver conceals it and the stream stays alive. For
     /// Opus a frame of length 0 (RFC 6716 section 3.1: configuration 23, CELT at 16 kHz in frames of 20 ms, mono).
     pub fn nothing(self) -> &'static [u8] {

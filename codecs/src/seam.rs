@@ -4,8 +4,13 @@ use crate::{pcm::Pcm, resample::resample_loop};
 
 /// Mono sound at a codec's sample rate, a whole number of frames long, that can be repeated for ever: behind the last
 /// sample comes the first one, and nobody hears where.
+///
+/// Before the circle there may be an intro of whole frames, which is heard once: what stands before the loop points
+/// of a recording, or the first frames of lap one with a fade-in. Positions count on from the intro into the circle
+/// and over any number of laps.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Loop {
+    intro: Vec<f32>,
     pcm: Pcm,
     samples_per_frame: usize,
     turns: usize,
@@ -35,26 +40,74 @@ impl Loop {
         assert!(rate > 0 && samples_per_frame > 0, "a rate and a frame length");
         let (turns, frames) = turns_and_frames(mono, rate, samples_per_frame);
         let pcm = resample_loop(mono, rate, frames * samples_per_frame);
-        Self { pcm, samples_per_frame, turns }
+        Self { intro: Vec::new(), pcm, samples_per_frame, turns }
     }
 
-    /// The whole circle once.
+    /// The same loop with other samples, for a stage that changes levels: the intro, and the circle once.
+    ///
+    /// # Panics
+    ///
+    /// If either has another length than before.
+    pub fn with_samples(&self, intro: Vec<f32>, circle: Vec<f32>) -> Self {
+        assert!(
+            intro.len() == self.intro.len() && circle.len() == self.pcm.len(),
+            "as long as before: {} and {} samples",
+            self.intro.len(),
+            self.pcm.len()
+        );
+        let pcm = Pcm::new(self.pcm.rate(), 1, circle);
+        Self { intro, pcm, samples_per_frame: self.samples_per_frame, turns: self.turns }
+    }
+
+    /// The same sound with `frames` more of the first lap in the intro, and the circle turned on by as many: every
+    /// position still gives the same frame. The intro can then differ from the laps that follow.
+    pub fn with_longer_intro(&self, frames: usize) -> Self {
+        let intro_frames = self.intro_frames() + frames;
+        let mut intro = Vec::with_capacity(intro_frames * self.samples_per_frame);
+        (0..intro_frames).for_each(|index| intro.extend_from_slice(self.frame(index)));
+        let mut circle = self.pcm.samples().to_vec();
+        circle.rotate_left(frames % self.frames() * self.samples_per_frame);
+        let pcm = Pcm::new(self.pcm.rate(), 1, circle);
+        Self { intro, pcm, samples_per_frame: self.samples_per_frame, turns: self.turns }
+    }
+
+    /// What is heard once, before the circle: a whole number of frames, often none.
+    pub fn intro(&self) -> &[f32] {
+        &self.intro
+    }
+
+    /// How many frames are heard once, before the circle.
+    pub fn intro_frames(&self) -> usize {
+        self.intro.len() / self.samples_per_frame
+    }
+
+    /// The whole circle once, without the intro.
     pub fn samples(&self) -> &[f32] {
         self.pcm.samples()
     }
 
-    /// The whole circle once, with its rate.
+    /// The whole circle once, with its rate, without the intro.
     pub fn pcm(&self) -> &Pcm {
         &self.pcm
     }
 
-    /// How many frames the circle has; at least one.
+    /// Samples in one frame.
+    pub fn samples_per_frame(&self) -> usize {
+        self.samples_per_frame
+    }
+
+    /// How many frames the circle has, without the intro; at least one.
     pub fn frames(&self) -> usize {
         self.pcm.len() / self.samples_per_frame
     }
 
-    /// The samples of one frame; `index` counts on over any number of laps.
+    /// The samples of one frame; `index` counts from the intro's first frame on, over any number of laps. From
+    /// [`Self::intro_frames`] on, `index` and `index + self.frames()` give the same frame.
     pub fn frame(&self, index: usize) -> &[f32] {
+        let Some(index) = index.checked_sub(self.intro_frames()) else {
+            let start = index * self.samples_per_frame;
+            return &self.intro[start..start + self.samples_per_frame];
+        };
         let start = index % self.frames() * self.samples_per_frame;
         &self.pcm.samples()[start..start + self.samples_per_frame]
     }
@@ -64,7 +117,7 @@ impl Loop {
         self.turns
     }
 
-    /// How long one lap sounds, in seconds.
+    /// How long one lap of the circle sounds, in seconds.
     pub fn seconds(&self) -> f64 {
         self.pcm.seconds()
     }

@@ -6,6 +6,7 @@ use holdmusic_codecs::Codec;
 
 use crate::{
     SourceId,
+    bridge::Bridge,
     packetizer::Packetizer,
     ring::{At, Reader},
     rtcp::{self, SenderFacts},
@@ -135,16 +136,50 @@ pub(crate) struct Leg {
     pub(crate) unreachable: Option<(MediaTime, MediaTime)>,
 }
 
+/// Frames between the wish for a bridge and the change: time for a producer to make it. 160 ms; making one takes 3 ms.
+const BRIDGE_LEAD: u64 = 8;
+
+/// A hold at work.
 #[derive(Debug)]
-struct Hold {
+pub(crate) struct Hold {
     music: Music,
+    /// What is played in place of the music's first frames, after a change.
+    bridge: Option<Bridge>,
+    /// The change that is to come.
+    change: Option<Change>,
     /// The tick of its first packet: before it the leg's slot is not the leg's.
     first: Tick,
     /// The tick at which position 0 of the music stands; `None` until its first packet has left.
     origin: Option<Tick>,
+    /// Whether it has been told that the music's first packet has left.
+    told: bool,
     slot: usize,
     last: Option<Tick>,
     report: HoldReport,
+}
+
+/// A change of music that waits for its bridge, or for its time.
+#[derive(Debug)]
+struct Change {
+    to: Music,
+    /// The position at which the old music is left.
+    at: u64,
+    bridge: Option<Bridge>,
+}
+
+/// A change that a producer is asked to make a bridge for.
+#[derive(Clone, Debug)]
+pub struct Crossing {
+    /// What plays now.
+    pub from: Reader,
+    /// The position in it at which it is left.
+    pub at: u64,
+    /// What shall play then.
+    pub to: Reader,
+    /// Whose frames those are.
+    pub source: SourceId,
+    /// What both are encoded with.
+    pub codec: Codec,
 }
 
 /// What [`Leg::fill`] made of a tick.
@@ -162,6 +197,8 @@ pub(crate) struct Sent {
     pub(crate) skipped: u64,
     /// The music whose first packet this was.
     pub(crate) began: Option<SourceId>,
+    /// The music that was left with this packet, to be dropped elsewhere.
+    pub(crate) left: Option<Music>,
 }
 
 impl Leg {
@@ -190,24 +227,52 @@ impl Leg {
         self.packetizer.begin(first, due);
         self.report_due = Some(rtcp::next_report(due, true, random));
         self.unreachable = None;
-        self.hold =
-            Some(Hold { music, first, origin: None, slot, last: None, report: HoldReport::default() });
+        self.hold = Some(Hold {
+            music,
+            bridge: None,
+            change: None,
+            first,
+            origin: None,
+            told: false,
+            slot,
+            last: None,
+            report: HoldReport::default(),
+        });
     }
 
-    /// Plays other music from the next packet on; the music before comes back, to be dropped elsewhere. `None` if
-    /// the leg does not play: then nothing has changed and the new music is lost with a hold that has ended.
-    pub(crate) fn change(&mut self, music: Music) -> Option<Music> {
+    /// Plays other music: from the next packet on if the old one has not been heard yet, otherwise after a bridge, for
+    /// which a producer is to be asked. What has become useless comes back, to be dropped elsewhere. The leg plays.
+    pub(crate) fn change(&mut self, to: Music) -> (Option<Crossing>, Option<Music>) {
+        let codec = self.spec.codec;
+        let hold = self.hold.as_mut().expect("a leg that plays");
+        let (Some(origin), Some(last)) = (hold.origin, hold.last) else {
+            hold.told = false;
+            return (None, Some(std::mem::replace(&mut hold.music, to)));
+        };
+        let at = last.0.saturating_sub(origin.0) + 1 + BRIDGE_LEAD;
+        let crossing =
+            Crossing { from: hold.music.reader.clone(), at, to: to.reader.clone(), source: to.source, codec };
+        let before = hold.change.replace(Change { to, at, bridge: None });
+        (Some(crossing), before.map(|change| change.to))
+    }
+
+    /// The bridge to `source` is made, or cannot be made: then the change is a plain switch at the next packet.
+    pub(crate) fn bridged(&mut self, source: SourceId, bridge: Option<Bridge>) -> Option<Music> {
         let hold = self.hold.as_mut()?;
-        hold.origin = None;
-        Some(std::mem::replace(&mut hold.music, music))
+        let change = hold.change.as_mut().filter(|change| change.to.source == source)?;
+        if bridge.is_some() {
+            change.bridge = bridge;
+            return None;
+        }
+        hold.switch()
     }
 
-    /// Ends the hold: its report, and its music to be dropped elsewhere.
-    pub(crate) fn end(&mut self) -> Option<(HoldReport, Music)> {
+    /// Ends the hold: its report, and what is left of it to be dropped elsewhere.
+    pub(crate) fn end(&mut self) -> Option<(HoldReport, Hold)> {
         let hold = self.hold.take()?;
         self.packetizer.end();
         self.report_due = None;
-        Some((hold.report, hold.music))
+        Some((hold.report, hold))
     }
 
     /// What the next packet will carry.
@@ -234,8 +299,10 @@ impl Leg {
         let hold = self.hold.as_ref().filter(|hold| hold.first <= tick)?;
         let (header, payload) = datagram.split_first_chunk_mut::<HEADER_LEN>()?;
         self.packetizer.header(tick).write(header);
-        let position = hold.origin.map_or(0, |origin| tick.0.saturating_sub(origin.0));
-        let (payload_len, starved) = match hold.music.reader.at(position, payload) {
+        let position = hold.position(tick);
+        let bridge = hold.bridge.as_ref().filter(|bridge| position < bridge.frames);
+        let reader = bridge.map_or(&hold.music.reader, |bridge| &bridge.reader);
+        let (payload_len, starved) = match reader.at(position, payload) {
             At::Frame(len) => (len, false),
             At::NotYet | At::Gone => {
                 let nothing = self.spec.codec.nothing();
@@ -263,9 +330,10 @@ impl Leg {
         if filled.starved {
             // The music waits for its producer; time does not.
             hold.origin = hold.origin.map(Tick::next);
-        } else if hold.origin.is_none() {
-            hold.origin = Some(tick);
-            began = Some(hold.music.source);
+        } else {
+            hold.origin = hold.origin.or(Some(tick));
+            began = (!hold.told).then_some(hold.music.source);
+            hold.told = true;
         }
         let skipped = hold.skipped_before(tick);
         hold.last = Some(tick);
@@ -282,7 +350,10 @@ impl Leg {
         report.skipped_ticks += skipped;
         report.starved_ticks += u64::from(filled.starved);
         report.default_music_packets += u64::from(hold.music.is_default);
-        Some(Sent { skipped, began })
+        let due_for_change =
+            hold.change.as_ref().is_some_and(|change| hold.position(tick.next()) >= change.at);
+        let left = if due_for_change { hold.switch() } else { None };
+        Some(Sent { skipped, began, left })
     }
 
     /// The network refused the packet of `tick`: it costs no number, and its time passes.
@@ -358,6 +429,24 @@ impl Leg {
 }
 
 impl Hold {
+    /// The position in the music at `tick`.
+    fn position(&self, tick: Tick) -> u64 {
+        self.origin.map_or(0, |origin| tick.0.saturating_sub(origin.0))
+    }
+
+    /// Goes over to the music that waits: by its bridge, in step, or else from its beginning at the next packet. The
+    /// music that is left comes back.
+    fn switch(&mut self) -> Option<Music> {
+        let Change { to, at, bridge } = self.change.take()?;
+        self.origin = match &bridge {
+            Some(_) => self.origin.map(|origin| Tick(origin.0 + at)),
+            None => None,
+        };
+        self.bridge = bridge;
+        self.told = false;
+        Some(std::mem::replace(&mut self.music, to))
+    }
+
     /// Ticks that passed between the last one and `tick`.
     fn skipped_before(&self, tick: Tick) -> u64 {
         self.last.map_or(0, |last| tick.0.saturating_sub(last.0 + 1))

@@ -5,6 +5,7 @@ pub mod time;
 pub mod frame;
 pub mod ring;
 pub mod source;
+pub mod bridge;
 pub mod rtp;
 pub mod packetizer;
 pub mod rtcp;
@@ -13,7 +14,7 @@ pub mod pacer;
 pub mod sink;
 pub mod receiver;
 
-pub use leg::{HoldReport, LegId, LegSpec, Music, Numbering, Quality, RtpState};
+pub use leg::{Crossing, HoldReport, LegId, LegSpec, Music, Numbering, Quality, RtpState};
 pub use receiver::{Decoded, Hearing, Receiver};
 pub use time::{MediaTime, Now, Tick, WallTime};
 

@@ -12,7 +12,8 @@ use std::{
 
 use crate::{
     SourceId,
-    leg::{Filled, HoldReport, Leg, LegId, LegSpec, Music, Numbering, Quality},
+    bridge::Bridge,
+    leg::{Crossing, Filled, Hold, HoldReport, Leg, LegId, LegSpec, Music, Numbering, Quality},
     rtcp::{self, Word},
     rtp::{HEADER_LEN, Ssrc},
     sink::{Batch, Sink},
@@ -54,7 +55,8 @@ pub enum Command {
         /// What it is made of now; the numbering in it is ignored.
         spec: Box<LegSpec>,
     },
-    /// Begin a hold, or change its music at the next packet; from the first frame. Answered by [`Event::Started`].
+    /// Begin a hold, or change its music; from the first frame. Answered by [`Event::Started`] when its first packet has
+    /// left, and before that, for a change, by [`Event::Crossing`].
     Play {
         /// Who plays.
         leg: LegId,
@@ -62,6 +64,15 @@ pub enum Command {
         music: Music,
         /// Go on with this numbering instead of the leg's own.
         numbering: Option<Numbering>,
+    },
+    /// The answer to [`Event::Crossing`]; too late it is passed over.
+    Bridge {
+        /// Who changes its music.
+        leg: LegId,
+        /// What it shall play then.
+        source: SourceId,
+        /// The way there; without one the change is a plain switch.
+        bridge: Option<Bridge>,
     },
     /// Send nothing more. Answered by [`Event::Stopped`], also when nothing played.
     Stop {
@@ -86,6 +97,13 @@ pub enum Event {
         source: SourceId,
         /// When its first packet had been handed to the network.
         sent_at: MediaTime,
+    },
+    /// A bridge is wanted for a change of music, to be answered by [`Command::Bridge`] within 160 ms.
+    Crossing {
+        /// Who changes its music.
+        leg: LegId,
+        /// From where to where.
+        crossing: Crossing,
     },
     /// How a hold goes, told with every sender report.
     Progress {
@@ -126,6 +144,8 @@ pub struct Retired(#[expect(dead_code, reason = "held only to be dropped elsewhe
 enum Remains {
     Leg(Box<Leg>),
     Music(Music),
+    Hold(Hold),
+    Bridge(Bridge),
     Spec(Box<LegSpec>),
 }
 
@@ -220,6 +240,7 @@ impl Pacer {
             Command::AddLeg { leg, spec } => self.add(leg, spec),
             Command::ChangeLeg { leg, spec } => self.change(leg, spec),
             Command::Play { leg, music, numbering } => self.play(now, leg, music, numbering),
+            Command::Bridge { leg, source, bridge } => self.bridged(leg, source, bridge),
             Command::Stop { leg } => self.stop(leg),
             Command::RemoveLeg { leg } => self.remove(now, leg),
         }
@@ -297,6 +318,7 @@ impl Pacer {
                     served.bytes += filled.len as u64;
                     served.starved += u64::from(filled.starved);
                     served.skipped += sent.skipped;
+                    self.events.extend(sent.left.map(|music| Event::Retired(Retired(Remains::Music(music)))));
                     if let Some(source) = sent.began {
                         self.events.push_back(Event::Started { leg: leg.id, source, sent_at });
                     }
@@ -397,8 +419,10 @@ impl Pacer {
             self.register(index);
         }
         if self.leg(index).slot().is_some() {
-            let before = self.leg(index).change(music).expect("it plays");
-            return self.retire(Remains::Music(before));
+            let (crossing, useless) = self.leg(index).change(music);
+            self.events.extend(crossing.map(|crossing| Event::Crossing { leg: id, crossing }));
+            self.events.extend(useless.map(|music| Event::Retired(Retired(Remains::Music(music)))));
+            return;
         }
         // The next slot that is below its share: the first packet leaves within a millisecond or two.
         let share = SLOT_SHARE.max((self.playing + 1).div_ceil(SLOTS));
@@ -416,6 +440,17 @@ impl Pacer {
         self.pending.reserve((2 * crowd).saturating_sub(self.pending.len()));
         self.refused.reserve((2 * crowd).saturating_sub(self.refused.len()));
         self.playing += 1;
+    }
+
+    fn bridged(&mut self, id: LegId, source: SourceId, bridge: Option<Bridge>) {
+        let Some(&index) = self.by_id.get(&id) else {
+            return if let Some(bridge) = bridge {
+                self.retire(Remains::Bridge(bridge))
+            };
+        };
+        if let Some(left) = self.leg(index).bridged(source, bridge) {
+            self.retire(Remains::Music(left));
+        }
     }
 
     fn stop(&mut self, id: LegId) {
@@ -441,10 +476,10 @@ impl Pacer {
 
     fn end_hold(&mut self, index: usize) -> HoldReport {
         let Some(slot) = self.leg(index).slot() else { return HoldReport::default() };
-        let (report, music) = self.leg(index).end().expect("it has a slot, so it plays");
+        let (report, hold) = self.leg(index).end().expect("it has a slot, so it plays");
         self.slots[slot].retain(|&other| other != index);
         self.playing -= 1;
-        self.retire(Remains::Music(music));
+        self.retire(Remains::Hold(hold));
         report
     }
 

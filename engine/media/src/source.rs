@@ -7,7 +7,7 @@ use holdmusic_codecs::{Codec, EncodeError, Encoder, EncoderSettings, Loop};
 
 use crate::{
     frame::Frame,
-    ring::{self, LoopWriter, Reader},
+    ring::{self, Full, LoopWriter, Reader},
 };
 
 /// So many frames in a row must come out the same as a lap before, until the encoder is taken to have settled: one
@@ -29,19 +29,57 @@ pub fn rendition(
     codec: Codec,
     settings: &EncoderSettings,
 ) -> Result<(Reader, Job), EncodeError> {
+    let frames = sound.intro_frames() + sound.frames();
+    let (reader, mut job) = arriving(codec, settings, frames)?;
+    job.complete(sound);
+    Ok((reader, job))
+}
+
+/// Starts to encode music of at most `max_frames` frames a lap that still arrives: [`Job::feed`] takes lap one as it
+/// comes, and [`Job::complete`] the whole.
+///
+/// # Errors
+///
+/// If the encoder refuses the settings.
+pub fn arriving(
+    codec: Codec,
+    settings: &EncoderSettings,
+    max_frames: usize,
+) -> Result<(Reader, Job), EncodeError> {
     let encoder = codec.encoder(settings)?;
     let payload = vec![0; encoder.max_payload_len()];
     let laps = usize::try_from(MAX_LAPS).expect("small");
-    let (writer, reader) = ring::closed(sound.frames() * laps);
-    Ok((reader, Job { sound, encoder, payload, work: Some(Work { writer, settled: 0 }) }))
+    let (writer, reader) = ring::closed(max_frames.saturating_mul(laps));
+    let sound = Sound::Arriving(Vec::new());
+    let job = Job {
+        sound,
+        samples_per_frame: codec.samples_per_frame(),
+        encoder,
+        payload,
+        work: Some(Work { writer, settled: 0 }),
+    };
+    Ok((reader, job))
 }
 
 /// The encoding of one rendition, cut into steps.
 pub struct Job {
-    sound: Arc<Loop>,
+    sound: Sound,
+    samples_per_frame: usize,
     encoder: Box<dyn Encoder>,
     payload: Vec<u8>,
     work: Option<Work>,
+}
+
+/// What is encoded.
+enum Sound {
+    /// Lap one, as far as it has come.
+    Arriving(Vec<f32>),
+    /// All of it.
+    Whole {
+        sound: Arc<Loop>,
+        /// The frame at which lap one was left for the loop, mixed from both.
+        joint: Option<(u64, Vec<f32>)>,
+    },
 }
 
 struct Work {
@@ -53,8 +91,13 @@ struct Work {
 /// Whether a [`Job`] has more to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Progress {
-    /// So many frames are in the ring; more are to come.
+    /// So many frames are in the ring; more can be made.
     Working {
+        /// Frames in the ring.
+        frames: u64,
+    },
+    /// So many frames are in the ring; more sound must arrive first.
+    Waiting {
         /// Frames in the ring.
         frames: u64,
     },
@@ -63,29 +106,59 @@ pub enum Progress {
 }
 
 impl Job {
+    /// More of lap one: mono samples at the codec's rate, at the level at which they are to be heard. Without effect
+    /// once the whole is known.
+    pub fn feed(&mut self, samples: &[f32]) {
+        if let Sound::Arriving(arrived) = &mut self.sound {
+            arrived.extend_from_slice(samples);
+        }
+    }
+
+    /// The whole has arrived. The loop is in time with lap one, but for a little just before it closes; where encoding
+    /// passes from one to the other one frame is mixed from both.
+    pub fn complete(&mut self, sound: Arc<Loop>) {
+        let Sound::Arriving(arrived) = &self.sound else { return };
+        let at = self.work.as_ref().map_or(0, |work| work.writer.written());
+        let index = usize::try_from(at).expect("in memory");
+        let left = arrived.get(index * self.samples_per_frame..(index + 1) * self.samples_per_frame);
+        let joint = left.filter(|_| at > 0).map(|left| {
+            let share = |n: usize| (n as f32 + 0.5) / self.samples_per_frame as f32;
+            let mix = |(n, (old, new)): (usize, (&f32, &f32))| old + (new - old) * share(n);
+            (at, left.iter().zip(sound.frame(index)).enumerate().map(mix).collect())
+        });
+        self.sound = Sound::Whole { sound, joint };
+    }
+
     /// Encodes up to `frames` more frames. The loop is encoded again and again by one encoder, as a listener would
     /// hear it, until the frames come out the same as a lap before: from there on the ring turns back, and the seam
     /// carries exactly the bytes that endless encoding would have made.
     ///
     /// # Errors
     ///
-    /// If the encoder fails; the ring then stays open and plays what it has.
+    /// If the encoder fails, or more sound came than the ring was made for; the ring then stays open and plays what it
+    /// has.
     pub fn step(&mut self, frames: usize) -> Result<Progress, EncodeError> {
-        let lap = self.sound.frames() as u64;
         for _ in 0..frames {
             let Some(work) = &mut self.work else { return Ok(Progress::Closed) };
             let position = work.writer.written();
-            let index = usize::try_from(position % lap).expect("below the length of the loop");
-            let len = self.encoder.encode(self.sound.frame(index), &mut self.payload)?;
+            let Some(samples) = self.sound.frame(position, self.samples_per_frame) else {
+                return Ok(Progress::Waiting { frames: position });
+            };
+            let len = self.encoder.encode(samples, &mut self.payload)?;
             let payload = &self.payload[..len];
-            let earlier = position.checked_sub(lap);
-            let same =
-                earlier.and_then(|at| work.writer.frame(at)).is_some_and(|frame| frame.payload() == payload);
+            let (intro, lap) = self.sound.lengths();
+            let earlier = lap.and_then(|lap| position.checked_sub(lap)).filter(|at| *at >= intro);
+            let earlier = earlier.and_then(|at| work.writer.frame(at));
+            let same = earlier.is_some_and(|frame| frame.payload() == payload);
             work.settled = if same { work.settled + 1 } else { 0 };
-            work.writer.push(Frame::new(payload)).expect("the ring has room for every lap");
+            let full = |Full| EncodeError::Library("more sound came than there is room for".to_owned());
+            work.writer.push(Frame::new(payload)).map_err(full)?;
             let written = position + 1;
-            if work.settled >= SETTLED_FRAMES.min(lap) || written == MAX_LAPS * lap {
-                let Some(work) = self.work.take() else { break };
+            if let Some(lap) = lap
+                && written >= intro + lap
+                && (work.settled >= SETTLED_FRAMES.min(lap) || written >= intro + MAX_LAPS * lap)
+                && let Some(work) = self.work.take()
+            {
                 work.writer.close(written - lap);
             }
         }
@@ -93,6 +166,34 @@ impl Job {
             Some(work) => Progress::Working { frames: work.writer.written() },
             None => Progress::Closed,
         })
+    }
+
+    /// The whole sound, once it has arrived.
+    pub fn sound(&self) -> Option<&Arc<Loop>> {
+        match &self.sound {
+            Sound::Whole { sound, .. } => Some(sound),
+            Sound::Arriving(_) => None,
+        }
+    }
+}
+
+impl Sound {
+    /// The samples of the frame at `position`; `None` if they have not arrived.
+    fn frame(&self, position: u64, len: usize) -> Option<&[f32]> {
+        let index = usize::try_from(position).ok()?;
+        match self {
+            Self::Arriving(arrived) => arrived.get(index * len..(index + 1) * len),
+            Self::Whole { joint: Some((at, mixed)), .. } if *at == position => Some(mixed),
+            Self::Whole { sound, .. } => Some(sound.frame(index)),
+        }
+    }
+
+    /// Frames that are heard once, and frames in a lap, if they are known.
+    fn lengths(&self) -> (u64, Option<u64>) {
+        match self {
+            Self::Arriving(_) => (0, None),
+            Self::Whole { sound, .. } => (sound.intro_frames() as u64, Some(sound.frames() as u64)),
+        }
     }
 }
 
@@ -152,5 +253,50 @@ mod tests {
         assert_eq!(job.step(3), Ok(Progress::Working { frames: 3 }));
         assert_eq!(frame(&reader, 2).len(), 80);
         assert_eq!(reader.at(3, &mut [0; 1280]), At::NotYet);
+    }
+
+    /// Cut anywhere, fed in pieces: the ring is the one of a sound that was there from the beginning.
+    #[test]
+    fn music_that_arrives_piece_by_piece_sounds_as_if_it_had_been_there() {
+        let sound = clip();
+        let settings = EncoderSettings::default();
+        let (whole, mut job) = rendition(Arc::clone(&sound), Codec::Opus, &settings).unwrap();
+        while job.step(100).unwrap() != Progress::Closed {}
+
+        for arrived in [0, 319, 320, 5_000, 31_999] {
+            let (reader, mut job) = arriving(Codec::Opus, &settings, 1000).unwrap();
+            for piece in sound.samples()[..arrived].chunks(700) {
+                job.feed(piece);
+                assert!(matches!(job.step(1000).unwrap(), Progress::Waiting { .. }));
+            }
+            assert_eq!(job.step(1).unwrap(), Progress::Waiting { frames: arrived as u64 / 320 });
+            job.complete(Arc::clone(&sound));
+            while job.step(100).unwrap() != Progress::Closed {}
+            for position in 0..3 * sound.frames() as u64 {
+                assert_eq!(frame(&reader, position), frame(&whole, position), "{arrived}, {position}");
+            }
+        }
+    }
+
+    /// What stands before the loop points is heard once.
+    #[test]
+    fn an_intro_is_heard_once_and_the_circle_for_ever() {
+        let sound = Arc::new(clip().with_longer_intro(30));
+        let settings = EncoderSettings::default();
+        let (reader, mut job) = rendition(Arc::clone(&sound), Codec::Opus, &settings).unwrap();
+        while job.step(100).unwrap() != Progress::Closed {}
+        let mut endless = Codec::Opus.encoder(&settings).unwrap();
+        let mut payload = [0; 1280];
+        for position in 0..4 * sound.frames() as u64 {
+            let len = endless.encode(sound.frame(usize::try_from(position).unwrap()), &mut payload).unwrap();
+            assert_eq!(frame(&reader, position), payload[..len], "position {position}");
+        }
+    }
+
+    #[test]
+    fn more_sound_than_was_announced_is_an_error_and_no_panic() {
+        let (_reader, mut job) = arriving(Codec::Opus, &EncoderSettings::default(), 10).unwrap();
+        job.feed(&vec![0.1; 320 * 3000]);
+        assert!(job.step(3000).is_err());
     }
 }

@@ -22,7 +22,7 @@ use tracing::{debug, error, info, warn};
 use crate::{
     clock,
     fetch::Fetcher,
-    mailbox::{Request, Tiding, Work},
+    mailbox::{BridgeWork, Request, Tiding, Work},
     metrics::Metrics,
     webhook::{Notification, Webhook},
 };
@@ -50,6 +50,8 @@ pub struct Desk {
     pub commands: Vec<Sender<Command>>,
     /// The producers.
     pub work: Sender<Work>,
+    /// The producers, for changes of music.
+    pub bridges: Sender<BridgeWork>,
     /// Where fetches and deliveries run.
     pub runtime: Handle,
     /// The way to prompts.
@@ -144,6 +146,20 @@ impl State {
             Tiding::Media(Event::Progress { leg, report }) => Input::Progress { leg, report },
             Tiding::Media(Event::Bye { leg }) => Input::Bye { leg },
             Tiding::Media(Event::Unreachable { leg }) => Input::Unreachable { leg },
+            Tiding::Media(Event::Crossing { leg, crossing }) => {
+                if let Err(full) = self.desk.bridges.try_send(BridgeWork { leg, crossing }) {
+                    let source = full.into_inner().crossing.source;
+                    self.command(leg, Command::Bridge { leg, source, bridge: None });
+                }
+                return;
+            }
+            Tiding::Bridged { leg, source, bridge } => {
+                // Removed meanwhile: then nobody waits for it.
+                if self.legs.contains_key(&leg) {
+                    self.command(leg, Command::Bridge { leg, source, bridge });
+                }
+                return;
+            }
             // Dropped here, where nobody waits for it.
             Tiding::Media(Event::Retired(_)) => return,
             Tiding::SourceReady { source, reader, facts } => {

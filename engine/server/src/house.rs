@@ -118,7 +118,7 @@ impl House {
         let webhook = Webhook::new(guard, Arc::clone(&key), config.token_facts).map_err(tls_error)?;
 
         let metrics = Metrics::new(sockets.len());
-        let Mailboxes { requests, tidings, commands, work } = Mailboxes::new(sockets.len());
+        let Mailboxes { requests, tidings, commands, work, bridges } = Mailboxes::new(sockets.len());
         let mut senders = Vec::new();
         let mut commanders = Vec::new();
         for (index, (socket, (commander, orders))) in sockets.into_iter().zip(commands).enumerate() {
@@ -130,8 +130,9 @@ impl House {
             commanders.push(commander);
         }
         for index in 0..config.producers {
-            let (settings, work, tell) = (config.producer.clone(), work.1.clone(), tidings.0.clone());
-            start(&format!("hm-producer-{index}"), move || producer::run(&settings, &work, &tell))?;
+            let settings = config.producer.clone();
+            let (work, bridges, tell) = (work.1.clone(), bridges.1.clone(), tidings.0.clone());
+            start(&format!("hm-producer-{index}"), move || producer::run(&settings, &work, &bridges, &tell))?;
         }
 
         // The default music is there before anybody can ask for it.
@@ -150,6 +151,7 @@ impl House {
             tell: tidings.0.clone(),
             commands: commanders,
             work: work.0,
+            bridges: bridges.0,
             runtime: runtime.handle().clone(),
             fetcher,
             webhook: Arc::new(webhook),

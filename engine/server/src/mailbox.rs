@@ -5,7 +5,8 @@ use std::sync::Arc;
 use crossbeam_channel::{Receiver, Sender, bounded};
 use holdmusic_control::{Answer, Ask, DeliveryOutcome, NotificationId, PromptFailure, Refusal, SourceFacts};
 use holdmusic_media::{
-    MediaTime, SourceId,
+    Crossing, LegId, MediaTime, SourceId,
+    bridge::Bridge,
     pacer::{Command, Event},
     ring::Reader,
 };
@@ -24,6 +25,10 @@ pub const COMMANDS: usize = 16_384;
 
 /// Prompts whose bytes have come and that wait for a producer.
 pub const WORK: usize = 1_024;
+
+/// Changes of music that wait for a producer. One takes 3 ms, and there are 160 ms for it; beyond this the change is a
+/// plain switch.
+pub const BRIDGES: usize = 64;
 
 /// What a customer asks, with the way back for the answer.
 pub struct Request {
@@ -58,6 +63,15 @@ pub enum Tiding {
         /// Why.
         failure: PromptFailure,
     },
+    /// A bridge was made, or cannot be made.
+    Bridged {
+        /// For which leg.
+        leg: LegId,
+        /// To which source.
+        source: SourceId,
+        /// The bridge.
+        bridge: Option<Bridge>,
+    },
     /// A notification was delivered, or not.
     Delivered {
         /// Which.
@@ -80,6 +94,14 @@ pub struct Work {
     pub bytes: Vec<u8>,
 }
 
+/// A change of music for a producer to make a bridge for.
+pub struct BridgeWork {
+    /// Whose music changes.
+    pub leg: LegId,
+    /// From where to where.
+    pub crossing: Crossing,
+}
+
 /// The two ends of every queue.
 pub struct Mailboxes {
     /// Customers to control.
@@ -90,6 +112,8 @@ pub struct Mailboxes {
     pub commands: Vec<(Sender<Command>, Receiver<Command>)>,
     /// Fetch to producers.
     pub work: (Sender<Work>, Receiver<Work>),
+    /// Control to producers.
+    pub bridges: (Sender<BridgeWork>, Receiver<BridgeWork>),
 }
 
 impl Mailboxes {
@@ -100,6 +124,7 @@ impl Mailboxes {
             tidings: bounded(TIDINGS),
             commands: (0..senders).map(|_| bounded(COMMANDS)).collect(),
             work: bounded(WORK),
+            bridges: bounded(BRIDGES),
         }
     }
 }

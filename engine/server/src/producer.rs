@@ -5,13 +5,15 @@ use std::{
     collections::VecDeque,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
+    time::Duration,
 };
 
-use crossbeam_channel::{Receiver, Sender};
+use crossbeam_channel::{Receiver, Sender, select_biased};
 use holdmusic_codecs::{Codec, DecodeError, DecodeLimits, EncoderSettings, Loop, decode, to_mono};
 use holdmusic_control::{PromptFailure, SourceFacts};
 use holdmusic_media::{
     SourceId,
+    bridge::bridge,
     ring::Reader,
     source::{Job, Progress, rendition},
 };
@@ -19,11 +21,14 @@ use tracing::{debug, error};
 
 use crate::{
     clock,
-    mailbox::{Tiding, Work},
+    mailbox::{BridgeWork, Tiding, Work},
 };
 
 /// Frames encoded before a source is called ready: half a second of music, some milliseconds of work.
 const AHEAD: usize = 25;
+
+/// Longer than any wait; channels take no infinity.
+const FOR_EVER: Duration = Duration::from_secs(1 << 30);
 
 /// Frames encoded before the next source has its turn.
 const TURN: usize = 50;
@@ -38,51 +43,78 @@ pub struct ProducerSettings {
 }
 
 /// Runs until nobody sends work any more.
-pub fn run(settings: &ProducerSettings, work: &Receiver<Work>, tidings: &Sender<Tiding>) {
+pub fn run(
+    settings: &ProducerSettings,
+    work: &Receiver<Work>,
+    bridges: &Receiver<BridgeWork>,
+    tidings: &Sender<Tiding>,
+) {
     // Music is encoded hundreds of times faster than it is heard; senders come first.
     let _ = rustix::process::nice(10);
     let mut jobs: VecDeque<(SourceId, Job)> = VecDeque::new();
     loop {
-        let next = if jobs.is_empty() { work.recv().ok() } else { work.try_recv().ok() };
-        match next {
-            Some(Work { source, bytes }) => {
-                let outcome = catch_unwind(AssertUnwindSafe(|| begin(settings, source, bytes)));
-                let tiding = match outcome {
-                    Ok(Ok((reader, job, facts))) => {
-                        jobs.push_back((source, job));
-                        Tiding::SourceReady { source, reader, facts }
-                    }
-                    Ok(Err(failure)) => Tiding::SourceFailed { source, failure },
-                    Err(_) => {
-                        error!(source = source.0, "a decoder panicked; the prompt is refused");
-                        let failure = PromptFailure::Sound("the recording is corrupt".to_owned());
-                        Tiding::SourceFailed { source, failure }
-                    }
-                };
-                if tidings.send(tiding).is_err() {
-                    return;
-                }
-            }
-            None if jobs.is_empty() => return,
-            None => {}
+        // With jobs under way there is always something to do, so nothing is waited for.
+        let wait = if jobs.is_empty() { FOR_EVER } else { Duration::ZERO };
+        let tiding = select_biased! {
+            recv(bridges) -> wanted => match wanted {
+                Ok(wanted) => Some(cross(settings, wanted)),
+                Err(_) => return,
+            },
+            recv(work) -> work => match work {
+                Ok(work) => Some(begin(settings, work, &mut jobs)),
+                Err(_) => return,
+            },
+            default(wait) => go_on(&mut jobs),
+        };
+        if let Some(tiding) = tiding
+            && tidings.send(tiding).is_err()
+        {
+            return;
         }
-        let Some((source, mut job)) = jobs.pop_front() else { continue };
-        match catch_unwind(AssertUnwindSafe(|| job.step(TURN))) {
-            Ok(Ok(Progress::Working { .. })) => jobs.push_back((source, job)),
-            Ok(Ok(Progress::Closed)) => debug!(source = source.0, "the loop is closed"),
-            Ok(Err(_)) | Err(_) => {
-                let failure =
-                    PromptFailure::Sound("the encoder failed in the middle of the recording".to_owned());
-                if tidings.send(Tiding::SourceFailed { source, failure }).is_err() {
-                    return;
-                }
-            }
+    }
+}
+
+/// Encodes a little more of the source whose turn it is.
+fn go_on(jobs: &mut VecDeque<(SourceId, Job)>) -> Option<Tiding> {
+    let (source, mut job) = jobs.pop_front()?;
+    match catch_unwind(AssertUnwindSafe(|| job.step(TURN))) {
+        Ok(Ok(Progress::Working { .. })) => jobs.push_back((source, job)),
+        Ok(Ok(Progress::Closed)) => debug!(source = source.0, "the loop is closed"),
+        Ok(Err(_)) | Err(_) => {
+            let failure =
+                PromptFailure::Sound("the encoder failed in the middle of the recording".to_owned());
+            return Some(Tiding::SourceFailed { source, failure });
+        }
+    }
+    None
+}
+
+fn cross(settings: &ProducerSettings, wanted: BridgeWork) -> Tiding {
+    let BridgeWork { leg, crossing } = wanted;
+    let made = catch_unwind(AssertUnwindSafe(|| {
+        bridge(crossing.codec, &settings.encoder, &crossing.from, crossing.at, &crossing.to)
+    }));
+    Tiding::Bridged { leg, source: crossing.source, bridge: made.unwrap_or_default() }
+}
+
+fn begin(settings: &ProducerSettings, work: Work, jobs: &mut VecDeque<(SourceId, Job)>) -> Tiding {
+    let Work { source, bytes } = work;
+    match catch_unwind(AssertUnwindSafe(|| prepare(settings, source, bytes))) {
+        Ok(Ok((reader, job, facts))) => {
+            jobs.push_back((source, job));
+            Tiding::SourceReady { source, reader, facts }
+        }
+        Ok(Err(failure)) => Tiding::SourceFailed { source, failure },
+        Err(_) => {
+            error!(source = source.0, "a decoder panicked; the prompt is refused");
+            let failure = PromptFailure::Sound("the recording is corrupt".to_owned());
+            Tiding::SourceFailed { source, failure }
         }
     }
 }
 
 /// Makes a recording playable: its first frames are encoded when this returns.
-fn begin(
+fn prepare(
     settings: &ProducerSettings,
     source: SourceId,
     bytes: Vec<u8>,

@@ -218,23 +218,63 @@ fn a_hold_after_a_hold_goes_on_with_number_and_time() {
     assert_eq!(after.3, [0], "from its beginning");
 }
 
-#[test]
-fn a_change_of_music_is_heard_at_the_next_packet_and_not_seen_in_the_numbers() {
+/// Holds leg 1 for 90 ms with music 1, asks for music 9, and gives the answer after `pause` milliseconds.
+fn change(pause: u64, answer: impl FnOnce(&Crossing) -> Option<Bridge>) -> (Wire, Vec<Event>) {
     let (mut pacer, mut wire) = (pacer(), Wire::default());
     start(&mut pacer, wire.now, 1);
     run(&mut pacer, &mut wire, MediaTime::from_millis(90), punctual);
     let play = Command::Play { leg: LegId(1), music: music(9, 200), numbering: None };
     pacer.handle_command(at(wire.now), play);
-    let events = run(&mut pacer, &mut wire, MediaTime::from_millis(200), punctual);
-    assert!(matches!(&events[..], [Event::Started { source: SourceId(9), .. }]), "{events:?}");
-    let heard: Vec<_> = wire.rtp.iter().map(|packet| packet.3[0]).collect();
-    assert_eq!(heard, [0, 1, 2, 3, 4, 0, 1, 2, 3, 4]);
+    let Some(Event::Crossing { leg, crossing }) = pacer.poll_event() else { panic!("a bridge is wanted") };
+    assert_eq!((leg, crossing.source, crossing.at), (LegId(1), SourceId(9), 13));
+    let mut events = run(&mut pacer, &mut wire, MediaTime::from_millis(90 + pause), punctual);
+    let bridge = answer(&crossing);
+    let command = Command::Bridge { leg: LegId(1), source: SourceId(9), bridge };
+    pacer.handle_command(at(wire.now), command);
+    events.extend(run(&mut pacer, &mut wire, MediaTime::from_millis(500), punctual));
     assert!(wire.rtp.windows(2).all(|pair| {
         let (before, after) = (pair[0].2, pair[1].2);
         after.sequence == before.sequence.after(1)
             && after.timestamp == before.timestamp.after(960)
             && !after.marker
     }));
+    (wire, events)
+}
+
+fn heard(wire: &Wire) -> Vec<u8> {
+    wire.rtp.iter().map(|packet| packet.3[0]).collect()
+}
+
+#[test]
+fn a_change_of_music_goes_over_its_bridge_and_is_not_seen_in_the_numbers() {
+    let (wire, events) = change(20, |_| {
+        let (mut writer, reader) = ring::closed(3);
+        for byte in [250, 251, 252] {
+            writer.push(Frame::new(&[byte])).unwrap();
+        }
+        Some(Bridge { reader, frames: 3 })
+    });
+    let [Event::Started { source: SourceId(9), sent_at, .. }] = &events[..] else {
+        panic!("one start expected, found {events:?}")
+    };
+    assert_eq!(*sent_at, wire.rtp[13].0, "the first packet of the bridge is the first of what was asked for");
+    let old = [0, 1, 2, 3, 4, 5, 6, 0, 1, 2, 3, 4, 5];
+    let new = [250, 251, 252, 3, 4, 5, 6, 7, 8, 9, 10, 11];
+    assert_eq!(heard(&wire), [&old[..], &new[..]].concat());
+}
+
+#[test]
+fn without_a_bridge_the_change_is_a_plain_switch_at_the_next_packet() {
+    let (wire, events) = change(30, |_| None);
+    assert!(matches!(&events[..], [Event::Started { source: SourceId(9), .. }]), "{events:?}");
+    assert_eq!(heard(&wire)[..10], [0, 1, 2, 3, 4, 5, 0, 1, 2, 3]);
+}
+
+#[test]
+fn a_bridge_that_comes_too_late_is_not_waited_for() {
+    let (wire, events) = change(300, |crossing| Some(Bridge { reader: crossing.to.clone(), frames: 3 }));
+    assert!(matches!(&events[..], [Event::Started { source: SourceId(9), .. }]), "{events:?}");
+    assert_eq!(heard(&wire)[11..16], [4, 5, 0, 1, 2]);
 }
 
 #[test]
