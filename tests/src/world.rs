@@ -54,6 +54,8 @@ pub struct WorldSettings {
     pub decoding: Duration,
     /// How long a producer takes for one turn of encoding.
     pub turn: Duration,
+    /// How long a producer takes to make a bridge for a change of music.
+    pub bridging: Duration,
     /// When a destination that says "port unreachable" is given up.
     pub unreachable_after: Duration,
 }
@@ -68,6 +70,7 @@ impl Default for WorldSettings {
             lateness: Duration::from_micros(80),
             decoding: Duration::from_millis(5),
             turn: Duration::from_millis(10),
+            bridging: Duration::from_millis(8),
             unreachable_after: Duration::from_secs(10),
         }
     }
@@ -468,6 +471,11 @@ impl World {
             }
             heard = true;
             let input = match event {
+                Event::Crossing { leg, crossing } => {
+                    let after = self.settings.bridging;
+                    self.later(after, Happening::Bridge(leg, Box::new(crossing)));
+                    continue;
+                }
                 Event::Started { leg, source, sent_at } => Input::Started { leg, source, sent_at },
                 Event::Stopped { leg, report, next } => Input::Stopped { leg, report, next },
                 Event::Progress { leg, report } => Input::Progress { leg, report },

@@ -12,7 +12,8 @@ use holdmusic_control::{
     DEFAULT_SOURCE, DeliveryOutcome, Input, NotificationId, Origin, Output, PromptFailure, SourceFacts,
 };
 use holdmusic_media::{
-    LegId, MediaTime, Music, SourceId,
+    Crossing, LegId, MediaTime, Music, SourceId,
+    bridge::bridge,
     pacer::Command,
     ring::Reader,
     source::{Job, Progress, rendition},
@@ -33,6 +34,7 @@ pub(super) enum Happening {
     Ready(SourceId, Box<(Reader, Job, SourceFacts)>),
     Failed(SourceId, PromptFailure),
     Encode(Box<Job>),
+    Bridge(LegId, Box<Crossing>),
     Delivered(NotificationId, DeliveryOutcome),
 }
 
@@ -43,13 +45,15 @@ impl fmt::Debug for Happening {
             Self::Ready(source, _) => write!(f, "Ready({source:?})"),
             Self::Failed(source, failure) => write!(f, "Failed({source:?}, {failure:?})"),
             Self::Encode(_) => write!(f, "Encode"),
+            Self::Bridge(leg, _) => write!(f, "Bridge({leg:?})"),
             Self::Delivered(notification, outcome) => write!(f, "Delivered({notification:?}, {outcome:?})"),
         }
     }
 }
 
 impl World {
-    fn later(&mut self, after: Duration, happening: Happening) {
+    /// It will happen after so long.
+    pub(super) fn later(&mut self, after: Duration, happening: Happening) {
         self.happenings += 1;
         self.agenda.insert((self.clock.mono() + after, self.happenings), happening);
     }
@@ -82,6 +86,13 @@ impl World {
             Happening::Encode(mut job) => {
                 if job.step(TURN) != Ok(Progress::Closed) {
                     self.later(self.settings.turn, Happening::Encode(job));
+                }
+            }
+            Happening::Bridge(leg, crossing) => {
+                let Crossing { from, at, to, source, codec } = *crossing;
+                let bridge = bridge(codec, &EncoderSettings::default(), &from, at, &to);
+                if self.legs.contains_key(&leg) {
+                    self.command(leg, Command::Bridge { leg, source, bridge });
                 }
             }
             Happening::Delivered(notification, outcome) => {
