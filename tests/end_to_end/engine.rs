@@ -138,9 +138,15 @@ impl Engine {
 
     /// Starts one with further flags.
     pub(crate) fn start_with(flags: &[&str]) -> Self {
-        let data = tempfile::tempdir().expect("a directory for its data");
-        let mut command = command(["serve", "--listen", "127.0.0.1:0", "--token", TOKEN]);
-        command.args(["--allow-fetch", "127.0.0.0/8", "--app-id", "the-bot", "--tenant-id", "the-tenant"]);
+        let mut all = vec!["--token", TOKEN, "--allow-fetch", "127.0.0.0/8"];
+        all.extend(["--app-id", "the-bot", "--tenant-id", "the-tenant"]);
+        all.extend(flags);
+        Self::start_in(tempfile::tempdir().expect("a directory for its data"), &all)
+    }
+
+    /// Starts one on a free port with these flags alone.
+    pub(crate) fn start_in(data: tempfile::TempDir, flags: &[&str]) -> Self {
+        let mut command = command(["serve", "--listen", "127.0.0.1:0"]);
         command.arg("--data").arg(data.path()).args(flags);
         let mut child = Guarded(command.spawn().expect("holdmusic can be run"));
         let stderr = read_all(child.0.stderr.take().expect("piped"));
@@ -187,6 +193,17 @@ impl Engine {
 
     /// Waits for its end; exit code, everything on stdout, everything on stderr.
     pub(crate) fn end(mut self, within: Duration) -> (Option<i32>, String, String) {
+        self.wait(within)
+    }
+
+    /// As [`Engine::end`]; its data stays.
+    pub(crate) fn end_and_keep_data(mut self, within: Duration) -> (String, tempfile::TempDir) {
+        let (_, _, stderr) = self.wait(within);
+        let other = tempfile::tempdir().expect("a directory nobody needs");
+        (stderr, std::mem::replace(&mut self.data, other))
+    }
+
+    fn wait(&mut self, within: Duration) -> (Option<i32>, String, String) {
         let status = self.child.ended_within(within).expect("it ends in time");
         let text = |reader: &mut Option<JoinHandle<String>>| {
             reader.take().expect("read once").join().expect("it was read")

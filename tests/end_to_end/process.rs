@@ -60,6 +60,27 @@ fn what_it_keeps_can_be_read_by_its_owner_alone() {
     }
 }
 
+/// The token that it makes for an owner who brought none lets the owner in, and is told in the first life only.
+#[test]
+fn a_token_of_its_own_making_is_told_once() {
+    let engine = Engine::start_in(tempfile::tempdir().unwrap(), &[]);
+    let token = std::fs::read_to_string(engine.data().join("token")).unwrap();
+    let token = token.trim();
+    assert!(token.len() >= 32, "nobody guesses it");
+    let authorization = format!("Bearer {token}");
+    let headers = [("Authorization", authorization.as_str())];
+    http::request(engine.address, "GET", "/v1.0/communications/calls", &headers, b"").expect(200);
+    engine.signal(Signal::TERM);
+    let (said, data) = engine.end_and_keep_data(Duration::from_secs(5));
+    assert_eq!(said.matches(token).count(), 1, "{said}");
+
+    let again = Engine::start_in(data, &[]);
+    http::request(again.address, "GET", "/v1.0/communications/calls", &headers, b"").expect(200);
+    again.signal(Signal::TERM);
+    let (_, _, said) = again.end(Duration::from_secs(5));
+    assert!(!said.contains(token), "{said}");
+}
+
 fn wrong(arguments: &[&str]) -> String {
     let data = tempfile::tempdir().unwrap();
     let mut command = command(["serve", "--data"]);

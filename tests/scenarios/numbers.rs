@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use holdmusic_media::rtp::SeqNo;
-use holdmusic_tests::{Flow, World};
+use holdmusic_tests::{Flow, World, silences};
 use serde_json::json;
 
-use crate::stage::{MUSIC, SPEECH, hold, newcomer, no_rules, one, seconds, state};
+use crate::stage::{MUSIC, SPEECH, fill, hold, newcomer, no_rules, one, seconds, state};
 
 #[test]
 fn over_many_loops_each_packet_follows_the_one_before() {
@@ -62,6 +62,33 @@ fn another_prompt_in_mid_hold_is_a_change_of_music_and_nothing_else() {
     assert!(flow.is_one_piece(), "{flow:?}");
     assert_eq!(world.counts().starts_completed, 3);
     assert_eq!(state(&mut world, &alice)["source"], "default");
+}
+
+/// Producers that are busy make no bridge in time: then the change is a plain one, and not waited for.
+#[test]
+fn a_change_of_music_waits_for_nobody() {
+    for bridging in [0, 8, 159, 161, 2_000] {
+        let mut world = World::with(111, |settings| settings.bridging = Duration::from_millis(bridging));
+        fill(&mut world);
+        let call = world.call(no_rules());
+        let alice = newcomer(&mut world, &call);
+        hold(&mut world, &alice, Some(MUSIC));
+        world.run(seconds(2.0));
+        let second = hold(&mut world, &alice, Some(SPEECH));
+        let asked = world.now();
+        world.ended_within(&call.path, &second, seconds(1.0));
+        let took = world.now().since(asked);
+        assert!(took <= Duration::from_millis(300), "{bridging} ms for a bridge: {took:?}");
+        // A change within a change, and one back.
+        hold(&mut world, &alice, None);
+        world.run(Duration::from_millis(50));
+        hold(&mut world, &alice, Some(MUSIC));
+        world.run(seconds(3.0));
+        let flow = world.taps().flow(alice.ssrc);
+        assert!(flow.is_one_piece(), "{flow:?}");
+        assert_eq!(silences(&world.phone(alice.phone).decode().sound, 700), []);
+        world.stop(&alice).expect(202);
+    }
 }
 
 #[test]

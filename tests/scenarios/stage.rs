@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use holdmusic_codecs::Pcm;
+use holdmusic_media::MediaTime;
 use holdmusic_tests::{Call, Likeness, Member, World, asset, reference};
 use serde_json::{Value, json};
 
@@ -83,13 +84,7 @@ pub(crate) fn beginning(file: &str, length: Duration) -> Pcm {
 /// That what the phone of `member` heard from `from` on, for `length`, is the beginning of a recording, and begins
 /// there but for a frame.
 #[track_caller]
-pub(crate) fn assert_hears(
-    world: &World,
-    member: &Member,
-    from: holdmusic_media::MediaTime,
-    length: Duration,
-    file: &str,
-) {
+pub(crate) fn assert_hears(world: &World, member: &Member, from: MediaTime, length: Duration, file: &str) {
     // One frame more, for what the encoder looks ahead.
     let heard = world.phone(member.phone).sound_between(from, from + length + seconds(0.04));
     let found = Likeness::of(&beginning(file, length), &heard);
@@ -102,7 +97,7 @@ pub(crate) fn state(world: &mut World, member: &Member) -> Value {
     world.read_member(member)["holdMusic"].clone()
 }
 
-/// What is wrong with an operation that is not over.
+/// A call with the rules of the house.
 pub(crate) fn no_rules() -> Value {
     json!({})
 }

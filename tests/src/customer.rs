@@ -83,6 +83,11 @@ impl Customer {
         self.next.extend(manners);
     }
 
+    /// What [`Customer::next_answers`] said and has not come to pass yet is forgotten.
+    pub fn forget_answers(&mut self) {
+        self.next.clear();
+    }
+
     /// From now on POSTs are answered like this.
     pub fn answers(&mut self, manner: Manner) {
         self.usual = Some(manner);

@@ -190,9 +190,9 @@ impl SimNetwork {
         &self.taps
     }
 
-    /// Forgets what has left the engine so far.
-    pub fn clear_taps(&mut self) {
-        self.taps = Taps::default();
+    /// What has left the engine so far; from now on the taps begin anew.
+    pub fn take_taps(&mut self) -> Taps {
+        std::mem::take(&mut self.taps)
     }
 
     /// The way from a local socket into the network, at one moment.

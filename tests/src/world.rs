@@ -3,24 +3,21 @@
 //! It does what `desk.rs`, `sender.rs` and `producer.rs` do in the product, in one thread and in an order that
 //! depends on nothing but the seed.
 
+mod doors;
+
 use std::{
     collections::{BTreeMap, HashMap, VecDeque},
     net::{Ipv4Addr, SocketAddr},
-    sync::{Arc, OnceLock},
+    sync::Arc,
     time::Duration,
 };
 
-use holdmusic_codecs::{Codec, DecodeLimits, EncoderSettings, Loop, decode, to_mono};
-use holdmusic_control::{
-    Control, DEFAULT_SOURCE, DeliveryOutcome, Input, NotificationId, Origin, Output, PromptFailure,
-    RequestId, Settings, SourceFacts,
-};
+use holdmusic_control::{Control, DEFAULT_SOURCE, Input, RequestId, Settings};
 use holdmusic_media::{
-    LegId, MediaTime, Music, SourceId,
+    LegId, MediaTime, SourceId,
     pacer::{Command, Event, Pacer},
     ring::Reader,
     rtp::Ssrc,
-    source::{Job, Progress, rendition},
 };
 use rand::{Rng, RngExt, SeedableRng, rngs::StdRng};
 use serde_json::{Value, json};
@@ -31,15 +28,9 @@ use crate::{
     graph::{self, Reply},
     network::{Path, SimNetwork, Taps, is_remains},
     phone::Phone,
-    shelf::{Item, Shelf},
-    sound::asset,
+    shelf::Shelf,
 };
-
-/// Frames encoded before a source is called ready, as in the product.
-const AHEAD: usize = 25;
-
-/// Frames encoded at one turn, as in the product.
-const TURN: usize = 50;
+use doors::Happening;
 
 /// What URLs in answers begin with.
 const BASE: &str = "https://engine.test/v1.0";
@@ -63,6 +54,8 @@ pub struct WorldSettings {
     pub decoding: Duration,
     /// How long a producer takes for one turn of encoding.
     pub turn: Duration,
+    /// How long a producer takes to make a bridge for a change of music.
+    pub bridging: Duration,
     /// When a destination that says "port unreachable" is given up.
     pub unreachable_after: Duration,
 }
@@ -77,6 +70,7 @@ impl Default for WorldSettings {
             lateness: Duration::from_micros(80),
             decoding: Duration::from_millis(5),
             turn: Duration::from_millis(10),
+            bridging: Duration::from_millis(8),
             unreachable_after: Duration::from_secs(10),
         }
     }
@@ -139,27 +133,6 @@ struct SimSender {
     wakes: Option<MediaTime>,
 }
 
-/// What will happen at a moment.
-enum Happening {
-    Fetched(SourceId, Result<Arc<[u8]>, PromptFailure>),
-    Ready(SourceId, Box<(Reader, Job, SourceFacts)>),
-    Failed(SourceId, PromptFailure),
-    Encode(Box<Job>),
-    Delivered(NotificationId, DeliveryOutcome),
-}
-
-impl std::fmt::Debug for Happening {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Fetched(source, _) => write!(f, "Fetched({source:?})"),
-            Self::Ready(source, _) => write!(f, "Ready({source:?})"),
-            Self::Failed(source, failure) => write!(f, "Failed({source:?}, {failure:?})"),
-            Self::Encode(_) => write!(f, "Encode"),
-            Self::Delivered(notification, outcome) => write!(f, "Delivered({notification:?}, {outcome:?})"),
-        }
-    }
-}
-
 impl World {
     /// A world in its usual state. `usual_seed` is overruled by the environment variable `HOLDMUSIC_SEED`.
     pub fn new(usual_seed: u64) -> Self {
@@ -198,7 +171,7 @@ impl World {
             network: SimNetwork::new(rng.next_u64()),
             phones: BTreeMap::new(),
             shelf: Shelf::default(),
-            sources: HashMap::from([(DEFAULT_SOURCE, Some(default_music()))]),
+            sources: HashMap::from([(DEFAULT_SOURCE, Some(doors::default_music()))]),
             preparations: 0,
             customers: BTreeMap::new(),
             agenda: BTreeMap::new(),
@@ -240,9 +213,9 @@ impl World {
         self.network.taps()
     }
 
-    /// Forgets what left the engine so far.
-    pub fn clear_taps(&mut self) {
-        self.network.clear_taps();
+    /// What left the engine so far; from now on the taps begin anew.
+    pub fn take_taps(&mut self) -> Taps {
+        self.network.take_taps()
     }
 
     /// The phone at `address`.
@@ -498,6 +471,11 @@ impl World {
             }
             heard = true;
             let input = match event {
+                Event::Crossing { leg, crossing } => {
+                    let after = self.settings.bridging;
+                    self.later(after, Happening::Bridge(leg, Box::new(crossing)));
+                    continue;
+                }
                 Event::Started { leg, source, sent_at } => Input::Started { leg, source, sent_at },
                 Event::Stopped { leg, report, next } => Input::Stopped { leg, report, next },
                 Event::Progress { leg, report } => Input::Progress { leg, report },
@@ -553,102 +531,6 @@ impl World {
             sender.pacer.handle_unreachable(now.mono, to);
         }
     }
-
-    fn later(&mut self, after: Duration, happening: Happening) {
-        self.happenings += 1;
-        self.agenda.insert((self.clock.mono() + after, self.happenings), happening);
-    }
-
-    fn happen(&mut self, happening: Happening) {
-        let now = self.clock.now();
-        match happening {
-            Happening::Fetched(source, Ok(bytes)) => {
-                self.preparations += 1;
-                let after = self.settings.decoding;
-                let happening = match prepare(&bytes, now.mono + after) {
-                    Ok(prepared) => Happening::Ready(source, Box::new(prepared)),
-                    Err(failure) => Happening::Failed(source, failure),
-                };
-                self.later(after, happening);
-            }
-            Happening::Ready(source, prepared) => {
-                let (reader, job, facts) = *prepared;
-                let Some(place) = self.sources.get_mut(&source) else { return };
-                *place = Some(reader);
-                self.control.handle_input(now, Input::SourceReady { source, facts });
-                self.later(self.settings.turn, Happening::Encode(Box::new(job)));
-            }
-            Happening::Fetched(source, Err(failure)) | Happening::Failed(source, failure) => {
-                if self.sources.contains_key(&source) {
-                    self.control.handle_input(now, Input::SourceFailed { source, failure });
-                }
-            }
-            Happening::Encode(mut job) => {
-                if job.step(TURN) != Ok(Progress::Closed) {
-                    self.later(self.settings.turn, Happening::Encode(job));
-                }
-            }
-            Happening::Delivered(notification, outcome) => {
-                self.control.handle_input(now, Input::Delivered { notification, outcome });
-            }
-        }
-    }
-
-    fn perform(&mut self, output: Output) {
-        match output {
-            Output::Reply { request, result } => {
-                let before = self.replies.insert(request, result.into());
-                assert!(before.is_none(), "seed {}: a request was answered twice", self.seed);
-            }
-            Output::Prepare { source, origin } => {
-                let before = self.sources.insert(source, None);
-                assert!(before.is_none(), "seed {}: a source was prepared twice", self.seed);
-                let Origin::Web(url) = origin;
-                match self.shelf.fetch(url.as_str()) {
-                    Item::Bytes { bytes, after } => self.later(after, Happening::Fetched(source, Ok(bytes))),
-                    Item::Fails { reason, after } => {
-                        let failure = PromptFailure::Fetch(reason);
-                        self.later(after, Happening::Fetched(source, Err(failure)));
-                    }
-                    Item::Never => {}
-                }
-            }
-            Output::Release { source } => {
-                self.sources.remove(&source);
-            }
-            Output::AddLeg { leg, spec } => {
-                self.legs.insert(leg, spec.sender);
-                self.command(leg, Command::AddLeg { leg, spec: Box::new(spec) });
-            }
-            Output::ChangeLeg { leg, spec } => {
-                self.command(leg, Command::ChangeLeg { leg, spec: Box::new(spec) });
-            }
-            Output::Play { leg, source, numbering } => {
-                let reader = self.sources.get(&source).cloned().flatten();
-                let reader = reader.unwrap_or_else(|| {
-                    panic!("seed {}: a source without frames was to be played", self.seed)
-                });
-                let music = Music { source, reader, is_default: source == DEFAULT_SOURCE };
-                self.command(leg, Command::Play { leg, music, numbering });
-            }
-            Output::Stop { leg } => self.command(leg, Command::Stop { leg }),
-            Output::RemoveLeg { leg } => {
-                self.command(leg, Command::RemoveLeg { leg });
-                self.legs.remove(&leg);
-            }
-            Output::Notify { notification, call: _, uri, body, attempt } => {
-                let now = self.now();
-                let customer = self.customers.entry(uri.as_str().to_owned()).or_default();
-                let (after, outcome) = customer.post(now, notification, attempt, &body);
-                self.later(after, Happening::Delivered(notification, outcome));
-            }
-        }
-    }
-
-    fn command(&mut self, leg: LegId, command: Command) {
-        let sender = *self.legs.get(&leg).expect("control commands legs that it has added");
-        self.senders[sender].orders.push_back(command);
-    }
 }
 
 impl Drop for World {
@@ -669,36 +551,4 @@ fn local(sender: u16) -> SocketAddr {
 
 fn leg(phone: SocketAddr) -> Value {
     json!({ "rtp": { "address": phone.to_string(), "codec": "opus", "payloadType": 111 } })
-}
-
-/// What a producer does with the bytes of a prompt.
-fn prepare(bytes: &[u8], ready_at: MediaTime) -> Result<(Reader, Job, SourceFacts), PromptFailure> {
-    let recording =
-        decode(bytes, &DecodeLimits::default()).map_err(|error| PromptFailure::Sound(error.to_string()))?;
-    let codec = Codec::Opus;
-    let sound = Loop::new(&to_mono(&recording.pcm), codec.sample_rate(), codec.samples_per_frame());
-    let frames = sound.frames() as u64;
-    let (reader, mut job) = rendition(Arc::new(sound), codec, &EncoderSettings::default())
-        .expect("the default settings are right");
-    job.step(AHEAD).expect("whole frames can be encoded");
-    let facts = SourceFacts {
-        seconds: recording.pcm.seconds(),
-        format: recording.format,
-        gain_db: 0.0,
-        ready_at,
-        bytes: frames * 136,
-    };
-    Ok((reader, job, facts))
-}
-
-/// The default music, encoded once for all worlds of a process: it never changes again.
-fn default_music() -> Reader {
-    static READER: OnceLock<Reader> = OnceLock::new();
-    let reader = READER.get_or_init(|| {
-        let (reader, mut job, _) =
-            prepare(&asset("default-music.wav"), MediaTime::ZERO).expect("the default music can be played");
-        while job.step(1000).expect("whole frames can be encoded") != Progress::Closed {}
-        reader
-    });
-    reader.clone()
 }
