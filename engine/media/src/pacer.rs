@@ -144,7 +144,7 @@ pub struct Retired(#[expect(dead_code, reason = "held only to be dropped elsewhe
 enum Remains {
     Leg(Box<Leg>),
     Music(Music),
-    Hold(Hold),
+    Hold(Box<Hold>),
     Bridge(Bridge),
     Spec(Box<LegSpec>),
 }
@@ -479,7 +479,7 @@ impl Pacer {
         let (report, hold) = self.leg(index).end().expect("it has a slot, so it plays");
         self.slots[slot].retain(|&other| other != index);
         self.playing -= 1;
-        self.retire(Remains::Hold(hold));
+        self.retire(Remains::Hold(Box::new(hold)));
         report
     }
 

@@ -62,10 +62,13 @@ impl Reader {
 /// written ever moves.
 const SEGMENT: usize = 256;
 
+/// Slots of a closed ring, each filled once.
+type Segment = Box<[OnceLock<Frame>]>;
+
 /// A ring written once.
 #[derive(Debug)]
 struct Closed {
-    segments: Box<[OnceLock<Box<[OnceLock<Frame>]>>]>,
+    segments: Box<[OnceLock<Segment>]>,
     turn: OnceLock<Turn>,
 }
 

@@ -181,13 +181,10 @@ fn open_resource(
 }
 
 async fn read_body(headers: &HeaderMap, body: Body) -> Result<Vec<u8>, Refusal> {
-    if let Some(encoding) = headers.get(CONTENT_ENCODING).filter(|encoding| !encoding.is_empty()) {
-        if !encoding.as_bytes().eq_ignore_ascii_case(b"identity") {
-            return Err(Refusal::unsupported_media(format!(
-                "Content-Encoding '{}' is not supported; send the body as it is.",
-                String::from_utf8_lossy(encoding.as_bytes())
-            )));
-        }
+    let encoding = headers.get(CONTENT_ENCODING).map(|encoding| String::from_utf8_lossy(encoding.as_bytes()));
+    if let Some(encoding) = encoding.filter(|encoding| !matches!(encoding.trim(), "" | "identity")) {
+        let words = format!("Content-Encoding '{encoding}' is not supported; send the body as it is.");
+        return Err(Refusal::unsupported_media(words));
     }
     let reading = tokio::time::timeout(BODY_TIME, to_bytes(body, MAX_BODY));
     let bytes = match reading.await {
@@ -199,18 +196,16 @@ async fn read_body(headers: &HeaderMap, body: Body) -> Result<Vec<u8>, Refusal> 
         }
     };
     let content_type = headers.get(CONTENT_TYPE).map(|value| String::from_utf8_lossy(value.as_bytes()));
-    match content_type.as_deref().map(|value| value.split(';').next().unwrap_or_default().trim()) {
-        Some(kind)
-            if !kind.eq_ignore_ascii_case("application/json") && !(bytes.is_empty() && kind.is_empty()) =>
-        {
-            Err(Refusal::unsupported_media(format!(
-                "Content-Type '{kind}' is not supported; expected application/json."
-            )))
-        }
-        None if !bytes.is_empty() => Err(Refusal::unsupported_media(
+    let kind = content_type.as_deref().map(|value| value.split(';').next().unwrap_or_default().trim());
+    match kind {
+        Some(kind) if kind.eq_ignore_ascii_case("application/json") => Ok(bytes.into()),
+        None | Some("") if bytes.is_empty() => Ok(bytes.into()),
+        None => Err(Refusal::unsupported_media(
             "There is a body without a Content-Type; expected application/json.",
         )),
-        _ => Ok(bytes.into()),
+        Some(kind) => Err(Refusal::unsupported_media(format!(
+            "Content-Type '{kind}' is not supported; expected application/json."
+        ))),
     }
 }
 
