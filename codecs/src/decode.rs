@@ -560,22 +560,22 @@ mod tests {
     use super::*;
     use crate::{compare::correlate, resample::resample};
 
-    const SOURCE: &[u8] = include_bytes!("../fixtures/source.wav");
-    const FLAC: &[u8] = include_bytes!("../fixtures/tone.flac");
-    const MP3: &[u8] = include_bytes!("../fixtures/tone.mp3");
-    const TAGGED_MP3: &[u8] = include_bytes!("../fixtures/tagged.mp3");
-    const VORBIS: &[u8] = include_bytes!("../fixtures/tone-vorbis.ogg");
-    const OPUS: &[u8] = include_bytes!("../fixtures/tone-opus.ogg");
-    const OGG_FLAC: &[u8] = include_bytes!("../fixtures/tone-flac.ogg");
-    const IMA_ADPCM: &[u8] = include_bytes!("../fixtures/tone-ima.wav");
-    const MS_ADPCM: &[u8] = include_bytes!("../fixtures/tone-ms.wav");
-    const MU_LAW: &[u8] = include_bytes!("../fixtures/tone-mulaw.wav");
-    const A_LAW: &[u8] = include_bytes!("../fixtures/tone-alaw.wav");
-    const STREAMED: &[u8] = include_bytes!("../fixtures/tone-streamed.wav");
-    const RF64: &[u8] = include_bytes!("../fixtures/tone-rf64.wav");
-    const WAVE64: &[u8] = include_bytes!("../fixtures/tone.w64");
-    const M4A: &[u8] = include_bytes!("../fixtures/tone.m4a");
-    const AAC: &[u8] = include_bytes!("../fixtures/tone.aac");
+    const SOURCE: &[u8] = include_bytes!("../../assets/fixtures/tones/source.wav");
+    const FLAC: &[u8] = include_bytes!("../../assets/fixtures/tones/tone.flac");
+    const MP3: &[u8] = include_bytes!("../../assets/fixtures/tones/tone.mp3");
+    const TAGGED_MP3: &[u8] = include_bytes!("../../assets/fixtures/tones/tagged.mp3");
+    const VORBIS: &[u8] = include_bytes!("../../assets/fixtures/tones/tone-vorbis.ogg");
+    const OPUS: &[u8] = include_bytes!("../../assets/fixtures/tones/tone-opus.ogg");
+    const OGG_FLAC: &[u8] = include_bytes!("../../assets/fixtures/tones/tone-flac.ogg");
+    const IMA_ADPCM: &[u8] = include_bytes!("../../assets/fixtures/tones/tone-ima.wav");
+    const MS_ADPCM: &[u8] = include_bytes!("../../assets/fixtures/tones/tone-ms.wav");
+    const MU_LAW: &[u8] = include_bytes!("../../assets/fixtures/tones/tone-mulaw.wav");
+    const A_LAW: &[u8] = include_bytes!("../../assets/fixtures/tones/tone-alaw.wav");
+    const STREAMED: &[u8] = include_bytes!("../../assets/fixtures/tones/tone-streamed.wav");
+    const RF64: &[u8] = include_bytes!("../../assets/fixtures/tones/tone-rf64.wav");
+    const WAVE64: &[u8] = include_bytes!("../../assets/fixtures/tones/tone.w64");
+    const M4A: &[u8] = include_bytes!("../../assets/fixtures/tones/tone.m4a");
+    const AAC: &[u8] = include_bytes!("../../assets/fixtures/tones/tone.aac");
 
     const ALL: [&[u8]; 16] = [
         SOURCE, FLAC, MP3, TAGGED_MP3, VORBIS, OPUS, OGG_FLAC, IMA_ADPCM, MS_ADPCM, MU_LAW, A_LAW, STREAMED,

@@ -19,7 +19,7 @@ pub use encode::{Codec, DecodePayload, EncodeError, Encoder, EncoderSettings};
 pub use level::{Gain, Level, LevelSettings, Levelled, LimiterStream, Warning, level_loop};
 pub use pcm::{BeyondLimit, DecodeLimits, Pcm};
 pub use resample::{resample, resample_loop, to_mono};
-pub use seam::Loop;
+pub use seam::{Loop, PointsIgnored, trim_silence};
 pub use wav::{LoopPoints, WavError};
 
 /// Length of one frame of sound in milliseconds: the packet interval of every leg (RFC 7587 section 4.2

@@ -29,7 +29,8 @@ pub fn to_mono(pcm: &Pcm) -> Pcm {
     Pcm::new(pcm.rate(), 1, samples.collect())
 }
 
-fn mono_weights(channels: usize) -> Vec<f32> {
+/// What each of so many channels counts in [`to_mono`]; together 1.
+pub(crate) fn mono_weights(channels: usize) -> Vec<f32> {
     const SIDE: f32 = std::f32::consts::FRAC_1_SQRT_2;
     let weights: Vec<f32> = match channels {
         3 => vec![SIDE, SIDE, 1.0],                          // L R C
@@ -66,6 +67,15 @@ pub fn resample(pcm: &Pcm, to_rate: u32) -> Pcm {
         }
     }
     Pcm::new(to_rate, pcm.channels(), samples)
+}
+
+/// Resamples a mono clip that stands in silence so that the first of `frames_out` samples stands at `start`, in input
+/// samples from the clip's first one: anywhere, even between two.
+pub(crate) fn resample_from(mono: &Pcm, to_rate: u32, start: f64, frames_out: usize) -> Vec<f32> {
+    let step = f64::from(mono.rate()) / f64::from(to_rate);
+    let grid = Grid::lay(Surroundings::Silence, mono.samples(), mono.rate(), to_rate);
+    let finer = grid.finer(0.0, mono.len() as f64);
+    (0..frames_out).map(|n| finer.between(start + n as f64 * step)).collect()
 }
 
 /// How much a circle that does not fit is stretched at most, as long as it has room: 2.2 cents, where a good ear
