@@ -4,6 +4,7 @@
 //! and rates are checked before memory is taken, and a decoder that panics is a corrupt recording, nothing more.
 
 use std::{
+    borrow::Cow,
     fmt,
     io::Cursor,
     panic::{AssertUnwindSafe, catch_unwind},
@@ -13,7 +14,7 @@ use symphonia::core::{
     codecs::{
         audio::{
             AudioCodecParameters, AudioDecoderOptions,
-            well_known::{CODEC_ID_OPUS, CODEC_ID_VORBIS},
+            well_known::{CODEC_ID_OPUS, CODEC_ID_PCM_ALAW, CODEC_ID_PCM_MULAW, CODEC_ID_VORBIS},
         },
         registry::CodecRegistry,
     },
@@ -22,21 +23,24 @@ use symphonia::core::{
         FormatOptions, FormatReader, TrackType,
         probe::{Hint, Probe},
     },
-    io::{MediaSourceStream, MediaSourceStreamOptions},
+    io::{MediaSource, MediaSourceStream, MediaSourceStreamOptions, ReadOnlySource},
     meta::MetadataOptions,
 };
 use symphonia::default::{codecs, formats};
 
 use crate::{
     pcm::{BeyondLimit, DecodeLimits, Pcm},
-    wav::{self, LoopPoints, WavError},
+    resample::mono_weights,
+    wav::{self, LoopPoints, WavError, WavFile},
 };
 
 /// A recording that can be played.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Recording {
-    /// Its samples, all channels, at its own rate.
+    /// Its samples at its own rate: all channels, or one mixed from them.
     pub pcm: Pcm,
+    /// How many channels were recorded.
+    pub channels: u16,
     /// What it was, for a human: `WAV, PCM 16-bit, 8000 Hz, 1 channel`.
     pub format: String,
     /// Where its author wants it to repeat, if the file says so.
@@ -45,46 +49,80 @@ pub struct Recording {
     pub cut_short: bool,
 }
 
-/// Decodes a whole recording.
+/// Decodes a whole recording, every channel of it.
 ///
 /// # Errors
 ///
 /// Says in the customer's voice what was expected and what was found; see [`DecodeError`].
 pub fn decode(bytes: &[u8], limits: &DecodeLimits) -> Result<Recording, DecodeError> {
+    decoded(bytes, &Terms { limits, mono: false, may_go_on: &|| true })
+}
+
+/// Decodes a whole recording and mixes its channels into one while it goes, so that only one channel is ever held:
+/// half an hour of 48 kHz stereo takes 330 MiB instead of 990. `may_go_on` is asked at least every 65 536 samples per
+/// channel and for every packet; it is how a caller who has a clock limits the time.
+///
+/// # Errors
+///
+/// As [`decode`]; [`DecodeError::TookTooLong`] as soon as `may_go_on` says no, and [`DecodeError::CancelsOut`] where
+/// nothing is left when the channels are mixed.
+pub fn decode_mono(
+    bytes: &[u8],
+    limits: &DecodeLimits,
+    may_go_on: &dyn Fn() -> bool,
+) -> Result<Recording, DecodeError> {
+    decoded(bytes, &Terms { limits, mono: true, may_go_on })
+}
+
+/// What a caller asks for, and on which conditions.
+struct Terms<'a> {
+    limits: &'a DecodeLimits,
+    mono: bool,
+    may_go_on: &'a dyn Fn() -> bool,
+}
+
+fn decoded(bytes: &[u8], terms: &Terms<'_>) -> Result<Recording, DecodeError> {
     let bytes = behind_tags(bytes);
     let kind = Kind::of(bytes)?;
-    let recording = match kind {
-        Kind::Wav => match wav::read(bytes, limits) {
-            Ok(sound) => Recording {
-                pcm: sound.pcm,
-                format: sound.format,
-                loop_points: sound.loop_points,
-                cut_short: sound.cut_short,
-            },
+    match kind {
+        Kind::Wav => match WavFile::open(bytes, terms.limits) {
+            Ok(file) => read_wav(&file, terms),
             // Microsoft and IMA ADPCM (RFC 2361): old answering machines still write them.
-            Err(WavError::FormatTag { found: 0x0002 | 0x0011 }) => contained(bytes, kind, limits)?,
-            Err(error) => return Err(error.into()),
+            Err(WavError::FormatTag { found: 0x0002 | 0x0011 }) => contained(bytes, kind, terms),
+            Err(error) => Err(error.into()),
         },
-        Kind::Flac | Kind::Ogg | Kind::Mpeg => contained(bytes, kind, limits)?,
-        #[cfg(feature = "aac")]
-        Kind::Mp4 | Kind::Adts => contained(bytes, kind, limits)?,
-    };
-    if recording.pcm.is_empty() {
-        return Err(DecodeError::NoSamples);
+        _ => contained(bytes, kind, terms),
     }
-    if is_silent(&recording.pcm) {
-        return Err(DecodeError::Silence { seconds: recording.pcm.seconds() });
+}
+
+/// Samples per channel that are read from a WAV in one go: a fraction of a millisecond of work.
+const WAV_BLOCK: usize = 65_536;
+
+fn read_wav(file: &WavFile<'_>, terms: &Terms<'_>) -> Result<Recording, DecodeError> {
+    let mut gathered = Gathered::new(terms);
+    gathered.samples.reserve_exact(file.frames() * if terms.mono { 1 } else { usize::from(file.channels()) });
+    let mut block = Vec::new();
+    let mut from = 0;
+    while from < file.frames() {
+        gathered.ask()?;
+        let to = file.frames().min(from + WAV_BLOCK);
+        block.clear();
+        file.append(from..to, &mut block);
+        gathered.take(file.rate(), usize::from(file.channels()), &block)?;
+        from = to;
     }
-    Ok(recording)
+    gathered.recording(|_, _| file.format(), file.loop_points, file.cut_short)
 }
 
 /// What we play.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
+pub(crate) enum Kind {
     Wav,
     Flac,
     Ogg,
     Mpeg,
+    Aiff,
+    Caf,
     #[cfg(feature = "aac")]
     Mp4,
     #[cfg(feature = "aac")]
@@ -93,7 +131,7 @@ enum Kind {
 
 impl Kind {
     /// Looks at the first bytes only.
-    fn of(bytes: &[u8]) -> Result<Self, DecodeError> {
+    pub(crate) fn of(bytes: &[u8]) -> Result<Self, DecodeError> {
         if wav::is_wav(bytes) {
             return Ok(Self::Wav);
         }
@@ -108,18 +146,29 @@ impl Kind {
             [0xFF, second, ..] if second & 0xF6 == 0xF0 => return Ok(Self::Adts),
             #[cfg(not(feature = "aac"))]
             [0xFF, second, ..] if second & 0xF6 == 0xF0 => return unsupported("AAC (ADTS)"),
-            // Eleven bits of sync, a version that exists and a layer that exists (ISO 11172-3, 2.4.1.3).
-            [0xFF, second, ..] if second & 0xE0 == 0xE0 && second & 0x18 != 0x08 && second & 0x06 != 0 => {
-                return Ok(Self::Mpeg);
+            // Eleven bits of sync, then a version, a layer, a bit rate and a sample rate that exist (ISO 11172-3,
+            // 2.4.1.3): sound without a header, µ-law silence above all, is full of 0xFF.
+            [0xFF, second, third, ..]
+                if second & 0xE0 == 0xE0
+                    && second & 0x18 != 0x08
+                    && second & 0x06 != 0
+                    && third & 0xF0 != 0xF0
+                    && third & 0x0C != 0x0C =>
+            {
+                return match second & 0x06 {
+                    0x02 => Ok(Self::Mpeg),
+                    0x04 => unsupported("MPEG audio layer II"),
+                    _ => unsupported("MPEG audio layer I"),
+                };
             }
             #[cfg(feature = "aac")]
             [_, _, _, _, b'f', b't', b'y', b'p', ..] => return Ok(Self::Mp4),
             #[cfg(not(feature = "aac"))]
             [_, _, _, _, b'f', b't', b'y', b'p', ..] => return unsupported("MP4"),
             [b'F', b'O', b'R', b'M', _, _, _, _, b'A', b'I', b'F', b'F' | b'C', ..] => {
-                return unsupported("AIFF");
+                return Ok(Self::Aiff);
             }
-            [b'c', b'a', b'f', b'f', ..] => return unsupported("CAF"),
+            [b'c', b'a', b'f', b'f', ..] => return Ok(Self::Caf),
             [0x1A, 0x45, 0xDF, 0xA3, ..] => return unsupported("Matroska or WebM"),
             [b'#', b'!', b'A', b'M', b'R', ..] => return unsupported("AMR"),
             [0x30, 0x26, 0xB2, 0x75, ..] => return unsupported("Windows Media"),
@@ -145,6 +194,8 @@ impl Kind {
             Self::Flac => "FLAC",
             Self::Ogg => "Ogg",
             Self::Mpeg => "MP3",
+            Self::Aiff => "AIFF",
+            Self::Caf => "CAF",
             #[cfg(feature = "aac")]
             Self::Mp4 => "MP4",
             #[cfg(feature = "aac")]
@@ -155,7 +206,7 @@ impl Kind {
 
 /// Steps over ID3v2 tags, which are text and pictures before the sound (id3.org, ID3v2.4 section 3.1): 10 bytes, of
 /// which the last four are the length, seven bits each. Not reading them is one parser less to attack.
-fn behind_tags(mut bytes: &[u8]) -> &[u8] {
+pub(crate) fn behind_tags(mut bytes: &[u8]) -> &[u8] {
     while let [b'I', b'D', b'3', _, _, flags, a, b, c, d, ..] = *bytes {
         let length = [a, b, c, d].iter().fold(0usize, |length, &byte| length << 7 | usize::from(byte & 0x7F));
         let footer = if flags & 0x10 == 0 { 0 } else { 10 };
@@ -172,7 +223,7 @@ fn behind_tags(mut bytes: &[u8]) -> &[u8] {
 }
 
 /// How many bytes at the front are looked at to tell text from noise.
-const LOOK_AT: usize = 512;
+pub(crate) const LOOK_AT: usize = 512;
 
 /// What kind of text a web server has sent instead of sound, if it is text.
 fn text_kind(bytes: &[u8]) -> Option<&'static str> {
@@ -199,12 +250,23 @@ fn text_kind(bytes: &[u8]) -> Option<&'static str> {
 fn unknown(bytes: &[u8]) -> String {
     let head: Vec<String> = bytes.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
     let plural = if bytes.len() == 1 { "" } else { "s" };
-    format!("{} byte{plural} of an unknown kind that begin with {}", bytes.len(), head.join(" "))
+    let mut words =
+        format!("{} byte{plural} of an unknown kind that begin with {}", bytes.len(), head.join(" "));
+    if bytes.len() >= LEAST_HEADERLESS {
+        words.push_str(
+            "; if it is sound without a header (.g722, .ulaw, .alaw, .sln, .gsm), it does not say its rate and \
+             coding: put it into a WAV",
+        );
+    }
+    words
 }
 
+/// Fewer bytes are not taken for sound without a header: 20 ms of G.711.
+const LEAST_HEADERLESS: usize = 160;
+
 /// Symphonia and libopus behind a wall: their panics end here.
-fn contained(bytes: &[u8], kind: Kind, limits: &DecodeLimits) -> Result<Recording, DecodeError> {
-    catch_unwind(AssertUnwindSafe(|| foreign(bytes, kind, limits))).unwrap_or_else(|_| {
+fn contained(bytes: &[u8], kind: Kind, terms: &Terms<'_>) -> Result<Recording, DecodeError> {
+    catch_unwind(AssertUnwindSafe(|| foreign(bytes, kind, terms))).unwrap_or_else(|_| {
         Err(DecodeError::Corrupt {
             format: kind.name().to_owned(),
             words: "its decoder gave up on it".to_owned(),
@@ -215,9 +277,11 @@ fn contained(bytes: &[u8], kind: Kind, limits: &DecodeLimits) -> Result<Recordin
 /// How many packets in a row may fail before the recording counts as corrupt: over a second of MP3 (26 ms each).
 const MAX_BAD_PACKETS: u32 = 50;
 
-fn foreign(bytes: &[u8], kind: Kind, limits: &DecodeLimits) -> Result<Recording, DecodeError> {
+fn foreign(bytes: &[u8], kind: Kind, terms: &Terms<'_>) -> Result<Recording, DecodeError> {
     let corrupt = |error: SymphoniaError| corrupt(kind, &error);
-    let mut reader = open(bytes, kind).map_err(corrupt)?;
+    let (whole, mut cut_short) =
+        if kind == Kind::Caf { mended_caf(bytes) } else { (Cow::Borrowed(bytes), false) };
+    let mut reader = open(&whole, kind).map_err(corrupt)?;
     let track = reader.default_track(TrackType::Audio).ok_or_else(|| DecodeError::Unsupported {
         what: format!("{} without an audio track", kind.name()),
     })?;
@@ -230,18 +294,18 @@ fn foreign(bytes: &[u8], kind: Kind, limits: &DecodeLimits) -> Result<Recording,
         .and_then(|params| params.audio())
         .ok_or_else(|| DecodeError::Unsupported { what: format!("{} without a known codec", kind.name()) })?
         .clone();
-    check_declared(&params, declared_frames, limits)?;
+    check_declared(&params, declared_frames, terms.limits)?;
 
-    let mut gathered = Gathered { rate: 0, channels: 0, samples: Vec::new(), limits };
+    let mut gathered = Gathered::new(terms);
     let mut decoder = PacketDecoder::new(&params, delay).map_err(|error| match error {
         SymphoniaError::Unsupported(_) => {
             DecodeError::Unsupported { what: format!("{} with a codec that is not built in", kind.name()) }
         }
         other => corrupt(other),
     })?;
-    let mut cut_short = false;
     let mut bad_in_a_row = 0;
     loop {
+        gathered.ask()?;
         let packet = match reader.next_packet() {
             Ok(Some(packet)) => packet,
             // A chained Ogg begins a second recording: the first one is what was asked for.
@@ -281,22 +345,38 @@ fn foreign(bytes: &[u8], kind: Kind, limits: &DecodeLimits) -> Result<Recording,
             }
         }
     }
-    if gathered.samples.is_empty() {
-        return Err(DecodeError::NoSamples);
-    }
     if let Some(declared) = declared_frames {
-        let found = (gathered.samples.len() / usize::from(gathered.channels)) as u64;
-        cut_short |= found < declared.saturating_sub(u64::from(delay));
+        cut_short |= gathered.frames < declared.saturating_sub(u64::from(delay));
     }
-    let plural = if gathered.channels == 1 { "" } else { "s" };
-    let format =
-        format!("{}, {} Hz, {} channel{plural}", codec_name(kind, &params), gathered.rate, gathered.channels);
-    Ok(Recording {
-        pcm: Pcm::new(gathered.rate, gathered.channels, gathered.samples),
-        format,
-        loop_points: None,
-        cut_short,
-    })
+    let name = codec_name(kind, &params);
+    let format = |rate, channels| {
+        let plural = if channels == 1 { "" } else { "s" };
+        format!("{name}, {rate} Hz, {channels} channel{plural}")
+    };
+    gathered.recording(format, None, cut_short)
+}
+
+/// A CAF whose header says where the sound ends, and whether it had said more than there is. The reader looks for the
+/// chunk behind the sound, and without one misses all of it: in a file that was cut, and in one that was streamed,
+/// whose length is -1. A chunk is four letters, a length of eight bytes and a body, from byte 8 on (Apple's CAF
+/// specification, "Audio Data chunk").
+fn mended_caf(bytes: &[u8]) -> (Cow<'_, [u8]>, bool) {
+    let mut at = 8usize;
+    while let Some(header) = bytes.get(at..at.saturating_add(12)) {
+        let length = i64::from_be_bytes(header[4..].try_into().expect("eight bytes"));
+        let rest = bytes.len() - at - 12;
+        let fits = usize::try_from(length).is_ok_and(|length| length <= rest);
+        if header.starts_with(b"data") && !fits && length >= -1 {
+            let mut mended = bytes.to_vec();
+            mended[at + 4..at + 12].copy_from_slice(&(rest as i64).to_be_bytes());
+            return (Cow::Owned(mended), length != -1);
+        }
+        if !fits {
+            break;
+        }
+        at += 12 + length as usize;
+    }
+    (Cow::Borrowed(bytes), false)
 }
 
 /// A probe that knows what we play and nothing else.
@@ -307,12 +387,27 @@ fn open(bytes: &[u8], kind: Kind) -> Result<Box<dyn FormatReader + '_>, Symphoni
         Kind::Flac => probe.register_format::<formats::FlacReader<'_>>(),
         Kind::Ogg => probe.register_format::<formats::OggReader<'_>>(),
         Kind::Mpeg => probe.register_format::<formats::MpaReader<'_>>(),
+        Kind::Aiff => probe.register_format::<formats::AiffReader<'_>>(),
+        Kind::Caf => probe.register_format::<formats::CafReader<'_>>(),
         #[cfg(feature = "aac")]
         Kind::Mp4 => probe.register_format::<formats::IsoMp4Reader<'_>>(),
         #[cfg(feature = "aac")]
         Kind::Adts => probe.register_format::<formats::AdtsReader<'_>>(),
     }
-    let source = MediaSourceStream::new(Box::new(Cursor::new(bytes)), MediaSourceStreamOptions::default());
+    // Where it may seek, the AIFF reader first looks behind the sound, and misses all of it in a file that was cut.
+    if kind == Kind::Aiff
+        && let Ok(reader) = open_source(&probe, Box::new(ReadOnlySource::new(bytes)))
+    {
+        return Ok(reader);
+    }
+    open_source(&probe, Box::new(Cursor::new(bytes)))
+}
+
+fn open_source<'a>(
+    probe: &Probe,
+    source: Box<dyn MediaSource + 'a>,
+) -> Result<Box<dyn FormatReader + 'a>, SymphoniaError> {
+    let source = MediaSourceStream::new(source, MediaSourceStreamOptions::default());
     probe.probe(&Hint::new(), source, FormatOptions::default(), MetadataOptions::default())
 }
 
@@ -341,32 +436,109 @@ fn codec_name(kind: Kind, params: &AudioCodecParameters) -> &'static str {
 struct Gathered<'a> {
     /// 0 until the first packet.
     rate: u32,
-    /// 0 until the first packet.
+    /// Channels recorded; 0 until the first packet.
     channels: u16,
+    /// What each channel counts, if they are mixed into one.
+    weights: Vec<f32>,
+    /// Samples per channel.
+    frames: u64,
     samples: Vec<f32>,
-    limits: &'a DecodeLimits,
+    /// The first sample of each channel.
+    first: Vec<f32>,
+    /// Whether every channel has stayed at its first sample: digital silence, or nothing but a DC offset.
+    is_silent: bool,
+    terms: &'a Terms<'a>,
 }
 
-impl Gathered<'_> {
+impl<'a> Gathered<'a> {
+    fn new(terms: &'a Terms<'a>) -> Self {
+        Self {
+            rate: 0,
+            channels: 0,
+            weights: Vec::new(),
+            frames: 0,
+            samples: Vec::new(),
+            first: Vec::new(),
+            is_silent: true,
+            terms,
+        }
+    }
+
+    /// Whether there is time for more.
+    fn ask(&self) -> Result<(), DecodeError> {
+        if (self.terms.may_go_on)() {
+            return Ok(());
+        }
+        Err(DecodeError::TookTooLong { decoded_seconds: self.frames as f64 / f64::from(self.rate.max(1)) })
+    }
+
     /// Takes one packet's sound. A packet of another shape than the first is skipped: no player mixes rates.
     fn take(&mut self, rate: u32, channels: usize, samples: &[f32]) -> Result<(), BeyondLimit> {
         if samples.is_empty() {
             return Ok(());
         }
-        let frames = (self.samples.len() + samples.len()) / channels.max(1);
-        self.limits.check(rate, channels, frames as u64)?;
-        if self.samples.is_empty() {
+        let frames = self.frames + (samples.len() / channels.max(1)) as u64;
+        self.terms.limits.check(rate, channels, frames)?;
+        // Float decoders give what is in the file; NaN would poison every filter behind them.
+        let finite = |sample: f32| if sample.is_finite() { sample } else { 0.0 };
+        if self.frames == 0 {
             self.rate = rate;
             // Within the limit of channels, which is 16 bits wide.
             self.channels = channels as u16;
+            self.weights = mono_weights(channels);
+            self.first = samples.iter().take(channels).copied().map(finite).collect();
         }
-        if self.rate == rate && usize::from(self.channels) == channels {
-            // Float decoders give what is in the file; NaN would poison every filter behind them.
-            self.samples.extend(samples.iter().map(|&sample| if sample.is_finite() { sample } else { 0.0 }));
+        if self.rate != rate || usize::from(self.channels) != channels {
+            return Ok(());
+        }
+        self.frames = frames;
+        self.is_silent = self.is_silent
+            && samples
+                .chunks_exact(channels)
+                .all(|frame| frame.iter().zip(&self.first).all(|(&sample, &first)| finite(sample) == first));
+        if self.terms.mono && channels > 1 {
+            let weights = &self.weights;
+            let mix = |frame: &[f32]| {
+                frame.iter().zip(weights).map(|(&sample, weight)| finite(sample) * weight).sum()
+            };
+            self.samples.extend(samples.chunks_exact(channels).map(|frame| -> f32 { mix(frame) }));
+        } else {
+            self.samples.extend(samples.iter().copied().map(finite));
         }
         Ok(())
     }
+
+    /// All has been taken; `format` is told the rate and the channels.
+    fn recording(
+        self,
+        format: impl Fn(u32, u16) -> String,
+        loop_points: Option<LoopPoints>,
+        cut_short: bool,
+    ) -> Result<Recording, DecodeError> {
+        if self.frames == 0 {
+            return Err(DecodeError::NoSamples);
+        }
+        let seconds = self.frames as f64 / f64::from(self.rate);
+        if self.is_silent {
+            return Err(DecodeError::Silence { seconds });
+        }
+        let mixed = self.terms.mono && self.channels > 1;
+        if mixed && self.samples.iter().all(|sample| sample.abs() < CANCELLED) {
+            return Err(DecodeError::CancelsOut { channels: self.channels });
+        }
+        let channels = if mixed { 1 } else { self.channels };
+        Ok(Recording {
+            pcm: Pcm::new(self.rate, channels, self.samples),
+            channels: self.channels,
+            format: format(self.rate, self.channels),
+            loop_points,
+            cut_short,
+        })
+    }
 }
+
+/// What is left of two channels that cancel each other out: less than a quarter of a step of 16 bits.
+const CANCELLED: f32 = 0.25 / 32_768.0;
 
 /// Why a packet has not become sound.
 enum Refusal {
@@ -407,9 +579,16 @@ impl PacketDecoder {
         registry.register_audio_decoder::<codecs::MpaDecoder>();
         registry.register_audio_decoder::<codecs::VorbisDecoder>();
         registry.register_audio_decoder::<codecs::AdpcmDecoder>();
+        // For AIFF and CAF; our own reader serves WAV.
+        registry.register_audio_decoder::<codecs::PcmDecoder>();
         #[cfg(feature = "aac")]
         registry.register_audio_decoder::<codecs::AacDecoder>();
-        let decoder = registry.make_audio_decoder(params, &AudioDecoderOptions::default())?;
+        let mut params = params.clone();
+        if matches!(params.codec, CODEC_ID_PCM_ALAW | CODEC_ID_PCM_MULAW) {
+            // CAF declares the 8 bits that are in the file, the decoder wants the 16 that come out of them.
+            (params.bits_per_sample, params.bits_per_coded_sample) = (None, None);
+        }
+        let decoder = registry.make_audio_decoder(&params, &AudioDecoderOptions::default())?;
         Ok(Self::Symphonia { decoder, interleaved: Vec::new() })
     }
 
@@ -442,7 +621,7 @@ impl PacketDecoder {
             Self::Symphonia { decoder, interleaved } => {
                 let sound = decoder.decode(packet)?;
                 let (rate, channels) = (sound.spec().rate(), sound.spec().channels().count());
-                gathered.limits.check(rate, channels, sound.frames() as u64)?;
+                gathered.terms.limits.check(rate, channels, sound.frames() as u64)?;
                 sound.copy_to_vec_interleaved(interleaved);
                 Ok(gathered.take(rate, channels, interleaved)?)
             }
@@ -461,13 +640,6 @@ impl PacketDecoder {
             }
         }
     }
-}
-
-/// Whether every channel stays at one value: digital silence, or nothing but a DC offset.
-fn is_silent(pcm: &Pcm) -> bool {
-    let channels = usize::from(pcm.channels());
-    let Some(first) = pcm.samples().get(..channels) else { return true };
-    pcm.samples().chunks_exact(channels).all(|frame| frame == first)
 }
 
 fn corrupt(kind: Kind, error: &SymphoniaError) -> DecodeError {
@@ -503,6 +675,16 @@ pub enum DecodeError {
         /// How long it is silent, in seconds.
         seconds: f64,
     },
+    /// There is sound in every channel, and none when they are mixed into one: one is the other upside down.
+    CancelsOut {
+        /// Channels of the recording.
+        channels: u16,
+    },
+    /// The caller's time was over before the recording was decoded.
+    TookTooLong {
+        /// How much had been decoded, in seconds of sound.
+        decoded_seconds: f64,
+    },
     /// It begins like a format that we play and cannot be decoded.
     Corrupt {
         /// The format.
@@ -532,10 +714,13 @@ impl fmt::Display for DecodeError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NotAudio { looks_like } => {
-                write!(f, "a recording was expected (WAV, FLAC, MP3, Ogg), and this is {looks_like}")
+                write!(
+                    f,
+                    "a recording was expected (WAV, AIFF, CAF, FLAC, MP3, Ogg), and this is {looks_like}"
+                )
             }
             Self::Unsupported { what } => {
-                write!(f, "{what} is not supported; WAV, FLAC, MP3, Ogg Vorbis and Ogg Opus are")
+                write!(f, "{what} is not supported; WAV, AIFF, CAF, FLAC, MP3, Ogg Vorbis and Ogg Opus are")
             }
             Self::Wav(error) => error.fmt(f),
             Self::Limit(beyond) => beyond.fmt(f),
@@ -546,6 +731,15 @@ impl fmt::Display for DecodeError {
                     "the recording is digital silence: every sample of its {seconds:.3} seconds is the same"
                 )
             }
+            Self::CancelsOut { channels } => write!(
+                f,
+                "nothing is left of the recording's {channels} channels when they are mixed into one: they cancel \
+                 each other out"
+            ),
+            Self::TookTooLong { decoded_seconds } => write!(
+                f,
+                "decoding the recording took too long and was stopped after {decoded_seconds:.1} seconds of sound"
+            ),
             Self::Corrupt { format, words } => write!(f, "the {format} recording is damaged: {words}"),
         }
     }
@@ -560,26 +754,54 @@ mod tests {
     use super::*;
     use crate::{compare::correlate, resample::resample};
 
-    const SOURCE: &[u8] = include_bytes!("../fixtures/source.wav");
-    const FLAC: &[u8] = include_bytes!("../fixtures/tone.flac");
-    const MP3: &[u8] = include_bytes!("../fixtures/tone.mp3");
-    const TAGGED_MP3: &[u8] = include_bytes!("../fixtures/tagged.mp3");
-    const VORBIS: &[u8] = include_bytes!("../fixtures/tone-vorbis.ogg");
-    const OPUS: &[u8] = include_bytes!("../fixtures/tone-opus.ogg");
-    const OGG_FLAC: &[u8] = include_bytes!("../fixtures/tone-flac.ogg");
-    const IMA_ADPCM: &[u8] = include_bytes!("../fixtures/tone-ima.wav");
-    const MS_ADPCM: &[u8] = include_bytes!("../fixtures/tone-ms.wav");
-    const MU_LAW: &[u8] = include_bytes!("../fixtures/tone-mulaw.wav");
-    const A_LAW: &[u8] = include_bytes!("../fixtures/tone-alaw.wav");
-    const STREAMED: &[u8] = include_bytes!("../fixtures/tone-streamed.wav");
-    const RF64: &[u8] = include_bytes!("../fixtures/tone-rf64.wav");
-    const WAVE64: &[u8] = include_bytes!("../fixtures/tone.w64");
-    const M4A: &[u8] = include_bytes!("../fixtures/tone.m4a");
-    const AAC: &[u8] = include_bytes!("../fixtures/tone.aac");
+    const SOURCE: &[u8] = include_bytes!("../../assets/fixtures/tones/source.wav");
+    const FLAC: &[u8] = include_bytes!("../../assets/fixtures/tones/tone.flac");
+    const MP3: &[u8] = include_bytes!("../../assets/fixtures/tones/tone.mp3");
+    const TAGGED_MP3: &[u8] = include_bytes!("../../assets/fixtures/tones/tagged.mp3");
+    const VORBIS: &[u8] = include_bytes!("../../assets/fixtures/tones/tone-vorbis.ogg");
+    const OPUS: &[u8] = include_bytes!("../../assets/fixtures/tones/tone-opus.ogg");
+    const OGG_FLAC: &[u8] = include_bytes!("../../assets/fixtures/tones/tone-flac.ogg");
+    const IMA_ADPCM: &[u8] = include_bytes!("../../assets/fixtures/tones/tone-ima.wav");
+    const MS_ADPCM: &[u8] = include_bytes!("../../assets/fixtures/tones/tone-ms.wav");
+    const MU_LAW: &[u8] = include_bytes!("../../assets/fixtures/tones/tone-mulaw.wav");
+    const A_LAW: &[u8] = include_bytes!("../../assets/fixtures/tones/tone-alaw.wav");
+    const STREAMED: &[u8] = include_bytes!("../../assets/fixtures/tones/tone-streamed.wav");
+    const RF64: &[u8] = include_bytes!("../../assets/fixtures/tones/tone-rf64.wav");
+    const WAVE64: &[u8] = include_bytes!("../../assets/fixtures/tones/tone.w64");
+    const AIFF: &[u8] = include_bytes!("../../assets/fixtures/tones/tone.aiff");
+    const AIFC_MU_LAW: &[u8] = include_bytes!("../../assets/fixtures/tones/tone-mulaw.aifc");
+    const AIFC_A_LAW: &[u8] = include_bytes!("../../assets/fixtures/tones/tone-alaw.aifc");
+    const AIFC_SOWT: &[u8] = include_bytes!("../../assets/fixtures/tones/tone-sowt.aifc");
+    const CAF: &[u8] = include_bytes!("../../assets/fixtures/tones/tone.caf");
+    const CAF_MU_LAW: &[u8] = include_bytes!("../../assets/fixtures/tones/tone-mulaw.caf");
+    const CAF_FLOAT: &[u8] = include_bytes!("../../assets/fixtures/tones/tone-float.caf");
+    const M4A: &[u8] = include_bytes!("../../assets/fixtures/tones/tone.m4a");
+    const AAC: &[u8] = include_bytes!("../../assets/fixtures/tones/tone.aac");
 
-    const ALL: [&[u8]; 16] = [
-        SOURCE, FLAC, MP3, TAGGED_MP3, VORBIS, OPUS, OGG_FLAC, IMA_ADPCM, MS_ADPCM, MU_LAW, A_LAW, STREAMED,
-        RF64, WAVE64, M4A, AAC,
+    const ALL: [&[u8]; 23] = [
+        SOURCE,
+        FLAC,
+        MP3,
+        TAGGED_MP3,
+        VORBIS,
+        OPUS,
+        OGG_FLAC,
+        IMA_ADPCM,
+        MS_ADPCM,
+        MU_LAW,
+        A_LAW,
+        STREAMED,
+        RF64,
+        WAVE64,
+        AIFF,
+        AIFC_MU_LAW,
+        AIFC_A_LAW,
+        AIFC_SOWT,
+        CAF,
+        CAF_MU_LAW,
+        CAF_FLOAT,
+        M4A,
+        AAC,
     ];
 
     fn accept(bytes: &[u8]) -> Recording {
@@ -610,6 +832,13 @@ mod tests {
             (STREAMED, "WAV, PCM 16-bit, 8000 Hz, 1 channel", 0.999, 0.0),
             (RF64, "WAV (RF64), PCM 16-bit, 8000 Hz, 1 channel", 0.999, 0.0),
             (WAVE64, "Wave64, PCM 16-bit, 8000 Hz, 1 channel", 0.999, 0.0),
+            (AIFF, "AIFF, 44100 Hz, 1 channel", 0.999_999, 0.0),
+            (AIFC_MU_LAW, "AIFF, 8000 Hz, 1 channel", 0.999, 0.0),
+            (AIFC_A_LAW, "AIFF, 8000 Hz, 1 channel", 0.999, 0.0),
+            (AIFC_SOWT, "AIFF, 8000 Hz, 1 channel", 0.999, 0.0),
+            (CAF, "CAF, 44100 Hz, 1 channel", 0.999_999, 0.0),
+            (CAF_MU_LAW, "CAF, 8000 Hz, 1 channel", 0.999, 0.0),
+            (CAF_FLOAT, "CAF, 8000 Hz, 1 channel", 0.999, 0.0),
         ] {
             let recording = accept(bytes);
             assert_eq!(recording.format, format);
@@ -686,7 +915,7 @@ mod tests {
         }
         assert_eq!(
             refuse(b"<html>").to_string(),
-            "a recording was expected (WAV, FLAC, MP3, Ogg), and this is an HTML page"
+            "a recording was expected (WAV, AIFF, CAF, FLAC, MP3, Ogg), and this is an HTML page"
         );
     }
 
@@ -714,9 +943,47 @@ mod tests {
         assert_eq!(refuse(&wav_of(1, &[])), DecodeError::NoSamples);
     }
 
+    /// Stereo in every kind, mixed while it is decoded and mixed afterwards.
+    #[test]
+    fn one_channel_made_while_decoding_is_the_one_made_afterwards() {
+        const STEREO: [&[u8]; 3] = [
+            include_bytes!("../../assets/fixtures/rates/stereo-16000.wav"),
+            include_bytes!("../../assets/fixtures/rates/stereo-44100.wav"),
+            include_bytes!("../../assets/fixtures/compressed/stereo-44100.mp3"),
+        ];
+        for bytes in STEREO.into_iter().chain(ALL) {
+            let Ok(all) = decode(bytes, &DecodeLimits::default()) else { continue };
+            let mono = decode_mono(bytes, &DecodeLimits::default(), &|| true).expect("the same");
+            assert_eq!(mono.pcm, crate::to_mono(&all.pcm), "{}", all.format);
+            assert_eq!((mono.channels, &mono.format), (all.pcm.channels(), &all.format));
+        }
+    }
+
+    #[test]
+    fn channels_that_cancel_each_other_out_are_called_that() {
+        let upside_down: Vec<i16> = (0..800).flat_map(|n: i16| [n * 17, n * -17]).collect();
+        let error = decode_mono(&wav_of(2, &upside_down), &DecodeLimits::default(), &|| true);
+        assert_eq!(error, Err(DecodeError::CancelsOut { channels: 2 }));
+    }
+
+    /// A caller without patience: asked three times, then no more.
+    #[test]
+    fn decoding_stops_soon_after_it_is_told_to() {
+        for bytes in [&wav_of(1, &[1, 2].repeat(200_000)), FLAC, MP3, VORBIS, OPUS, AIFF, CAF, IMA_ADPCM] {
+            let asked = std::cell::Cell::new(0);
+            let patience = || {
+                asked.set(asked.get() + 1);
+                asked.get() <= 3
+            };
+            let error = decode_mono(bytes, &DecodeLimits::default(), &patience).expect_err("no time");
+            assert!(matches!(error, DecodeError::TookTooLong { .. }), "{error}");
+            assert_eq!(asked.get(), 4);
+        }
+    }
+
     #[test]
     fn a_limit_stops_every_format() {
-        for bytes in [SOURCE, FLAC, MP3, VORBIS, OPUS, OGG_FLAC, IMA_ADPCM, MU_LAW, WAVE64] {
+        for bytes in [SOURCE, FLAC, MP3, VORBIS, OPUS, OGG_FLAC, IMA_ADPCM, MU_LAW, WAVE64, AIFF, CAF] {
             let limits = DecodeLimits { max_samples: 2_000, ..DecodeLimits::default() };
             let error = decode(bytes, &limits).expect_err("too much");
             assert_eq!(error, DecodeError::Limit(BeyondLimit::Samples { limit: 2_000 }));
@@ -731,7 +998,9 @@ mod tests {
 
     #[test]
     fn a_file_cut_in_the_middle_plays_what_is_there() {
-        for bytes in [SOURCE, FLAC, MP3, VORBIS, OPUS, OGG_FLAC, IMA_ADPCM, MS_ADPCM, MU_LAW, WAVE64] {
+        for bytes in
+            [SOURCE, FLAC, MP3, VORBIS, OPUS, OGG_FLAC, IMA_ADPCM, MS_ADPCM, MU_LAW, WAVE64, AIFF, CAF]
+        {
             let whole = accept(bytes);
             let cut = &bytes[..bytes.len() * 9 / 10];
             // Half a second of Ogg fits one page, and without its end a page is nothing.
@@ -743,6 +1012,14 @@ mod tests {
                 Err(error) => assert!(whole.format.starts_with("Ogg"), "{}: {error}", whole.format),
             }
         }
+    }
+
+    #[test]
+    fn a_caf_that_was_streamed_is_played_to_its_end() {
+        let at = CAF.windows(4).position(|name| name == b"data").expect("a chunk of sound");
+        let mut streamed = CAF.to_vec();
+        streamed[at + 4..at + 12].fill(0xFF);
+        assert_eq!(accept(&streamed), accept(CAF));
     }
 
     #[test]

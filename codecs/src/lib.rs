@@ -6,6 +6,7 @@ pub mod music;
 pub mod pcm;
 pub mod wav;
 pub mod decode;
+pub mod arrival;
 pub mod resample;
 pub mod level;
 pub mod seam;
@@ -13,13 +14,14 @@ pub mod encode;
 pub mod opus;
 pub mod compare;
 
+pub use arrival::StreamDecoder;
 pub use compare::{Alignment, align, align_loop, loudness_lufs};
-pub use decode::{DecodeError, Recording, decode};
+pub use decode::{DecodeError, Recording, decode, decode_mono};
 pub use encode::{Codec, DecodePayload, EncodeError, Encoder, EncoderSettings};
 pub use level::{Gain, Level, LevelSettings, Levelled, LimiterStream, Warning, level_loop};
 pub use pcm::{BeyondLimit, DecodeLimits, Pcm};
-pub use resample::{resample, resample_loop, to_mono};
-pub use seam::Loop;
+pub use resample::{StreamResampler, resample, resample_loop, to_mono};
+pub use seam::{Loop, PointsIgnored, trim_silence};
 pub use wav::{LoopPoints, WavError};
 
 /// Length of one frame of sound in milliseconds: the packet interval of every leg (RFC 7587 section 4.2

@@ -29,7 +29,8 @@ pub fn to_mono(pcm: &Pcm) -> Pcm {
     Pcm::new(pcm.rate(), 1, samples.collect())
 }
 
-fn mono_weights(channels: usize) -> Vec<f32> {
+/// What each of so many channels counts in [`to_mono`]; together 1.
+pub(crate) fn mono_weights(channels: usize) -> Vec<f32> {
     const SIDE: f32 = std::f32::consts::FRAC_1_SQRT_2;
     let weights: Vec<f32> = match channels {
         3 => vec![SIDE, SIDE, 1.0],                          // L R C
@@ -68,6 +69,15 @@ pub fn resample(pcm: &Pcm, to_rate: u32) -> Pcm {
     Pcm::new(to_rate, pcm.channels(), samples)
 }
 
+/// Resamples a mono clip that stands in silence so that the first of `frames_out` samples stands at `start`, in input
+/// samples from the clip's first one: anywhere, even between two.
+pub(crate) fn resample_from(mono: &Pcm, to_rate: u32, start: f64, frames_out: usize) -> Vec<f32> {
+    let step = f64::from(mono.rate()) / f64::from(to_rate);
+    let grid = Grid::lay(Surroundings::Silence, mono.samples(), mono.rate(), to_rate);
+    let finer = grid.finer(0.0, mono.len() as f64);
+    (0..frames_out).map(|n| finer.between(start + n as f64 * step)).collect()
+}
+
 /// How much a circle that does not fit is stretched at most, as long as it has room: 2.2 cents, where a good ear
 /// begins to notice 5.
 const MOST_STRETCH: f64 = 1.25e-3;
@@ -99,7 +109,8 @@ pub fn resample_loop(mono: &Pcm, to_rate: u32, frames_out: usize) -> Pcm {
         Path { rate, to_rate, in_time: frames_out, stretched: 0, end: 0.0 }
     } else {
         let rest = (turns * per_turn - frames_out as f64).abs();
-        let stretched = ((rest / MOST_STRETCH).ceil() as usize).clamp(1, frames_out);
+        // Rounding must not make one sample more of a whole number.
+        let stretched = ((rest / MOST_STRETCH - 1e-6).ceil() as usize).clamp(1, frames_out);
         Path { rate, to_rate, in_time: frames_out - stretched, stretched, end: turns * clip.len() as f64 }
     };
     Pcm::new(to_rate, 1, Surroundings::Itself.resample(clip, path))
@@ -258,7 +269,21 @@ impl Stage {
     /// Runs over `len` samples, of which `fill` gives any block from its first sample on. Sample `i` of the result
     /// stands at `i × block_in / block_out`.
     fn run(self, len: usize, mut fill: impl FnMut(usize, &mut [f32])) -> Vec<f32> {
-        let mut fft = Fft::<f32>::new_custom(
+        let mut fft = self.start();
+        // One more block, to push out what the delay holds back.
+        let blocks = len.div_ceil(self.block_in) + 1;
+        let mut out = vec![0.0; blocks * self.block_out];
+        let mut block = vec![0.0; self.block_in];
+        for (index, block_out) in out.chunks_exact_mut(self.block_out).enumerate() {
+            fill(index * self.block_in, &mut block);
+            self.process(&mut fft, &block, block_out);
+        }
+        out.drain(..fft.output_delay());
+        out
+    }
+
+    fn start(self) -> Fft<f32> {
+        Fft::new_custom(
             self.block_in,
             self.block_out,
             self.block_in,
@@ -267,20 +292,216 @@ impl Stage {
             WindowFunction::BlackmanHarris2,
             FixedSync::Both,
         )
-        .expect("two rates and a block above 0 are all it asks for");
-        // One more block, to push out what the delay holds back.
-        let blocks = len.div_ceil(self.block_in) + 1;
-        let mut out = vec![0.0; blocks * self.block_out];
-        let mut block = vec![0.0; self.block_in];
-        for (index, block_out) in out.chunks_exact_mut(self.block_out).enumerate() {
-            fill(index * self.block_in, &mut block);
-            let input = InterleavedSlice::new(&block, 1, self.block_in).expect("one block of one channel");
-            let mut output =
-                InterleavedSlice::new_mut(block_out, 1, self.block_out).expect("one block of one channel");
-            fft.process_into_buffer(&input, &mut output, None).expect("both are one block long");
+        .expect("two rates and a block above 0 are all it asks for")
+    }
+
+    /// One block in, one out.
+    fn process(self, fft: &mut Fft<f32>, block: &[f32], block_out: &mut [f32]) {
+        let input = InterleavedSlice::new(block, 1, self.block_in).expect("one block of one channel");
+        let mut output =
+            InterleavedSlice::new_mut(block_out, 1, self.block_out).expect("one block of one channel");
+        fft.process_into_buffer(&input, &mut output, None).expect("both are one block long");
+    }
+}
+
+/// A stage whose samples arrive in pieces: what it gives is [`Stage::run`] of all of them, as far as it goes.
+struct StageStream {
+    stage: Stage,
+    fft: Fft<f32>,
+    /// Less than a block that has not been processed.
+    waiting: Vec<f32>,
+    /// Samples of the result that are the filter's delay and still to be cut off.
+    delay: usize,
+}
+
+impl StageStream {
+    fn new(stage: Stage) -> Self {
+        let fft = stage.start();
+        let delay = fft.output_delay();
+        Self { stage, fft, waiting: Vec::with_capacity(stage.block_in), delay }
+    }
+
+    fn push(&mut self, mut samples: &[f32], out: &mut Vec<f32>) {
+        while !samples.is_empty() {
+            let room = (self.stage.block_in - self.waiting.len()).min(samples.len());
+            let (now, later) = samples.split_at(room);
+            self.waiting.extend_from_slice(now);
+            samples = later;
+            if self.waiting.len() == self.stage.block_in {
+                let start = out.len();
+                out.resize(start + self.stage.block_out, 0.0);
+                self.stage.process(&mut self.fft, &self.waiting, &mut out[start..]);
+                self.waiting.clear();
+                let cut = self.delay.min(self.stage.block_out);
+                out.drain(start..start + cut);
+                self.delay -= cut;
+            }
         }
-        out.drain(..fft.output_delay());
-        out
+    }
+
+    /// Silence to the end of the block, and a block of it to push out what the delay holds back.
+    fn finish(&mut self, out: &mut Vec<f32>) {
+        let missing = 2 * self.stage.block_in - self.waiting.len();
+        self.push(&vec![0.0; missing], out);
+    }
+}
+
+/// Resamples mono sound as it arrives: what comes out is, sample by sample, what [`resample`] makes of the whole, with
+/// no delay between them. It comes later, because filters look ahead by a block and a half: 0.15 s of
+/// sound for 44.1 and 48 kHz, 0.29 s for 8 kHz, 0.6 s for 12 345 Hz, and more for slow rates without a common divisor.
+pub struct StreamResampler {
+    rate: u32,
+    to_rate: u32,
+    /// Input samples so far.
+    taken: u64,
+    /// Output samples so far.
+    given: u64,
+    way: Way,
+}
+
+/// What a [`StreamResampler`] needs between the two rates.
+enum Way {
+    /// They are the same.
+    Straight,
+    /// Every sample is one of the stage's.
+    OnGrid { stage: StageStream },
+    /// The stage's result at twice its rate, read between its samples.
+    Between {
+        stage: StageStream,
+        /// The stage's result is dropped up to here, where the second stage begins.
+        unused: usize,
+        between: Vec<f32>,
+        finer: Box<StageStream>,
+        /// The second stage's result as far as it is still needed.
+        fine: Grid,
+        /// How many of its samples are no longer needed.
+        gone: usize,
+        /// Samples of silence that stand for what is behind the clip.
+        margin: usize,
+    },
+}
+
+impl StreamResampler {
+    /// From `rate` to `to_rate`, both in Hz.
+    ///
+    /// # Panics
+    ///
+    /// If one of them is 0.
+    pub fn new(rate: u32, to_rate: u32) -> Self {
+        assert!(rate > 0 && to_rate > 0, "two rates");
+        let way = if rate == to_rate { Way::Straight } else { Way::through(rate, to_rate) };
+        Self { rate, to_rate, taken: 0, given: 0, way }
+    }
+
+    /// Takes `samples` and appends to `out` those that are ready.
+    pub fn push(&mut self, samples: &[f32], out: &mut Vec<f32>) {
+        self.taken += samples.len() as u64;
+        let start = out.len();
+        match &mut self.way {
+            Way::Straight => out.extend_from_slice(samples),
+            Way::OnGrid { stage } => stage.push(samples, out),
+            Way::Between { .. } => {
+                self.way.take(samples);
+                self.read_between(u64::MAX, out);
+                return;
+            }
+        }
+        self.given += (out.len() - start) as u64;
+    }
+
+    /// The clip ends here: appends the rest to `out`.
+    pub fn finish(mut self, out: &mut Vec<f32>) {
+        let whole =
+            (u128::from(self.taken) * u128::from(self.to_rate)).div_ceil(u128::from(self.rate)) as u64;
+        let start = out.len();
+        match &mut self.way {
+            Way::Straight => {}
+            Way::OnGrid { stage } => {
+                stage.finish(out);
+                // The silence behind the clip sounds on; the clip's length does not.
+                let missing = (whole.saturating_sub(self.given) as usize).min(out.len() - start);
+                out.truncate(start + missing);
+            }
+            Way::Between { margin, .. } => {
+                let silence = vec![0.0; *margin];
+                self.way.take(&silence);
+                self.way.end();
+                self.read_between(whole, out);
+            }
+        }
+    }
+
+    /// Appends the samples that lie between those of the second stage, as long as there are enough around them.
+    fn read_between(&mut self, whole: u64, out: &mut Vec<f32>) {
+        let Way::Between { fine, gone, .. } = &mut self.way else { return };
+        let (rate, to_rate) = (u64::from(self.rate), u64::from(self.to_rate));
+        // Beyond the clip nothing is asked for until its length is known.
+        let end = whole.min((u128::from(self.taken) * u128::from(to_rate)).div_ceil(u128::from(rate)) as u64);
+        let mut first = 0;
+        while self.given < end {
+            // In whole samples and a rest, as exact in the last hour as in the first.
+            let (position, rest) = (self.given * rate / to_rate, self.given * rate % to_rate);
+            let position = position as f64 + rest as f64 / to_rate as f64;
+            let at = (position + fine.margin) * fine.scale;
+            first = (at.floor() as usize + 1).saturating_sub(TAPS / 2) - *gone;
+            if first + TAPS > fine.samples.len() {
+                break;
+            }
+            out.push(fine.between_at(at - *gone as f64));
+            self.given += 1;
+        }
+        // Dropped rarely, because it moves the rest.
+        if first > LEAST_BLOCK as usize * 4 {
+            let unneeded = (first - TAPS).min(fine.samples.len());
+            fine.samples.drain(..unneeded);
+            *gone += unneeded;
+        }
+    }
+}
+
+impl Way {
+    fn through(rate: u32, to_rate: u32) -> Self {
+        let stage = Stage::between(rate, to_rate);
+        let exact =
+            u128::from(rate) * stage.block_out as u128 == u128::from(to_rate) * stage.block_in as u128;
+        let stream = StageStream::new(stage);
+        if exact {
+            return Self::OnGrid { stage: stream };
+        }
+        // As [`Grid::lay`] and [`Grid::finer`] have it for a clip in silence.
+        let margin = Grid::margin_for(stage);
+        let scale = stage.block_out as f64 / stage.block_in as f64;
+        let first = ((margin as f64 * scale) as usize).saturating_sub(FINER_REACH);
+        let fine =
+            Grid { samples: Vec::new(), scale: scale * 2.0, margin: margin as f64 - first as f64 / scale };
+        let mut way = Self::Between {
+            stage: stream,
+            unused: first,
+            between: Vec::new(),
+            finer: Box::new(StageStream::new(FINER)),
+            fine,
+            gone: 0,
+            margin,
+        };
+        way.take(&vec![0.0; margin]);
+        way
+    }
+
+    fn take(&mut self, samples: &[f32]) {
+        let Self::Between { stage, unused, between, finer, fine, .. } = self else { return };
+        between.clear();
+        stage.push(samples, between);
+        let skipped = (*unused).min(between.len());
+        *unused -= skipped;
+        finer.push(&between[skipped..], &mut fine.samples);
+    }
+
+    fn end(&mut self) {
+        let Self::Between { stage, finer, fine, between, .. } = self else { return };
+        between.clear();
+        stage.finish(between);
+        finer.push(between, &mut fine.samples);
+        finer.finish(&mut fine.samples);
     }
 }
 
@@ -305,10 +526,7 @@ impl Grid {
     fn lay(surroundings: Surroundings, clip: &[f32], rate: u32, to_rate: u32) -> Self {
         let stage = Stage::between(rate, to_rate);
         let scale = stage.block_out as f64 / stage.block_in as f64;
-        // The filter reaches half a block to either side, and what `finer` needs comes on top. Whole blocks, so that
-        // the clip's first sample falls on the grid.
-        let reach = (stage.block_in / 2) as f64 + FINER_REACH as f64 / scale;
-        let margin = (reach.ceil() as usize).next_multiple_of(stage.block_in);
+        let margin = Self::margin_for(stage);
         let len = margin + clip.len() + margin;
         let fill =
             |start: usize, block: &mut [f32]| surroundings.fill(clip, start as i64 - margin as i64, block);
@@ -320,6 +538,14 @@ impl Grid {
             stage.run(len, fill)
         };
         Self { samples, scale, margin: margin as f64 }
+    }
+
+    /// Input samples to either side of a clip: the filter reaches half a block, and what `finer` needs comes on top.
+    /// Whole blocks, so that the clip's first sample falls on the grid.
+    fn margin_for(stage: Stage) -> usize {
+        let scale = stage.block_out as f64 / stage.block_in as f64;
+        let reach = (stage.block_in / 2) as f64 + FINER_REACH as f64 / scale;
+        (reach.ceil() as usize).next_multiple_of(stage.block_in)
     }
 
     /// The part between two positions (in input samples), at twice the rate.
@@ -340,7 +566,11 @@ impl Grid {
 
     /// The sound at any `position`, in input samples from the clip's beginning.
     fn between(&self, position: f64) -> f32 {
-        let at = (position + self.margin) * self.scale;
+        self.between_at((position + self.margin) * self.scale)
+    }
+
+    /// The sound at any place `at`, in steps of the grid.
+    fn between_at(&self, at: f64) -> f32 {
         let whole = at.floor();
         let phase = (at - whole) * PHASES as f64;
         let row = phase as usize;
@@ -408,6 +638,8 @@ fn bessel_i0(x: f64) -> f64 {
 #[cfg(test)]
 mod tests {
     use std::f64::consts::TAU;
+
+    use proptest::prelude::*;
 
     use super::*;
 
@@ -556,6 +788,41 @@ mod tests {
             let late = &circle.samples()[frames_out - 500..frames_out - 100];
             let correlation = crate::compare::correlate(late, &straight.samples()[frames_out - 660..]);
             assert!(correlation > 0.99, "{rate} Hz: {correlation}");
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(60))]
+
+        /// Whatever the rates and the pieces, what arrives in pieces is resampled as the whole is.
+        #[test]
+        fn a_clip_in_pieces_is_the_clip(
+            rate in prop::sample::select(vec![
+                4_000u32, 8_000, 11_025, 12_345, 16_000, 22_050, 24_000, 44_100, 44_101, 48_000, 96_001,
+            ]),
+            seconds in 0.0f64..3.0,
+            pieces in prop::collection::vec(1usize..20_000, 1..30),
+        ) {
+            let len = (seconds * f64::from(rate)) as usize;
+            let clip: Vec<f32> = (0..len).map(|n| ((n * 7919 % 1000) as f32 / 1000.0) - 0.5).collect();
+            let whole = resample(&Pcm::new(rate, 1, clip.clone()), 16_000);
+            let mut stream = StreamResampler::new(rate, 16_000);
+            let (mut heard, mut rest) = (Vec::new(), clip.as_slice());
+            for piece in pieces.iter().cycle() {
+                let (now, later) = rest.split_at((*piece).min(rest.len()));
+                stream.push(now, &mut heard);
+                rest = later;
+                if rest.is_empty() {
+                    break;
+                }
+            }
+            // What is held back is little.
+            let late = seconds - heard.len() as f64 / 16_000.0;
+            prop_assert!(late < 0.65, "{} s late", late);
+            stream.finish(&mut heard);
+            prop_assert_eq!(heard.len(), whole.len());
+            let off = largest_difference(&heard, |n| f64::from(whole.samples()[n]));
+            prop_assert!(off <= 1e-6, "off by {:e}", off);
         }
     }
 

@@ -1,6 +1,12 @@
 //! [`Loop`]: a clip becomes a closed circle of whole frames, whose last sample leads into its first.
 
-use crate::{pcm::Pcm, resample::resample_loop};
+use std::fmt;
+
+use crate::{
+    pcm::Pcm,
+    resample::{resample_from, resample_loop},
+    wav::LoopPoints,
+};
 
 /// Mono sound at a codec's sample rate, a whole number of frames long, that can be repeated for ever: behind the last
 /// sample comes the first one, and nobody hears where.
@@ -41,6 +47,59 @@ impl Loop {
         let (turns, frames) = turns_and_frames(mono, rate, samples_per_frame);
         let pcm = resample_loop(mono, rate, frames * samples_per_frame);
         Self { intro: Vec::new(), pcm, samples_per_frame, turns }
+    }
+
+    /// Closes a recording whose author says where it repeats: heard from its beginning to `points.end`, then from
+    /// `points.start` to `points.end` again and again. Without points, or with points that cannot be meant, it is
+    /// [`Self::new`] of the whole; what was wrong with them is said.
+    ///
+    /// What stands before the loop becomes the intro. It is rarely a whole number of frames, so the circle is turned
+    /// on to a frame boundary behind the loop's beginning, and by a fifth of a second more, in which filters and
+    /// limiter forget what was heard before. Its first sample lies exactly on one of the recording's; the intro gives
+    /// way by half a sample at most.
+    ///
+    /// # Panics
+    ///
+    /// As [`Self::new`].
+    pub fn with_points(
+        mono: &Pcm,
+        points: Option<LoopPoints>,
+        rate: u32,
+        samples_per_frame: usize,
+    ) -> (Self, Option<PointsIgnored>) {
+        let Some(LoopPoints { start, end }) = points else {
+            return (Self::new(mono, rate, samples_per_frame), None);
+        };
+        if let Some(ignored) = PointsIgnored::of(start, end, mono) {
+            return (Self::new(mono, rate, samples_per_frame), Some(ignored));
+        }
+        let source_rate = mono.rate();
+        let part = |samples: Vec<f32>| Pcm::new(source_rate, 1, samples);
+        let region = &mono.samples()[start..end];
+        if start == 0 {
+            return (Self::new(&part(region.to_vec()), rate, samples_per_frame), None);
+        }
+        let step = f64::from(source_rate) / f64::from(rate);
+        let intro_frames =
+            ((start as f64 / step + FORGOTTEN_AFTER * f64::from(rate)) / samples_per_frame as f64).ceil();
+        let intro_samples = intro_frames as usize * samples_per_frame;
+        let turned_on = (intro_samples as f64 * step - start as f64).round() as usize;
+
+        let mut turned = region.to_vec();
+        turned.rotate_left(turned_on % region.len());
+        let mut circle = Self::new(&part(turned), rate, samples_per_frame);
+
+        let behind = turned_on + (FORGOTTEN_AFTER * f64::from(source_rate)) as usize;
+        let mut unrolled = mono.samples()[..start].to_vec();
+        unrolled.extend(region.iter().cycle().take(behind));
+        circle.intro = if source_rate == rate {
+            unrolled.truncate(intro_samples);
+            unrolled
+        } else {
+            let first = (start + turned_on) as f64 - intro_samples as f64 * step;
+            resample_from(&part(unrolled), rate, first, intro_samples)
+        };
+        (circle, None)
     }
 
     /// The same loop with other samples, for a stage that changes levels: the intro, and the circle once.
@@ -121,6 +180,71 @@ impl Loop {
     pub fn seconds(&self) -> f64 {
         self.pcm.seconds()
     }
+}
+
+/// So long after a place, in seconds, neither the resampler's filter (a block of 0.19 s around its middle) nor the
+/// limiter knows what was before it.
+const FORGOTTEN_AFTER: f64 = 0.2;
+
+/// Shortest loop that loop points can mean, in seconds. A sampler's loops of single periods are shorter: repeated,
+/// they are a tone and not what anybody wants to hold to.
+const SHORTEST_BY_POINTS: f64 = 0.1;
+
+/// Why a recording's loop points are not followed; it is repeated as a whole.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PointsIgnored {
+    /// The end is not behind the start, or behind the recording's end.
+    Outside {
+        /// First sample of the loop.
+        start: usize,
+        /// First sample behind the loop.
+        end: usize,
+        /// Samples in the recording.
+        len: usize,
+    },
+    /// The loop is too short to be meant for a whole hold.
+    TooShort {
+        /// Its length in milliseconds.
+        millis: u64,
+    },
+}
+
+impl PointsIgnored {
+    fn of(start: usize, end: usize, mono: &Pcm) -> Option<Self> {
+        if start >= end || end > mono.len() {
+            return Some(Self::Outside { start, end, len: mono.len() });
+        }
+        let seconds = (end - start) as f64 / f64::from(mono.rate());
+        (seconds < SHORTEST_BY_POINTS).then_some(Self::TooShort { millis: (seconds * 1000.0) as u64 })
+    }
+}
+
+impl fmt::Display for PointsIgnored {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Outside { start, end, len } => write!(
+                f,
+                "the loop points {start} to {end} are not inside the recording's {len} samples; all of it repeats"
+            ),
+            Self::TooShort { millis } => {
+                write!(f, "the loop points are only {millis} ms apart; all of the recording repeats")
+            }
+        }
+    }
+}
+
+/// The recording without the silence at its beginning and at its end: without all samples before the first and behind
+/// the last that reach `threshold_dbfs` (dB of full scale) in any channel. One that never does is left as it is. Loop
+/// points count samples from the beginning, so a recording that has any should not be trimmed.
+pub fn trim_silence(pcm: &Pcm, threshold_dbfs: f64) -> Pcm {
+    let channels = usize::from(pcm.channels());
+    let threshold = 10f64.powf(threshold_dbfs / 20.0) as f32;
+    let sounds = |frame: &[f32]| frame.iter().any(|sample| sample.abs() >= threshold);
+    let mut frames = pcm.samples().chunks_exact(channels);
+    let (Some(first), Some(last)) = (frames.clone().position(sounds), frames.rposition(sounds)) else {
+        return pcm.clone();
+    };
+    Pcm::new(pcm.rate(), pcm.channels(), pcm.samples()[first * channels..(last + 1) * channels].to_vec())
 }
 
 /// How often to repeat the clip, and how many frames that shall be.
@@ -219,6 +343,99 @@ mod tests {
         assert!(
             circle.samples()[1] < circle.samples()[0] && *circle.samples().last().expect("samples") < 1.0
         );
+    }
+
+    /// The unrolled recording has an ideal everywhere: a rising tone before the loop, a circle of whole periods in it.
+    #[test]
+    fn loop_points_are_played_once_up_to_their_end_and_then_round() {
+        for rate in [8_000u32, 16_000, 22_050, 44_100, 48_000] {
+            let per_second = f64::from(rate);
+            let start = (0.8137 * per_second) as usize;
+            let turn = (1.3 * per_second) as usize;
+            let ideal = |at: f64| -> f64 {
+                let t = (at - start as f64) / turn as f64;
+                let before = (-t).max(0.0);
+                // Louder before the loop, with no corner where it begins.
+                (0.3 + 0.2 * before * before) * (TAU * 650.0 * t).sin()
+            };
+            let len = start + turn + rate as usize / 3;
+            let mono = Pcm::new(rate, 1, (0..len).map(|n| ideal(n as f64) as f32).collect());
+            let points = LoopPoints { start, end: start + turn };
+            let (circle, ignored) = Loop::with_points(&mono, Some(points), 16_000, FRAME);
+            assert_eq!(ignored, None);
+            assert!(circle.intro_frames() >= 41 && circle.intro_frames() <= 52, "{rate} Hz");
+            assert_eq!(circle.frames(), 65, "{rate} Hz");
+            // 1.3 s are whole frames only where they are whole samples; elsewhere the end of a lap is stretched.
+            let heard: Vec<f32> =
+                (0..circle.intro_frames() + 3 * 65).flat_map(|n| circle.frame(n).to_vec()).collect();
+            let step = per_second / 16_000.0;
+            let intro = circle.intro_frames() * FRAME;
+            // The recording begins out of nothing, which rings for a while.
+            let shift = (intro as f64 * step - start as f64).round() + start as f64 - intro as f64 * step;
+            assert!(shift.abs() <= 0.5);
+            let in_time = intro + 65 * FRAME - FRAME;
+            let largest = (6_400..in_time)
+                .map(|n| (f64::from(heard[n]) - ideal(n as f64 * step + shift)).abs())
+                .fold(0.0, f64::max);
+            assert!(largest < 2e-5, "{rate} Hz: off by {largest}");
+            let bend = |n: usize| (heard[n] - 2.0 * heard[n + 1] + heard[n + 2]).abs();
+            let inside = (intro + 500..intro + 10_000).map(bend).fold(0.0, f32::max);
+            let joins = [intro, intro + 65 * FRAME, intro + 130 * FRAME];
+            let sharpest = joins.iter().flat_map(|&at| at - 3..at + 3).map(bend).fold(0.0, f32::max);
+            assert!(sharpest <= inside * 1.001 + 1e-5, "{rate} Hz: {sharpest}, inside {inside}");
+        }
+    }
+
+    #[test]
+    fn loop_points_from_the_beginning_need_no_intro_and_impossible_ones_are_ignored() {
+        let mono = clip(16_000, 32_000);
+        let with = |start, end| Loop::with_points(&mono, Some(LoopPoints { start, end }), 16_000, FRAME);
+        let (circle, ignored) = with(0, 16_000);
+        assert_eq!((circle.intro_frames(), circle.samples()), (0, &mono.samples()[..16_000]));
+        assert_eq!(ignored, None);
+        let whole = Loop::new(&mono, 16_000, FRAME);
+        for (start, end, words) in [
+            (9, 9, "the loop points 9 to 9 are not inside the recording's 32000 samples; all of it repeats"),
+            (
+                9,
+                32_001,
+                "the loop points 9 to 32001 are not inside the recording's 32000 samples; all of it repeats",
+            ),
+            (16_000, 17_599, "the loop points are only 99 ms apart; all of the recording repeats"),
+        ] {
+            let (circle, ignored) = with(start, end);
+            assert_eq!(circle, whole);
+            assert_eq!(ignored.expect("a reason").to_string(), words);
+        }
+        assert_eq!(Loop::with_points(&mono, None, 16_000, FRAME), (whole, None));
+        // A tenth of a second is shorter than what filters remember; it is simply turned more than once.
+        let (circle, ignored) = with(16_000, 17_600);
+        assert!(ignored.is_none() && circle.seconds() >= 1.0);
+        assert_eq!(circle.frame(0), &mono.samples()[..FRAME]);
+        assert_eq!(circle.frame(50), &mono.samples()[16_000..16_320]);
+        assert_eq!(circle.frame(55), circle.frame(50));
+    }
+
+    #[test]
+    fn a_longer_intro_changes_no_frame() {
+        let sound = Loop::new(&clip(16_000, 3_200), 16_000, FRAME);
+        for more in [0, 1, 3, 49, 50, 51, 120] {
+            let longer = sound.with_longer_intro(more);
+            assert_eq!((longer.intro_frames(), longer.frames()), (more, sound.frames()));
+            assert!((0..300).all(|n| longer.frame(n) == sound.frame(n)), "{more} more");
+        }
+    }
+
+    #[test]
+    fn silence_is_trimmed_at_both_ends_and_never_to_nothing() {
+        let trimmed =
+            |samples: &[f32]| trim_silence(&Pcm::new(8_000, 2, samples.to_vec()), -60.0).samples().to_vec();
+        assert_eq!(
+            trimmed(&[0.0, 0.0, 9e-4, 0.0, 0.0, 0.1, 0.0, 0.0, -0.2, 0.0, 0.0, 0.0]),
+            [0.0, 0.1, 0.0, 0.0, -0.2, 0.0]
+        );
+        assert_eq!(trimmed(&[0.0; 8]), [0.0; 8]);
+        assert!(trimmed(&[]).is_empty());
     }
 
     proptest! {

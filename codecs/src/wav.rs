@@ -4,7 +4,7 @@
 //! never patched, `fmt` chunks of unusual size and padding that is missing, and other readers refuse them. A length
 //! in a header is a claim; the bytes that are there are the fact.
 
-use std::fmt;
+use std::{fmt, ops::Range};
 
 use crate::pcm::{BeyondLimit, DecodeLimits, Pcm};
 
@@ -36,28 +36,162 @@ pub struct LoopPoints {
 ///
 /// Says what was expected and what was found. Bytes missing at the end of the data are no error.
 pub fn read(bytes: &[u8], limits: &DecodeLimits) -> Result<WavSound, WavError> {
-    let container = Container::of(bytes).ok_or(WavError::NotWav)?;
-    let chunks = Chunks::walk(bytes, container)?;
-    let layout = Layout::parse(chunks.fmt.ok_or(WavError::NoFormat)?, container)?;
-    let data = chunks.data.ok_or(WavError::NoData)?;
+    let file = WavFile::open(bytes, limits)?;
+    let mut samples = Vec::with_capacity(file.frames() * usize::from(file.channels()));
+    file.append(0..file.frames(), &mut samples);
+    Ok(WavSound {
+        pcm: Pcm::new(file.rate(), file.channels(), samples),
+        format: file.format(),
+        loop_points: file.loop_points,
+        cut_short: file.cut_short,
+    })
+}
 
-    // No channels would divide by zero: shape first, length second.
-    limits.check(layout.rate, usize::from(layout.channels), 0)?;
-    let frames = data.len() / layout.frame_bytes();
-    limits.check(layout.rate, usize::from(layout.channels), frames as u64)?;
-    if frames == 0 {
-        return Err(WavError::NoSamples);
+/// A WAV whose header has been judged and whose samples have not been read yet.
+pub(crate) struct WavFile<'a> {
+    layout: Layout,
+    container: Container,
+    data: &'a [u8],
+    pub(crate) loop_points: Option<LoopPoints>,
+    pub(crate) cut_short: bool,
+}
+
+impl<'a> WavFile<'a> {
+    pub(crate) fn open(bytes: &'a [u8], limits: &DecodeLimits) -> Result<Self, WavError> {
+        let container = Container::of(bytes).ok_or(WavError::NotWav)?;
+        let chunks = Chunks::walk(bytes, container)?;
+        let layout = Layout::parse(chunks.fmt.ok_or(WavError::NoFormat)?, container)?;
+        let data = chunks.data.ok_or(WavError::NoData)?;
+
+        // No channels would divide by zero: shape first, length second.
+        limits.check(layout.rate, usize::from(layout.channels), 0)?;
+        let frames = data.len() / layout.frame_bytes();
+        limits.check(layout.rate, usize::from(layout.channels), frames as u64)?;
+        if frames == 0 {
+            return Err(WavError::NoSamples);
+        }
+        let sampler = chunks.sampler.and_then(|chunk| sampler_loop(chunk, container));
+        let cue = chunks.cue.and_then(|chunk| cue_loop(chunk, container));
+        let loop_points = sampler.or(cue).filter(|points| points.start < points.end && points.end <= frames);
+        Ok(Self { layout, container, data, loop_points, cut_short: chunks.cut_short })
     }
 
-    let samples = layout.samples(&data[..frames * layout.frame_bytes()], container.is_big_endian());
-    let sampler = chunks.sampler.and_then(|chunk| sampler_loop(chunk, container));
-    let cue = chunks.cue.and_then(|chunk| cue_loop(chunk, container));
-    Ok(WavSound {
-        pcm: Pcm::new(layout.rate, layout.channels, samples),
-        format: layout.describe(container),
-        loop_points: sampler.or(cue).filter(|points| points.start < points.end && points.end <= frames),
-        cut_short: chunks.cut_short,
-    })
+    pub(crate) fn rate(&self) -> u32 {
+        self.layout.rate
+    }
+
+    pub(crate) fn channels(&self) -> u16 {
+        self.layout.channels
+    }
+
+    /// Samples per channel.
+    pub(crate) fn frames(&self) -> usize {
+        self.data.len() / self.layout.frame_bytes()
+    }
+
+    pub(crate) fn format(&self) -> String {
+        self.layout.describe(self.container)
+    }
+
+    /// Appends the samples of `frames`, interleaved.
+    pub(crate) fn append(&self, frames: Range<usize>, samples: &mut Vec<f32>) {
+        let bytes = self.layout.frame_bytes();
+        let data = &self.data[frames.start * bytes..frames.end * bytes];
+        self.layout.samples(data, self.container.is_big_endian(), samples);
+    }
+}
+
+/// The head of a WAV of which more bytes are still to come: all that is needed to read its sound as it arrives.
+#[derive(Debug)]
+pub(crate) struct WavHead {
+    layout: Layout,
+    container: Container,
+    /// Where in the file the sound begins.
+    start: usize,
+    /// Where in the file it ends by its own length, at least if the file is that long.
+    end: usize,
+}
+
+/// What is known of a WAV from its first bytes.
+#[derive(Debug)]
+pub(crate) enum Known {
+    /// Not enough: more bytes are needed.
+    TooLittle,
+    /// The head is there, and what follows is sound.
+    Sound(WavHead),
+    /// The head does not tell where the sound ends or how to read it: only the whole file can.
+    OnlyTheWholeFile,
+}
+
+impl WavHead {
+    /// Judges the first bytes of a WAV, as [`WavFile::open`] will judge them when all have arrived.
+    pub(crate) fn judge(bytes: &[u8], limits: &DecodeLimits) -> Result<Known, WavError> {
+        let container = Container::of(bytes).ok_or(WavError::NotWav)?;
+        let mut at = container.header_len();
+        let (mut layout, mut large_data) = (None, None);
+        while let Some((name, claimed)) = container.chunk(bytes, at) {
+            let start = at + container.chunk_header_len();
+            if &name == b"data" {
+                let claimed = match large_data {
+                    Some(large) if claimed == 0xFFFF_FFFF => large,
+                    _ => claimed,
+                };
+                // A length of 0 may mean nothing at all; a format behind the sound is for later.
+                let (Some(layout), 1..) = (layout, claimed) else { return Ok(Known::OnlyTheWholeFile) };
+                let end = start.saturating_add(usize::try_from(claimed).unwrap_or(usize::MAX));
+                return Ok(Known::Sound(Self { layout, container, start, end }));
+            }
+            let end = start.saturating_add(usize::try_from(claimed).unwrap_or(usize::MAX));
+            // Where the next chunk begins is seen by looking at it.
+            if end.saturating_add(8 + container.chunk_header_len()) > bytes.len() {
+                return Ok(Known::TooLittle);
+            }
+            let body = &bytes[start..end];
+            match &name {
+                b"fmt " if layout.is_none() => {
+                    let parsed = match Layout::parse(body, container) {
+                        // For another decoder, which wants all of it.
+                        Err(WavError::FormatTag { found: 0x0002 | 0x0011 }) => {
+                            return Ok(Known::OnlyTheWholeFile);
+                        }
+                        parsed => parsed?,
+                    };
+                    limits.check(parsed.rate, usize::from(parsed.channels), 0)?;
+                    layout = Some(parsed);
+                }
+                b"ds64" if matches!(container, Container::Rf64 | Container::Bw64) => {
+                    large_data = container.u64(body, 8);
+                }
+                _ => {}
+            }
+            at = container.next(bytes, end);
+        }
+        Ok(Known::TooLittle)
+    }
+
+    pub(crate) fn rate(&self) -> u32 {
+        self.layout.rate
+    }
+
+    pub(crate) fn channels(&self) -> u16 {
+        self.layout.channels
+    }
+
+    pub(crate) fn format(&self) -> String {
+        self.layout.describe(self.container)
+    }
+
+    /// How many samples per channel are there, if these are the file's first bytes.
+    pub(crate) fn frames_in(&self, bytes: &[u8]) -> usize {
+        bytes.len().min(self.end).saturating_sub(self.start) / self.layout.frame_bytes()
+    }
+
+    /// Appends the samples of `frames`, interleaved.
+    pub(crate) fn append(&self, bytes: &[u8], frames: Range<usize>, samples: &mut Vec<f32>) {
+        let frame_bytes = self.layout.frame_bytes();
+        let data = &bytes[self.start + frames.start * frame_bytes..self.start + frames.end * frame_bytes];
+        self.layout.samples(data, self.container.is_big_endian(), samples);
+    }
 }
 
 /// Whether `bytes` begin like any kind of WAV.
@@ -297,6 +431,7 @@ fn chain_holds(bytes: &[u8], container: Container, at: usize) -> bool {
 }
 
 /// How samples lie in the data.
+#[derive(Clone, Copy, Debug)]
 struct Layout {
     coding: Coding,
     channels: u16,
@@ -380,43 +515,45 @@ impl Layout {
         format!("{}, {coding}, {} Hz, {} channel{plural}", container.name(), self.rate, self.channels)
     }
 
-    fn samples(&self, data: &[u8], big_endian: bool) -> Vec<f32> {
+    /// Appends all samples of `data`.
+    fn samples(&self, data: &[u8], big_endian: bool, out: &mut Vec<f32>) {
         match (self.coding, self.container_bytes) {
-            (Coding::ALaw, _) => data.iter().map(|&code| f32::from(expand_a_law(code)) / 32_768.0).collect(),
+            (Coding::ALaw, _) => {
+                out.extend(data.iter().map(|&code| f32::from(expand_a_law(code)) / 32_768.0))
+            }
             (Coding::MuLaw, _) => {
-                data.iter().map(|&code| f32::from(expand_mu_law(code)) / 32_768.0).collect()
+                out.extend(data.iter().map(|&code| f32::from(expand_mu_law(code)) / 32_768.0));
             }
             // Eight bits are unsigned, in either byte order.
-            (Coding::Integer, 1) => data.iter().map(|&byte| (f32::from(byte) - 128.0) / 128.0).collect(),
+            (Coding::Integer, 1) => out.extend(data.iter().map(|&byte| (f32::from(byte) - 128.0) / 128.0)),
             (Coding::Integer, 2) => {
-                each(data, big_endian, |bytes| f32::from(i16::from_le_bytes(bytes)) / 32_768.0)
+                each(data, big_endian, out, |bytes| f32::from(i16::from_le_bytes(bytes)) / 32_768.0);
             }
-            (Coding::Integer, 3) => each(data, big_endian, |[low, middle, high]: [u8; 3]| {
+            (Coding::Integer, 3) => each(data, big_endian, out, |[low, middle, high]: [u8; 3]| {
                 // Into the upper three bytes, so that the sign is where i32 has it.
                 i32::from_le_bytes([0, low, middle, high]) as f32 / 2_147_483_648.0
             }),
             (Coding::Integer, _) => {
-                each(data, big_endian, |bytes| i32::from_le_bytes(bytes) as f32 / 2_147_483_648.0)
+                each(data, big_endian, out, |bytes| i32::from_le_bytes(bytes) as f32 / 2_147_483_648.0);
             }
-            (Coding::Float, 4) => each(data, big_endian, |bytes| finite(f32::from_le_bytes(bytes))),
-            (Coding::Float, _) => each(data, big_endian, |bytes| finite(f64::from_le_bytes(bytes) as f32)),
+            (Coding::Float, 4) => each(data, big_endian, out, |bytes| finite(f32::from_le_bytes(bytes))),
+            (Coding::Float, _) => {
+                each(data, big_endian, out, |bytes| finite(f64::from_le_bytes(bytes) as f32));
+            }
         }
     }
 }
 
 /// Reads samples of `N` bytes, turned to little-endian.
-fn each<const N: usize>(data: &[u8], big_endian: bool, sample: impl Fn([u8; N]) -> f32) -> Vec<f32> {
+fn each<const N: usize>(data: &[u8], big_endian: bool, out: &mut Vec<f32>, sample: impl Fn([u8; N]) -> f32) {
     let (samples, _) = data.as_chunks::<N>();
-    samples
-        .iter()
-        .map(|&bytes| {
-            let mut bytes = bytes;
-            if big_endian {
-                bytes.reverse();
-            }
-            sample(bytes)
-        })
-        .collect()
+    out.extend(samples.iter().map(|&bytes| {
+        let mut bytes = bytes;
+        if big_endian {
+            bytes.reverse();
+        }
+        sample(bytes)
+    }));
 }
 
 /// A float file's loudest believable sample: +24 dB above full scale, what a mix without headroom may reach.
