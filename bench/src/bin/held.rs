@@ -2,6 +2,8 @@
 //! timer the other; packets are judged by the kernel's timestamps against the grid of their own stream. On a virtual
 //! machine each core is taken away at times: a second timer, at real-time priority on the engine's own core, shows when.
 
+#![expect(clippy::disallowed_methods, reason = "the bench waits while others hold")]
+
 use std::{io, process::ExitCode, thread, time::Duration};
 
 use clap::Parser;

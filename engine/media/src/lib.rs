@@ -5,6 +5,7 @@ pub mod time;
 pub mod frame;
 pub mod ring;
 pub mod source;
+pub mod prepare;
 pub mod bridge;
 pub mod rtp;
 pub mod packetizer;

@@ -15,10 +15,11 @@ use holdmusic_control::{
     graph::{StatusCase, read_prompt},
     guard::Guard,
 };
+use holdmusic_media::prepare::PrepareSettings;
 use ipnet::IpNet;
 use serde::Deserialize;
 
-use crate::{fetch::FetchLimits, producer::ProducerSettings, webhook::TokenFacts};
+use crate::{fetch::FetchLimits, webhook::TokenFacts};
 
 /// Every setting, as far as it was given: on the command line, in the environment (`HOLDMUSIC_LISTEN`, …) or, with
 /// the same names, as keys of the file.
@@ -230,7 +231,7 @@ pub struct Config {
     /// What a fetch may cost.
     pub fetch: FetchLimits,
     /// What producers need to know.
-    pub producer: ProducerSettings,
+    pub producer: PrepareSettings,
     /// When a leg counts as unreachable.
     pub unreachable_after: Duration,
     /// Control's settings; the local media addresses are filled in when the sockets are bound.
@@ -348,7 +349,7 @@ impl Options {
             )?,
             ..level
         };
-        let mut producer = ProducerSettings { encoder, level, ..ProducerSettings::default() };
+        let mut producer = PrepareSettings { encoder, level, ..PrepareSettings::default() };
         if let Some(seconds) = self.max_prompt_seconds {
             producer.limits.max_seconds = within("--max-prompt-seconds", seconds, 1, 24 * 3600)?;
         }

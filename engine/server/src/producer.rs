@@ -4,22 +4,17 @@
 use std::{
     collections::VecDeque,
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::Arc,
     time::Duration,
 };
 
 use crossbeam_channel::{Receiver, Sender, select_biased};
-use holdmusic_codecs::{
-    Codec, DecodeError, DecodeLimits, EncoderSettings, Loop, decode,
-    level::{LevelSettings, level_loop, soft_start},
-    to_mono,
-};
+use holdmusic_codecs::Codec;
 use holdmusic_control::{PromptFailure, SourceFacts};
 use holdmusic_media::{
     SourceId,
     bridge::bridge,
-    ring::Reader,
-    source::{Job, Progress, rendition},
+    prepare::{PrepareSettings, Prepared, prepare},
+    source::{Job, Progress},
 };
 use tracing::{debug, error, info};
 
@@ -28,8 +23,9 @@ use crate::{
     mailbox::{BridgeWork, Tiding, Work},
 };
 
-/// Frames encoded before a source is called ready: half a second of music, some milliseconds of work.
-const AHEAD: usize = 25;
+/// The longest that decoding one prompt may take, of this thread's time. Half an hour of MP3 takes about ten seconds on
+/// one slow core.
+const DECODING: Duration = Duration::from_secs(15);
 
 /// Longer than any wait; channels take no infinity.
 const FOR_EVER: Duration = Duration::from_secs(1 << 30);
@@ -37,20 +33,9 @@ const FOR_EVER: Duration = Duration::from_secs(1 << 30);
 /// Frames encoded before the next source has its turn.
 const TURN: usize = 50;
 
-/// What a producer needs to know.
-#[derive(Clone, Debug, Default)]
-pub struct ProducerSettings {
-    /// What a recording may be.
-    pub limits: DecodeLimits,
-    /// How loud it is played.
-    pub level: LevelSettings,
-    /// How it is encoded.
-    pub encoder: EncoderSettings,
-}
-
 /// Runs until nobody sends work any more.
 pub fn run(
-    settings: &ProducerSettings,
+    settings: &PrepareSettings,
     work: &Receiver<Work>,
     bridges: &Receiver<BridgeWork>,
     tidings: &Sender<Tiding>,
@@ -95,7 +80,7 @@ fn go_on(jobs: &mut VecDeque<(SourceId, Job)>) -> Option<Tiding> {
     None
 }
 
-fn cross(settings: &ProducerSettings, wanted: BridgeWork) -> Tiding {
+fn cross(settings: &PrepareSettings, wanted: BridgeWork) -> Tiding {
     let BridgeWork { leg, crossing } = wanted;
     let made = catch_unwind(AssertUnwindSafe(|| {
         bridge(crossing.codec, &settings.encoder, &crossing.from, crossing.at, &crossing.to)
@@ -103,59 +88,29 @@ fn cross(settings: &ProducerSettings, wanted: BridgeWork) -> Tiding {
     Tiding::Bridged { leg, source: crossing.source, bridge: made.unwrap_or_default() }
 }
 
-fn begin(settings: &ProducerSettings, work: Work, jobs: &mut VecDeque<(SourceId, Job)>) -> Tiding {
+/// Makes a recording playable: its first frames are encoded when this returns.
+fn begin(settings: &PrepareSettings, work: Work, jobs: &mut VecDeque<(SourceId, Job)>) -> Tiding {
     let Work { source, bytes } = work;
-    match catch_unwind(AssertUnwindSafe(|| prepare(settings, source, bytes))) {
-        Ok(Ok((reader, job, facts))) => {
-            jobs.push_back((source, job));
-            Tiding::SourceReady { source, reader, facts }
+    let began = clock::mono();
+    let in_time = || clock::mono().since(began) < DECODING;
+    let prepared = catch_unwind(AssertUnwindSafe(|| prepare(&bytes, Codec::Opus, settings, &in_time)));
+    let Prepared { reader, job, seconds, format, gain_db, warning, bytes } = match prepared {
+        Ok(Ok(prepared)) => prepared,
+        Ok(Err(error)) => {
+            return Tiding::SourceFailed { source, failure: PromptFailure::Sound(error.to_string()) };
         }
-        Ok(Err(failure)) => Tiding::SourceFailed { source, failure },
         Err(_) => {
             error!(source = source.0, "a decoder panicked; the prompt is refused");
             let failure = PromptFailure::Sound("the recording is corrupt".to_owned());
-            Tiding::SourceFailed { source, failure }
+            return Tiding::SourceFailed { source, failure };
         }
-    }
-}
-
-/// Makes a recording playable: its first frames are encoded when this returns.
-fn prepare(
-    settings: &ProducerSettings,
-    source: SourceId,
-    bytes: Vec<u8>,
-) -> Result<(Reader, Job, SourceFacts), PromptFailure> {
-    let began = clock::mono();
-    let recording = decode(&bytes, &settings.limits).map_err(|error| sound(&error))?;
-    drop(bytes);
-    let seconds = recording.pcm.seconds();
-    let mono = to_mono(&recording.pcm);
-    let format = recording.format;
-    drop(recording.pcm);
-    let codec = Codec::Opus;
-    let levelled =
-        level_loop(&Loop::new(&mono, codec.sample_rate(), codec.samples_per_frame()), &settings.level);
-    if let Some(warning) = levelled.warning {
+    };
+    if let Some(warning) = warning {
         info!(source = source.0, ?warning, "a prompt is hardly heard");
     }
-    let sound = Arc::new(soft_start(&levelled.sound));
-    let frames = sound.intro_frames() + sound.frames();
-    let encoder = |error| PromptFailure::Sound(format!("the encoder refused the recording: {error}"));
-    let (reader, mut job) = rendition(sound, codec, &settings.encoder).map_err(encoder)?;
-    job.step(AHEAD).map_err(encoder)?;
     let ready_at = clock::mono();
-    debug!(
-        source = source.0,
-        format,
-        seconds,
-        took_ms = ready_at.since(began).as_millis(),
-        "a source is ready"
-    );
-    // What stays in memory: the frames with their slots and the allocator's share.
-    let bytes = frames as u64 * 136;
-    Ok((reader, job, SourceFacts { seconds, format, gain_db: levelled.gain.db, ready_at, bytes }))
-}
-
-fn sound(error: &DecodeError) -> PromptFailure {
-    PromptFailure::Sound(error.to_string())
+    let took_ms = ready_at.since(began).as_millis();
+    debug!(source = source.0, format, seconds, gain_db, took_ms, "a source is ready");
+    jobs.push_back((source, job));
+    Tiding::SourceReady { source, reader, facts: SourceFacts { seconds, format, gain_db, ready_at, bytes } }
 }

@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use holdmusic_codecs::{Codec, DecodeLimits, EncoderSettings, Loop, decode, to_mono};
+use holdmusic_codecs::{Codec, EncoderSettings};
 use holdmusic_control::{
     DEFAULT_SOURCE, DeliveryOutcome, Input, NotificationId, Origin, Output, PromptFailure, SourceFacts,
 };
@@ -15,15 +15,13 @@ use holdmusic_media::{
     Crossing, LegId, MediaTime, Music, SourceId,
     bridge::bridge,
     pacer::Command,
+    prepare::{PrepareSettings, Prepared},
     ring::Reader,
-    source::{Job, Progress, rendition},
+    source::{Job, Progress},
 };
 
 use super::World;
 use crate::{shelf::Item, sound::asset};
-
-/// Frames encoded before a source is called ready, as in the product.
-const AHEAD: usize = 25;
 
 /// Frames encoded at one turn, as in the product.
 const TURN: usize = 50;
@@ -161,22 +159,11 @@ impl World {
 
 /// What a producer does with the bytes of a prompt.
 fn prepare(bytes: &[u8], ready_at: MediaTime) -> Result<(Reader, Job, SourceFacts), PromptFailure> {
-    let recording =
-        decode(bytes, &DecodeLimits::default()).map_err(|error| PromptFailure::Sound(error.to_string()))?;
-    let codec = Codec::Opus;
-    let sound = Loop::new(&to_mono(&recording.pcm), codec.sample_rate(), codec.samples_per_frame());
-    let frames = sound.frames() as u64;
-    let (reader, mut job) = rendition(Arc::new(sound), codec, &EncoderSettings::default())
-        .expect("the default settings are right");
-    job.step(AHEAD).expect("whole frames can be encoded");
-    let facts = SourceFacts {
-        seconds: recording.pcm.seconds(),
-        format: recording.format,
-        gain_db: 0.0,
-        ready_at,
-        bytes: frames * 136,
-    };
-    Ok((reader, job, facts))
+    let prepared =
+        holdmusic_media::prepare::prepare(bytes, Codec::Opus, &PrepareSettings::default(), &|| true);
+    let Prepared { reader, job, seconds, format, gain_db, bytes, .. } =
+        prepared.map_err(|error| PromptFailure::Sound(error.to_string()))?;
+    Ok((reader, job, SourceFacts { seconds, format, gain_db, ready_at, bytes }))
 }
 
 /// The default music, encoded once for all worlds of a process: it never changes again.
