@@ -19,7 +19,7 @@ const MAGIC: [&[u8]; 8] = [
     b"\0\0\0\x18ftypM4A ",
 ];
 
-fuzz_target!(init: contain(), |input: &[u8]| {
+fuzz_target!(init: holdmusic_fuzz::contain(), |input: &[u8]| {
     let Some((&choice, rest)) = input.split_first() else { return };
     let bytes = [MAGIC[usize::from(choice) % MAGIC.len()], rest].concat();
     let limits = DecodeLimits { max_seconds: 5, max_samples: 500_000, ..DecodeLimits::default() };
@@ -40,14 +40,3 @@ fuzz_target!(init: contain(), |input: &[u8]| {
         assert!(all.pcm.samples().len() as u64 <= limits.max_samples);
     }
 });
-
-/// A panic of symphonia's ends in `decode` as a corrupt recording, as it must, and the fuzzer goes on; any other panic,
-/// caught or not, is a finding. The hook that libFuzzer's crate sets would end the run at the first one of either.
-fn contain() {
-    std::panic::set_hook(Box::new(|panic| {
-        if !panic.location().is_some_and(|place| place.file().contains("symphonia")) {
-            eprintln!("{panic}");
-            std::process::abort();
-        }
-    }));
-}
