@@ -67,7 +67,7 @@ impl Gain {
             db,
             linear: factor(db) as f32,
             ceiling_dbtp: Some(ceiling_dbtp),
-            limits: level.true_peak_dbtp + db > ceiling_dbtp,
+            limits: level.true_peak_dbtp + db > ceiling_dbtp - MARGIN_DB,
         }
     }
 }
@@ -121,35 +121,30 @@ fn measured(mono: &[f32], rate: u32, comes_round: bool) -> Option<Level> {
     if mono.is_empty() {
         return None;
     }
-    let mut meter = EbuR128::new(1, rate, Mode::I | Mode::TRUE_PEAK).ok()?;
-    if comes_round {
-        // The filters begin as the lap before would leave them: 10 ms are many times their memory of a peak.
-        let before = &mono[mono.len().saturating_sub(rate as usize / 100)..];
-        meter.seed_frames_f32(before).ok()?;
-    }
-    meter.add_frames_f32(mono).ok()?;
-    let mut peak = meter.true_peak(0).ok()?;
-    if comes_round {
-        let seconds = mono.len() as f64 / f64::from(rate);
-        // What the meter's interpolation still holds back comes out with the next lap; a sound of a few samples is
-        // at its true peak only when it has come round often enough.
-        let turns = (LEAST_SECONDS / seconds).ceil().max(1.0) as usize;
-        (1..turns).try_for_each(|_| meter.add_frames_f32(mono)).ok()?;
-        if turns > 1 {
-            peak = meter.true_peak(0).ok()?;
-        }
-        peak = peak.max(largest_between_ends(mono));
-    }
+    let mut meter = EbuR128::new(1, rate, Mode::I).ok()?;
+    let mut turns = 1;
+    let around = if comes_round {
+        // The filter begins as the lap before would leave it: 10 ms are many times its memory of a peak.
+        meter.seed_frames_f32(&mono[mono.len().saturating_sub(rate as usize / 100)..]).ok()?;
+        turns = (LEAST_SECONDS * f64::from(rate) / mono.len() as f64).ceil().max(1.0) as usize;
+        round(mono, 2 * PEAK_REACH)
+    } else {
+        let silence = [0.0; 2 * PEAK_REACH];
+        [&silence, mono, &silence].concat()
+    };
+    (0..turns).try_for_each(|_| meter.add_frames_f32(mono)).ok()?;
     let lufs = meter.loudness_global().ok().filter(|lufs| lufs.is_finite());
-    Some(Level { lufs, true_peak_dbtp: decibels(peak) })
+    // The meter's own true peak is the same to a hundredth of a decibel, and takes longer.
+    let peak = true_peaks(&around).into_iter().fold(0.0, f32::max);
+    Some(Level { lufs, true_peak_dbtp: decibels(f64::from(peak)) })
 }
 
-/// The true peak around the place where a circle closes.
-fn largest_between_ends(mono: &[f32]) -> f64 {
-    let around: Vec<f32> = (0..4 * PEAK_REACH)
-        .map(|n| mono[(mono.len() * 2 * PEAK_REACH + n - 2 * PEAK_REACH) % mono.len()])
-        .collect();
-    f64::from(true_peaks(&around).into_iter().fold(0.0, f32::max))
+/// A circle once, with so many samples before and behind it as the laps around it have there.
+fn round(circle: &[f32], reach: usize) -> Vec<f32> {
+    let len = circle.len();
+    let behind = circle.iter().cycle().take(reach);
+    let before = circle.iter().cycle().skip((len - reach % len) % len).take(reach);
+    before.chain(circle).chain(behind).copied().collect()
 }
 
 /// Chooses the gain for a sound that was measured. It is the same for all of it.
@@ -191,13 +186,21 @@ const MOST_ROUNDS: usize = 4;
 pub fn level_loop(sound: &Loop, settings: &LevelSettings) -> Levelled {
     let before = measure_loop(sound);
     let (mut gain, warning) = decide(before, settings);
+    if !gain.limits {
+        // Nothing but a factor: what it does need not be measured.
+        let after = Level {
+            lufs: before.lufs.map(|lufs| lufs + gain.db),
+            true_peak_dbtp: before.true_peak_dbtp + gain.db,
+        };
+        return Levelled { sound: amplify_loop(sound, gain.linear), before, after, gain, warning };
+    }
     let mut levelled = apply_loop(sound, &gain);
     let mut after = measure_loop(&levelled);
     let aim = before.lufs.map(|lufs| lufs + gain.db);
     for _ in 0..MOST_ROUNDS {
         let (Some(aim), Some(lufs)) = (aim, after.lufs) else { break };
         let missing = aim - lufs;
-        if !gain.limits || missing <= MOST_LOST_LU || matches!(warning, Some(Warning::NearSilence { .. })) {
+        if missing <= MOST_LOST_LU || matches!(warning, Some(Warning::NearSilence { .. })) {
             break;
         }
         let db = (gain.db + missing).min(settings.most_gain_db);
@@ -239,21 +242,23 @@ pub fn apply_loop(sound: &Loop, gain: &Gain) -> Loop {
         true => &sound.with_longer_intro(reach.div_ceil(sound.samples_per_frame())),
         false => sound,
     };
-    let amplify = |part: &[f32]| -> Vec<f32> { part.iter().map(|sample| sample * gain.linear).collect() };
-    let (mut intro, mut circle) = (amplify(sound.intro()), amplify(sound.samples()));
-    if let Some(limiter) = limiter {
-        let round = |n: usize| circle[n % circle.len()];
-        let behind: Vec<f32> = (0..reach).map(round).collect();
-        let before: Vec<f32> =
-            (0..reach).map(|n| round(circle.len() * reach + n - reach % circle.len())).collect();
-        if !intro.is_empty() {
-            let around = [&vec![0.0; reach], intro.as_slice(), &behind].concat();
-            intro = limiter.limit(&around);
-        }
-        let around = [before.as_slice(), &circle, &behind].concat();
-        circle = limiter.limit(&around);
+    let amplified = amplify_loop(sound, gain.linear);
+    let Some(limiter) = limiter else { return amplified };
+    let circle = limiter.limit(&round(amplified.samples(), reach));
+    let mut intro = Vec::new();
+    if !amplified.intro().is_empty() {
+        let behind: Vec<f32> = amplified.samples().iter().copied().cycle().take(reach).collect();
+        intro = limiter.limit(&[&vec![0.0; reach], amplified.intro(), &behind].concat());
     }
-    sound.with_samples(intro, circle)
+    amplified.with_samples(intro, circle)
+}
+
+fn amplify_loop(sound: &Loop, factor: f32) -> Loop {
+    if factor == 1.0 {
+        return sound.clone();
+    }
+    let amplify = |part: &[f32]| part.iter().map(|sample| sample * factor).collect();
+    sound.with_samples(amplify(sound.intro()), amplify(sound.samples()))
 }
 
 /// Limits a sound as it arrives: samples go in at a fixed gain, and come out [`limiter_reach`] later with no delay
@@ -718,6 +723,28 @@ mod tests {
         assert_eq!(measure(&[], 48_000, true), nothing);
         assert_eq!(measure(&[0.0; 16_000], 16_000, true), nothing);
         assert_eq!(measure(&[0.1], 1, true), nothing);
+    }
+
+    /// Against the meter of the ebur128 crate, as an independent reader of the standard.
+    #[test]
+    fn two_meters_agree_on_true_peaks_and_loudness() {
+        for clip in [recording(MUSIC), recording(SPEECH), knocks(4.0), recording(STEREO)] {
+            let mut meter = EbuR128::new(1, clip.rate(), Mode::I | Mode::TRUE_PEAK).expect("a meter");
+            meter.add_frames_f32(clip.samples()).expect("samples");
+            let ours = measure(clip.samples(), clip.rate(), false).true_peak_dbtp;
+            let theirs = decibels(meter.true_peak(0).expect("a peak"));
+            // Theirs leaves out what still rings behind the last sample.
+            assert!((-0.01..0.2).contains(&(ours - theirs)), "{ours}, {theirs}");
+            // What we send is below the ceiling by their measure too.
+            let levelled = level_loop(&loop_of(&clip), &settings());
+            let mut meter = EbuR128::new(1, RATE, Mode::I | Mode::TRUE_PEAK).expect("a meter");
+            let enough = 3 * RATE as usize / levelled.sound.samples().len() + 2;
+            (0..enough).for_each(|_| meter.add_frames_f32(levelled.sound.samples()).expect("samples"));
+            let peak = decibels(meter.true_peak(0).expect("a peak"));
+            assert!(peak <= -2.0, "{peak} dBTP");
+            let lufs = meter.loudness_global().expect("a loudness");
+            assert!((lufs + 20.0).abs() < 0.2, "{lufs} LUFS");
+        }
     }
 
     /// Two loud halves of one peak, at the end and at the beginning: only a circle shows it.

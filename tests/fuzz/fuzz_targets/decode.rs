@@ -19,7 +19,7 @@ const MAGIC: [&[u8]; 8] = [
     b"\0\0\0\x18ftypM4A ",
 ];
 
-fuzz_target!(|input: &[u8]| {
+fuzz_target!(init: holdmusic_fuzz::contain(), |input: &[u8]| {
     let Some((&choice, rest)) = input.split_first() else { return };
     let bytes = [MAGIC[usize::from(choice) % MAGIC.len()], rest].concat();
     let limits = DecodeLimits { max_seconds: 5, max_samples: 500_000, ..DecodeLimits::default() };

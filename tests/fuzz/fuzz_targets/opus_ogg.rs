@@ -6,7 +6,7 @@
 use holdmusic_codecs::{DecodeLimits, decode_mono};
 use libfuzzer_sys::fuzz_target;
 
-fuzz_target!(|input: &[u8]| {
+fuzz_target!(init: holdmusic_fuzz::contain(), |input: &[u8]| {
     let [channels, skip, packets @ ..] = input else { return };
     let mut head = b"OpusHead\x01".to_vec();
     head.extend([channels % 4, *skip, 0, 0x80, 0xBB, 0, 0, 0, 0, 0]);

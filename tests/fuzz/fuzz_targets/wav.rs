@@ -5,7 +5,7 @@
 use holdmusic_codecs::{DecodeLimits, StreamDecoder, decode_mono, wav};
 use libfuzzer_sys::fuzz_target;
 
-fuzz_target!(|input: &[u8]| {
+fuzz_target!(init: holdmusic_fuzz::contain(), |input: &[u8]| {
     let Some((&pieces, bytes)) = input.split_first() else { return };
     let limits = DecodeLimits { max_seconds: 5, max_samples: 500_000, ..DecodeLimits::default() };
     if let Ok(sound) = wav::read(bytes, &limits) {
