@@ -14,7 +14,7 @@ use crate::{
     negotiation::StateOffer,
     operation::{Operation, OperationKind, ResultInfo},
     participant::{EndedBy, Heard, Hold, Participant, PastHold},
-    prompt::{DEFAULT_SOURCE, Listener, Prompt, PromptFailure, SourceFacts},
+    prompt::{DEFAULT_SOURCE, Listener, Origin, Prompt, PromptFailure, SourceFacts},
     stop::StopRequest,
     timer::Timer,
 };
@@ -47,6 +47,7 @@ impl Control {
     ) -> Result<Answer, Refusal> {
         let call = self.live_call(call_id)?;
         let participant = call.participant(id)?;
+        self.check_origin(start.prompt.as_ref())?;
         match &participant.leg {
             None => {
                 return Err(Refusal::cannot_receive(format!(
@@ -411,6 +412,13 @@ impl Control {
         hold.kind = Some(if custom { Heard::CustomPrompt } else { Heard::DefaultMusic });
         if first {
             hold.since = now.wall_at(sent_at);
+            let operations = hold.operations.clone();
+            // One figure for each hold, of the request that began it.
+            if let Some(began) = operations.first().and_then(|first| self.operation_mut(call, *first)) {
+                let latency = sent_at.since(began.accepted);
+                self.outputs.push_back(Output::FirstPacket { latency });
+            }
+            let Some(hold) = self.hold_mut(call, id) else { return };
             for operation in hold.operations.clone() {
                 if let Some(entry) = self.operation_mut(call, operation).filter(|entry| !entry.is_over()) {
                     let latency = sent_at.as_nanos().saturating_sub(entry.accepted.as_nanos());
@@ -419,6 +427,16 @@ impl Control {
             }
         }
         self.settle(now, call, id);
+    }
+
+    /// Whether prompts may come from where this one is.
+    pub(crate) fn check_origin(&self, prompt: Option<&Prompt>) -> Result<(), Refusal> {
+        match prompt.map(|prompt| &prompt.origin) {
+            Some(Origin::Directory(_)) if !self.settings.prompt_directory => Err(Refusal::invalid(
+                "'uri' has the scheme 'file'; expected https or http. The operator can name a directory with --prompts.",
+            )),
+            _ => Ok(()),
+        }
     }
 
     /// How a hold goes.

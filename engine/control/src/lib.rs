@@ -25,6 +25,7 @@ mod timer;
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
     sync::Arc,
+    time::Duration,
 };
 
 use holdmusic_media::{HoldReport, LegId, LegSpec, MediaTime, Now, Numbering, SourceId, rtp::Ssrc};
@@ -184,6 +185,11 @@ pub enum Output {
     RemoveLeg {
         /// Which.
         leg: LegId,
+    },
+    /// The first packet of a hold left so long after its request was accepted: for the metrics.
+    FirstPacket {
+        /// From acceptance to the packet.
+        latency: Duration,
     },
     /// POST this to a customer. Answered by `Delivered`.
     Notify {

@@ -13,18 +13,20 @@ use crate::{
 /// The built-in default music: always ready.
 pub const DEFAULT_SOURCE: SourceId = SourceId(0);
 
-/// Where the bytes of a prompt come from. A directory of the operator (`--prompts`) will be the second kind.
+/// Where the bytes of a prompt come from.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Origin {
     /// Fetched by `http` or `https`.
     Web(Url),
+    /// A file in the operator's directory (`--prompts`), named by a `file` URI whose path begins there.
+    Directory(Url),
 }
 
 impl Origin {
     /// As messages may show it, without secrets.
     pub fn redacted(&self) -> String {
         match self {
-            Self::Web(url) => redact(url),
+            Self::Web(url) | Self::Directory(url) => redact(url),
         }
     }
 }

@@ -13,6 +13,8 @@ pub struct Settings {
     pub guard: Guard,
     /// Hold rules of calls that bring none of their own.
     pub hold: HoldRules,
+    /// Whether `file` URIs name prompts in a directory of the operator's.
+    pub prompt_directory: bool,
     /// Default music of the whole server instead of the built-in one.
     pub default_prompt: Option<Prompt>,
 
@@ -72,6 +74,7 @@ impl Default for Settings {
             media_locals: Vec::new(),
             guard: Guard::default(),
             hold: HoldRules::default(),
+            prompt_directory: false,
             default_prompt: None,
             grace: Duration::from_millis(300),
             start_bound: Duration::from_secs(19),

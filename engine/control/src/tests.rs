@@ -75,6 +75,8 @@ impl Desk {
                 Output::Stop { leg } | Output::RemoveLeg { leg } if self.media_answers => {
                     Some(self.report(*leg))
                 }
+                // One for every hold that begins; what it measures is tested by reading operations.
+                Output::FirstPacket { .. } => continue,
                 _ => None,
             };
             self.said.push(output);
@@ -224,6 +226,7 @@ fn line(output: &Output) -> String {
         Output::AddLeg { leg, spec } => format!("add leg {} to {}", leg.0, spec.destination),
         Output::ChangeLeg { leg, spec } => format!("change leg {} to {}", leg.0, spec.destination),
         Output::Play { leg, source, .. } => format!("play {} on leg {}", source.0, leg.0),
+        Output::FirstPacket { latency } => format!("first packet after {} ms", latency.as_millis()),
         Output::Stop { leg } => format!("stop leg {}", leg.0),
         Output::RemoveLeg { leg } => format!("remove leg {}", leg.0),
         Output::Notify { body, attempt, .. } => {

@@ -10,10 +10,11 @@ use std::{
 use clap::{Args, CommandFactory, Parser};
 use holdmusic_codecs::{EncoderSettings, level::LevelSettings};
 use holdmusic_control::{
-    Settings,
+    Origin, Settings,
     call::{CompletesWhen, OnPromptFailure},
     graph::{StatusCase, read_prompt},
     guard::Guard,
+    prompt::Prompt,
 };
 use holdmusic_media::prepare::PrepareSettings;
 use ipnet::IpNet;
@@ -60,6 +61,9 @@ pub struct Options {
     /// `iss` of those tokens [default: https://api.botframework.com]
     #[arg(long, env = "HOLDMUSIC_ISSUER", value_name = "URL")]
     pub issuer: Option<String>,
+    /// Directory of prompts: a bot names one by `file:///name.wav`, seen from this directory
+    #[arg(long, env = "HOLDMUSIC_PROMPTS", value_name = "DIR")]
+    pub prompts: Option<PathBuf>,
     /// Default music of the whole server, instead of the built-in one
     #[arg(long, env = "HOLDMUSIC_DEFAULT_PROMPT", value_name = "URI")]
     pub default_prompt: Option<String>,
@@ -267,7 +271,7 @@ impl Options {
         }
         merge!(
             config, listen, public_url, data, media_bind, media_address, media_ports, token, app_id, tenant_id,
-            issuer, default_prompt, senders, producers, tls_cert, tls_key, log, dscp_ef, max_calls, max_held,
+            issuer, prompts, default_prompt, senders, producers, tls_cert, tls_key, log, dscp_ef, max_calls, max_held,
             max_prompt_bytes, max_prompt_seconds, fetch_connect, fetch_silence, fetch_total, grace,
             unreachable_after, max_held_participants, on_prompt_failure, completes_when, status_case,
             max_duration, target_lufs, ceiling_dbtp, opus_bitrate, opus_complexity;
@@ -316,6 +320,11 @@ impl Options {
             .default_prompt
             .map(|uri| read_prompt(&uri).map_err(|refusal| format!("--default-prompt: {}", refusal.message)))
             .transpose()?;
+        if let (Some(Prompt { origin: Origin::Directory(_), .. }), None) = (&default_prompt, &self.prompts) {
+            return Err(
+                "--default-prompt is a file; give the directory that it is in with --prompts".to_owned()
+            );
+        }
         let encoder = EncoderSettings::default();
         let encoder = EncoderSettings {
             opus_bitrate: within(
@@ -337,6 +346,7 @@ impl Options {
             connect: self.fetch_connect.map_or(fetch.connect, Duration::from_secs),
             silence: self.fetch_silence.map_or(fetch.silence, Duration::from_secs),
             total: self.fetch_total.map_or(fetch.total, Duration::from_secs),
+            directory: self.prompts,
         };
         let level = LevelSettings::default();
         let level = LevelSettings {
@@ -361,6 +371,7 @@ impl Options {
                 callback_http: false,
                 media: self.allow_media,
             },
+            prompt_directory: fetch.directory.is_some(),
             default_prompt,
             ..Settings::default()
         };
@@ -458,6 +469,7 @@ impl Options {
             app_id = "app-id": quoted(app_id),
             tenant_id = "tenant-id": quoted(tenant_id),
             issuer = "issuer": quoted(issuer),
+            prompts = "prompts": quoted(prompts.display()),
             default_prompt = "default-prompt": quoted(shown_uri(default_prompt)),
             senders = "senders": senders.to_string(),
             producers = "producers": producers.to_string(),
@@ -596,6 +608,7 @@ mod tests {
             ("--media-ports 5000", "FIRST-LAST"),
             ("--media-ports 5000-5001 --senders 3", "3 senders need one each"),
             ("--media-bind 0.0.0.0", "--media-address"),
+            ("--default-prompt file:///a.wav", "--prompts"),
             ("--target-lufs loud", "a number or off"),
             ("--target-lufs 3", "expected -50 to -5"),
             ("--opus-complexity 11", "expected 0 to 10"),

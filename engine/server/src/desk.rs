@@ -228,6 +228,9 @@ impl State {
                 self.command(leg, Command::RemoveLeg { leg });
                 self.legs.remove(&leg);
             }
+            Output::FirstPacket { latency } => {
+                self.desk.metrics.first_packet(u64::try_from(latency.as_nanos()).unwrap_or(u64::MAX));
+            }
             Output::Notify { notification, call, uri, body, attempt } => {
                 let notification =
                     Notification { id: notification, uri, body, call: call.to_string(), attempt };
@@ -247,14 +250,17 @@ impl State {
     }
 
     fn prepare(&mut self, source: SourceId, origin: Origin) {
-        let Origin::Web(url) = origin;
         let (fetcher, work, tell) =
             (self.desk.fetcher.clone(), self.desk.work.clone(), self.desk.tell.clone());
         let fetches = Arc::clone(&self.fetches);
         let task = self.desk.runtime.spawn(async move {
             let _place = fetches.acquire().await;
             let began = clock::mono();
-            let failure = match fetcher.fetch(url).await {
+            let fetched = match origin {
+                Origin::Web(url) => fetcher.fetch(url).await,
+                Origin::Directory(url) => fetcher.read_file(&url).await,
+            };
+            let failure = match fetched {
                 Ok(bytes) => {
                     let took_ms = clock::mono().since(began).as_millis();
                     debug!(source = source.0, bytes = bytes.len(), took_ms, "a prompt is fetched");

@@ -1,11 +1,21 @@
 //! Prompt URI to bytes, with limits on size, time and address.
 
-use std::{error::Error, fmt, io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    error::Error,
+    fmt,
+    fs::File,
+    io::{self, Read},
+    net::SocketAddr,
+    path::PathBuf,
+    sync::Arc,
+    time::Duration,
+};
 
 use holdmusic_control::{
     PromptFailure,
     guard::{Guard, redact},
 };
+use percent_encoding::percent_decode_str;
 use reqwest::{
     Client, StatusCode,
     dns::{Addrs, Name, Resolve, Resolving},
@@ -28,6 +38,8 @@ pub struct FetchLimits {
     pub silence: Duration,
     /// For everything.
     pub total: Duration,
+    /// The operator's directory of prompts, if there is one.
+    pub directory: Option<PathBuf>,
 }
 
 impl Default for FetchLimits {
@@ -37,6 +49,7 @@ impl Default for FetchLimits {
             connect: Duration::from_secs(5),
             silence: Duration::from_secs(5),
             total: Duration::from_secs(15),
+            directory: None,
         }
     }
 }
@@ -77,6 +90,18 @@ impl Fetcher {
                 Err(PromptFailure::Fetch(format!("the prompt was not complete after {} s", limit.as_secs())))
             }
         }
+    }
+
+    /// The bytes of a file in the operator's directory: the path of `url` begins there.
+    ///
+    /// # Errors
+    ///
+    /// The reason in the customer's voice, without the directory.
+    pub async fn read_file(&self, url: &Url) -> Result<Vec<u8>, PromptFailure> {
+        let (limits, path) = (self.limits.clone(), url.path().to_owned());
+        let reading = tokio::task::spawn_blocking(move || read_file(&limits, &path));
+        let failed = |_| Err("the file could not be read".to_owned());
+        reading.await.unwrap_or_else(failed).map_err(PromptFailure::Fetch)
     }
 
     async fn follow(&self, mut url: Url) -> Result<Vec<u8>, String> {
@@ -121,6 +146,25 @@ impl Fetcher {
             _ => Ok(bytes),
         }
     }
+}
+
+/// Reads `path` below the operator's directory. Links that lead out of it are not followed.
+fn read_file(limits: &FetchLimits, path: &str) -> Result<Vec<u8>, String> {
+    let directory = limits.directory.as_deref().ok_or("there is no directory of prompts")?;
+    let name = percent_decode_str(path.trim_start_matches('/')).decode_utf8_lossy();
+    let told = |error: io::Error| format!("the prompt '{name}' cannot be read: {error}");
+    let root = directory.canonicalize().map_err(told)?;
+    let found = root.join(&*name).canonicalize().map_err(told)?;
+    if !found.starts_with(&root) || !found.is_file() {
+        return Err(format!("the prompt '{name}' is no file in the directory of prompts"));
+    }
+    let max = limits.max_bytes;
+    let mut bytes = Vec::new();
+    File::open(found).and_then(|file| file.take(max + 1).read_to_end(&mut bytes)).map_err(told)?;
+    if bytes.len() as u64 > max {
+        return Err(format!("the prompt '{name}' is longer than {max} bytes"));
+    }
+    Ok(bytes)
 }
 
 /// A client that resolves names itself and connects only where `check` agrees. It follows no redirect, uses no proxy
@@ -191,4 +235,28 @@ pub(crate) fn reason(url: &Url, error: reqwest::Error) -> String {
         cause = deeper;
     }
     format!("{} {what}: {cause}", redact(url))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_are_read_from_the_directory_of_prompts_and_from_nowhere_else() {
+        let outside = tempfile::tempdir().unwrap();
+        std::fs::write(outside.path().join("secret"), "s").unwrap();
+        let inside = outside.path().join("prompts");
+        std::fs::create_dir(&inside).unwrap();
+        std::fs::write(inside.join("on hold.wav"), "RIFF").unwrap();
+        std::os::unix::fs::symlink(outside.path().join("secret"), inside.join("link")).unwrap();
+        let limits = FetchLimits { directory: Some(inside), max_bytes: 4, ..FetchLimits::default() };
+        assert_eq!(read_file(&limits, "/on%20hold.wav").unwrap(), b"RIFF");
+        for path in ["/link", "/%2e%2e/secret", "/../secret", "//etc/passwd", "/", "/none.wav"] {
+            let error = read_file(&limits, path).unwrap_err();
+            assert!(error.starts_with("the prompt "), "{path}: {error}");
+        }
+        let small = FetchLimits { max_bytes: 3, ..limits };
+        assert!(read_file(&small, "/on%20hold.wav").unwrap_err().contains("longer than 3 bytes"));
+        assert!(read_file(&FetchLimits::default(), "/on%20hold.wav").is_err());
+    }
 }

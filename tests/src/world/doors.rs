@@ -109,7 +109,7 @@ impl World {
             Output::Prepare { source, origin } => {
                 let before = self.sources.insert(source, None);
                 assert!(before.is_none(), "seed {}: a source was prepared twice", self.seed);
-                let Origin::Web(url) = origin;
+                let (Origin::Web(url) | Origin::Directory(url)) = origin;
                 match self.shelf.fetch(url.as_str()) {
                     Item::Bytes { bytes, after } => self.later(after, Happening::Fetched(source, Ok(bytes))),
                     Item::Fails { reason, after } => {
@@ -142,6 +142,7 @@ impl World {
                 self.command(leg, Command::RemoveLeg { leg });
                 self.legs.remove(&leg);
             }
+            Output::FirstPacket { .. } => {}
             Output::Notify { notification, call: _, uri, body, attempt } => {
                 let now = self.now();
                 let customer = self.customers.entry(uri.as_str().to_owned()).or_default();

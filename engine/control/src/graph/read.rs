@@ -324,6 +324,7 @@ fn read_uri(path: &str, text: &str) -> Result<Origin, Refusal> {
     let url = absolute(path, text)?;
     match url.scheme() {
         "http" | "https" => Ok(Origin::Web(url)),
+        "file" if url.host_str().is_none() => Ok(Origin::Directory(url)),
         scheme => Err(Refusal::invalid(format!(
             "'{path}' has the scheme '{}'; expected https or http.",
             shorten(scheme)
@@ -428,7 +429,7 @@ mod tests {
                 r#"{"customPrompt":{"mediaInfo":{"uri":1}}}"#,
                 r#"{"customPrompt":{"mediaInfo":{"uri":""}}}"#,
                 r#"{"customPrompt":{"mediaInfo":{"uri":"onHold.wav?sig=secret"}}}"#,
-                r#"{"customPrompt":{"mediaInfo":{"uri":"file:///etc/passwd"}}}"#,
+                r#"{"customPrompt":{"mediaInfo":{"uri":"file://host/etc/passwd"}}}"#,
                 r#"{"customPrompt":{"mediaInfo":{"uri":"https://"}}}"#,
                 r#"{"customPrompt":{"mediaInfo":{"uri":"https://h/","resourceId":{}}}}"#,
                 r#"{"holdMusic":{"rtpState":{"ssrc":1}}}"#,

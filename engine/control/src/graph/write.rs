@@ -138,7 +138,7 @@ fn duration_text(duration: Duration) -> String {
 }
 
 fn prompt_json(prompt: &crate::prompt::Prompt) -> Value {
-    let Origin::Web(uri) = &prompt.origin;
+    let (Origin::Web(uri) | Origin::Directory(uri)) = &prompt.origin;
     json!({
         "@odata.type": "#microsoft.graph.mediaPrompt",
         "mediaInfo": {

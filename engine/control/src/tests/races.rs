@@ -80,6 +80,7 @@ impl Around {
                     *playing.unwrap() = Some(source);
                     self.reports.push_back(Input::Started { leg, source, sent_at: desk.now().mono });
                 }
+                Output::FirstPacket { .. } => {}
                 Output::Stop { leg } => {
                     let playing = self.legs.get_mut(&leg);
                     prop_assert!(playing.is_some(), "stops an unknown leg");

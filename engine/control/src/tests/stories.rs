@@ -46,6 +46,29 @@ fn without_a_prompt_default_music_plays_at_once_and_the_operation_completes_with
 }
 
 #[test]
+fn a_file_is_a_prompt_only_where_the_operator_names_a_directory() {
+    let body = br#"{"customPrompt":{"mediaInfo":{"uri":"file:///on%20hold.wav"}}}"#;
+    let start = read_start_hold_music(body).unwrap();
+    let mut desk = Desk::new();
+    let (call, participant) = desk.one("{}");
+    let ask = Ask::StartHoldMusic { call, participant, start: start.clone() };
+    let refusal = desk.ask(ask).unwrap_err();
+    assert_eq!((refusal.status, refusal.code), (400, "8523"));
+    assert!(refusal.message.contains("--prompts"), "{refusal}");
+
+    let mut desk = Desk::with(Settings { prompt_directory: true, ..Settings::default() });
+    let (call, participant) = desk.one("{}");
+    desk.ask(Ask::StartHoldMusic { call, participant, start }).unwrap();
+    check(
+        &mut desk,
+        &expect![[r#"
+        prepare 1 file:///on%20hold.wav
+        notify updated roster [inactive:starting]
+    "#]],
+    );
+}
+
+#[test]
 fn a_prompt_that_is_ready_within_the_grace_time_is_the_first_thing_heard() {
     let mut desk = Desk::new();
     let who = desk.one("{}");
