@@ -1,7 +1,7 @@
 # Every recipe does its own set-up; on Debian a Rust toolchain is all that must be there. `make` alone lists them.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test bench ready loom miri music fixtures tools
+.PHONY: help demo test bench ready loom miri fuzz music fixtures tools
 
 # One optimised profile for demo, tests and production: the C libraries are built once.
 CARGO := cargo
@@ -51,6 +51,16 @@ miri: tools ## the ring's tests under Miri, which sees data races and wrong memo
 	@# Few random cases: Miri is some hundred times slower. They look for their file of past failures.
 	PROPTEST_CASES=4 MIRIFLAGS="-Zmiri-disable-isolation" \
 	    $(CARGO) +nightly miri test --locked --target-dir target/miri -p holdmusic-media --lib ring::
+
+T ?= 300
+fuzz: tools ## the readers against damaged files, T seconds each (needs nightly and cargo-fuzz); what is found: tests/fuzz/target/found
+	@$(CARGO) +nightly fuzz --version >/dev/null 2>&1 || { \
+	    echo "cargo-fuzz or the nightly toolchain is missing: cargo install --locked cargo-fuzz"; exit 1; }
+	cd tests/fuzz && for target in wav decode opus_ogg; do \
+	    mkdir -p target/found/$$target; \
+	    $(CARGO) +nightly fuzz run --fuzz-dir . --features aac $$target target/found/$$target corpus/$$target -- \
+	        -max_total_time=$(T) -timeout=10 -rss_limit_mb=1500 -max_len=12000 || exit 1; \
+	done
 
 music: tools ## render assets/default-music.wav again: the same bits on every machine
 	$(CARGO) run $(RELEASE) -p holdmusic-codecs --example render_default_music

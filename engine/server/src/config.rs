@@ -94,6 +94,9 @@ pub struct Options {
     /// How the log on stderr is written [default: text] [possible values: text, json]
     #[arg(long, env = "HOLDMUSIC_LOG", value_name = "FORM")]
     pub log: Option<LogForm>,
+    /// Real-time priority for senders, where the system allows it [default: true]
+    #[arg(long, env = "HOLDMUSIC_REALTIME", value_name = "BOOL")]
+    pub realtime: Option<bool>,
     /// Mark media with DSCP EF [default: true]
     #[arg(long, env = "HOLDMUSIC_DSCP_EF", value_name = "BOOL")]
     pub dscp_ef: Option<bool>,
@@ -230,6 +233,8 @@ pub struct Config {
     pub tls: Option<(PathBuf, PathBuf)>,
     /// How the log is written.
     pub log: LogForm,
+    /// Whether senders ask for real-time priority.
+    pub realtime: bool,
     /// Whether media is marked Expedited Forwarding.
     pub dscp_ef: bool,
     /// What a fetch may cost.
@@ -271,7 +276,7 @@ impl Options {
         }
         merge!(
             config, listen, public_url, data, media_bind, media_address, media_ports, token, app_id, tenant_id,
-            issuer, prompts, default_prompt, senders, producers, tls_cert, tls_key, log, dscp_ef, max_calls, max_held,
+            issuer, prompts, default_prompt, senders, producers, tls_cert, tls_key, log, realtime, dscp_ef, max_calls, max_held,
             max_prompt_bytes, max_prompt_seconds, fetch_connect, fetch_silence, fetch_total, grace,
             unreachable_after, max_held_participants, on_prompt_failure, completes_when, status_case,
             max_duration, target_lufs, ceiling_dbtp, opus_bitrate, opus_complexity;
@@ -411,6 +416,7 @@ impl Options {
             producers,
             tls,
             log: self.log.unwrap_or_default(),
+            realtime: self.realtime.unwrap_or(true),
             dscp_ef: self.dscp_ef.unwrap_or(true),
             fetch,
             producer,
@@ -476,6 +482,7 @@ impl Options {
             tls_cert = "tls-cert": quoted(tls_cert.display()),
             tls_key = "tls-key": quoted(tls_key.display()),
             log = "log": word(*log),
+            realtime = "realtime": realtime.to_string(),
             dscp_ef = "dscp-ef": dscp_ef.to_string(),
             max_calls = "max-calls": max_calls.to_string(),
             max_held = "max-held": max_held.to_string(),

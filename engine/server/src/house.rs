@@ -124,8 +124,9 @@ impl House {
         for (index, (socket, (commander, orders))) in sockets.into_iter().zip(commands).enumerate() {
             let pacer = Pacer::new(dice::number(), config.unreachable_after);
             let (tell, counts) = (tidings.0.clone(), Arc::clone(metrics.sender(index)));
+            let realtime = config.realtime;
             senders.push(start(&format!("hm-sender-{index}"), move || {
-                sender::run(pacer, &socket, &orders, &tell, &counts);
+                sender::run(pacer, &socket, &orders, &tell, &counts, realtime);
             })?);
             commanders.push(commander);
         }

@@ -8,7 +8,11 @@ use holdmusic_media::{
     pacer::{Command, Event, Pacer},
 };
 
-use tracing::debug;
+use thread_priority::{
+    RealtimeThreadSchedulePolicy, ThreadPriority, ThreadSchedulePolicy, set_thread_priority_and_policy,
+    thread_native_id,
+};
+use tracing::info;
 
 use crate::{clock, mailbox::Tiding, metrics::SenderCounts, udp::MediaSocket};
 
@@ -22,25 +26,25 @@ const DATAGRAMS_AT_ONCE: usize = 64;
 /// it sleeps to the absolute deadline. Waking from the mailbox is late by some tens of microseconds.
 const WATCH: Duration = Duration::from_micros(400);
 
-/// The niceness of a sender: higher priority than anything that was not given one on purpose.
-const AHEAD_OF_OTHERS: i32 = -15;
+/// Real-time priority of a sender, 1 to 99: ahead of everything that has none, behind what an operator set on purpose.
+const REALTIME_PRIORITY: u8 = 10;
 
 /// An idle sender looks around so often, for what has come in meanwhile.
 const IDLE: Duration = Duration::from_secs(1);
 
-/// Runs until every command's sender is gone, and then says goodbye for its legs.
+/// Runs until every command's sender is gone, at real-time priority if `realtime` asks for it and the system allows it.
 pub fn run(
     mut pacer: Pacer,
     socket: &MediaSocket,
     commands: &Receiver<Command>,
     tidings: &Sender<Tiding>,
     counts: &Arc<SenderCounts>,
+    realtime: bool,
 ) {
     // One nanosecond instead of fifty microseconds: the kernel then does not wait for other timers.
     let _ = rustix::thread::set_current_timer_slack(NonZeroU64::new(1));
-    // Before everybody else's work, where that is allowed (root, CAP_SYS_NICE): a packet cannot wait for it.
-    if let Err(error) = rustix::process::nice(AHEAD_OF_OTHERS) {
-        debug!(%error, "the sender runs at the usual priority");
+    if realtime {
+        go_ahead_of_others();
     }
     let mut untold = None;
     let mut datagram = [0; 1500];
@@ -76,6 +80,16 @@ pub fn run(
         let served = pacer.settle(woke, clock::mono());
         counts.add(&served);
         tell(&mut pacer, tidings, &mut untold);
+    }
+}
+
+/// Asks for real-time scheduling: a packet cannot wait for other people's work. A sender sleeps between its slots, so it
+/// keeps nobody from working. Where it is not allowed (neither root nor CAP_SYS_NICE nor RLIMIT_RTPRIO) one line says so.
+fn go_ahead_of_others() {
+    let priority = ThreadPriority::try_from(REALTIME_PRIORITY).expect("below 100");
+    let policy = ThreadSchedulePolicy::Realtime(RealtimeThreadSchedulePolicy::Fifo);
+    if let Err(error) = set_thread_priority_and_policy(thread_native_id(), priority, policy) {
+        info!(?error, "no real-time priority: packets may be late while the machine is busy otherwise");
     }
 }
 
