@@ -83,10 +83,10 @@ pub struct Options {
     #[arg(long, env = "HOLDMUSIC_ALLOW_CALLBACK", value_name = "CIDR", value_delimiter = ',')]
     pub allow_callback: Vec<IpNet>,
     /// Certificate chain in PEM; with --tls-key the API speaks HTTPS
-    #[arg(long, env = "HOLDMUSIC_TLS_CERT", value_name = "FILE", requires = "tls_key")]
+    #[arg(long, env = "HOLDMUSIC_TLS_CERT", value_name = "FILE")]
     pub tls_cert: Option<PathBuf>,
     /// Private key in PEM
-    #[arg(long, env = "HOLDMUSIC_TLS_KEY", value_name = "FILE", requires = "tls_cert")]
+    #[arg(long, env = "HOLDMUSIC_TLS_KEY", value_name = "FILE")]
     pub tls_key: Option<PathBuf>,
     /// Listen beyond loopback without TLS or without a configured token
     #[arg(long, env = "HOLDMUSIC_INSECURE")]
@@ -292,7 +292,12 @@ impl Options {
     pub fn check(self) -> Result<Config, String> {
         let listen = self.listen.unwrap_or(SocketAddr::from((Ipv4Addr::LOCALHOST, 8080)));
         let loopback = listen.ip().is_loopback();
-        let tls = self.tls_cert.zip(self.tls_key);
+        let tls = match (self.tls_cert, self.tls_key) {
+            (Some(certificate), Some(key)) => Some((certificate, key)),
+            (None, None) => None,
+            (Some(_), None) => return Err("--tls-cert is given without --tls-key; expected both".to_owned()),
+            (None, Some(_)) => return Err("--tls-key is given without --tls-cert; expected both".to_owned()),
+        };
         if !loopback && !self.insecure {
             if tls.is_none() {
                 return Err(format!(
@@ -611,6 +616,8 @@ mod tests {
         for (flags, words) in [
             ("--listen 0.0.0.0:8080", "there is no TLS"),
             ("--listen 0.0.0.0:8080 --tls-cert a --tls-key b", "no authentication"),
+            ("--tls-cert a", "without --tls-key"),
+            ("--tls-key a", "without --tls-cert"),
             ("--senders 0", "expected 1 to 256"),
             ("--media-ports 5000", "FIRST-LAST"),
             ("--media-ports 5000-5001 --senders 3", "3 senders need one each"),

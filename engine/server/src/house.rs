@@ -5,7 +5,8 @@ use std::{
     io::{self, Write},
     net::{SocketAddr, TcpListener},
     os::unix::fs::DirBuilderExt,
-    path::Path,
+    panic::{AssertUnwindSafe, catch_unwind},
+    path::{Path, PathBuf},
     sync::{Arc, RwLock},
     thread::{self, JoinHandle},
     time::Duration,
@@ -16,9 +17,11 @@ use holdmusic_control::{Control, DEFAULT_SOURCE};
 use holdmusic_media::pacer::Pacer;
 use tokio::{
     runtime::Runtime,
-    signal::unix::{SignalKind, signal},
+    signal::unix::{Signal, SignalKind, signal},
+    sync::mpsc,
+    task::JoinHandle as Task,
 };
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
 use crate::{
     clock,
@@ -56,10 +59,20 @@ pub struct House {
     runtime: Runtime,
     handle: Handle<SocketAddr>,
     tell: crossbeam_channel::Sender<Tiding>,
+    fallen: mpsc::Receiver<String>,
+    server: Task<io::Result<()>>,
     desk: JoinHandle<()>,
     senders: Vec<JoinHandle<()>>,
     door: Arc<Door>,
-    tls: Option<(RustlsConfig, std::path::PathBuf, std::path::PathBuf)>,
+    data: PathBuf,
+    tls: Option<(RustlsConfig, PathBuf, PathBuf)>,
+}
+
+/// The signals of a service: from [`House::signals`] on they no longer end the process by themselves.
+pub struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hang_up: Signal,
 }
 
 impl House {
@@ -118,14 +131,14 @@ impl House {
         let webhook = Webhook::new(guard, Arc::clone(&key), config.token_facts).map_err(tls_error)?;
 
         let metrics = Metrics::new(sockets.len());
-        let Mailboxes { requests, tidings, commands, work, bridges } = Mailboxes::new(sockets.len());
+        let Mailboxes { requests, tidings, commands, work, bridges, fallen } = Mailboxes::new(sockets.len());
         let mut senders = Vec::new();
         let mut commanders = Vec::new();
         for (index, (socket, (commander, orders))) in sockets.into_iter().zip(commands).enumerate() {
             let pacer = Pacer::new(dice::number(), config.unreachable_after);
             let (tell, counts) = (tidings.0.clone(), Arc::clone(metrics.sender(index)));
             let realtime = config.realtime;
-            senders.push(start(&format!("hm-sender-{index}"), move || {
+            senders.push(start(&format!("hm-sender-{index}"), &fallen.0, move || {
                 sender::run(pacer, &socket, &orders, &tell, &counts, realtime);
             })?);
             commanders.push(commander);
@@ -133,7 +146,9 @@ impl House {
         for index in 0..config.producers {
             let settings = config.producer.clone();
             let (work, bridges, tell) = (work.1.clone(), bridges.1.clone(), tidings.0.clone());
-            start(&format!("hm-producer-{index}"), move || producer::run(&settings, &work, &bridges, &tell))?;
+            start(&format!("hm-producer-{index}"), &fallen.0, move || {
+                producer::run(&settings, &work, &bridges, &tell);
+            })?;
         }
 
         // The default music is there before anybody can ask for it.
@@ -158,7 +173,7 @@ impl House {
             webhook: Arc::new(webhook),
             metrics: Arc::clone(&metrics),
         };
-        let desk = start("hm-control", move || desk.run())?;
+        let desk = start("hm-control", &fallen.0, move || desk.run())?;
 
         let scheme = if config.tls.is_some() { "https" } else { "http" };
         let door = Arc::new(Door {
@@ -173,7 +188,7 @@ impl House {
             not_ready: RwLock::new(String::new()),
         });
         let handle = Handle::new();
-        let tls = serve(&runtime, listener, &door, &handle, config.tls)?;
+        let (server, tls) = serve(&runtime, listener, &door, &handle, config.tls)?;
         Ok(Self {
             address,
             scheme,
@@ -181,9 +196,12 @@ impl House {
             runtime,
             handle,
             tell: tidings.0,
+            fallen: fallen.1,
+            server,
             desk,
             senders,
             door,
+            data: config.data,
             tls,
         })
     }
@@ -198,39 +216,70 @@ impl House {
         self.token.as_deref()
     }
 
-    /// Waits for SIGTERM or SIGINT and closes; SIGHUP has `reload` called for a new token and reads the certificates
-    /// again. A second signal ends the process at once.
-    pub fn wait(self, reload: impl Fn() -> Option<String>) {
-        let signals = self.runtime.block_on(async {
-            let mut terminate = signal(SignalKind::terminate())?;
-            let mut interrupt = signal(SignalKind::interrupt())?;
-            let mut hang_up = signal(SignalKind::hangup())?;
-            loop {
-                tokio::select! {
-                    _ = terminate.recv() => break,
-                    _ = interrupt.recv() => break,
-                    _ = hang_up.recv() => self.reload(&reload).await,
-                }
-            }
-            tokio::spawn(async move {
-                tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} }
-                std::process::exit(1);
-            });
-            Ok::<_, io::Error>(())
-        });
-        if let Err(error) = signals {
-            warn!(%error, "no signals can be received; closing");
-        }
-        self.close();
+    /// Takes the signals of a service over, before anybody is told that it is ready.
+    ///
+    /// # Errors
+    ///
+    /// If the system refuses.
+    pub fn signals(&self) -> Result<Signals, String> {
+        let _inside = self.runtime.enter();
+        let listen = |kind| signal(kind).map_err(|error| format!("no signals can be received: {error}"));
+        Ok(Signals {
+            terminate: listen(SignalKind::terminate())?,
+            interrupt: listen(SignalKind::interrupt())?,
+            hang_up: listen(SignalKind::hangup())?,
+        })
     }
 
-    async fn reload(&self, reload: &impl Fn() -> Option<String>) {
-        if let Some(token) = reload() {
-            *self.door.token.write().expect("nobody panics while holding it") = token;
+    /// Waits for SIGTERM or SIGINT and closes; SIGHUP has `reload` called for the token that is set now (`None`: the
+    /// generated one) and reads the certificates again. A second signal ends the process at once.
+    ///
+    /// # Errors
+    ///
+    /// The thread that panicked: without it the engine does not keep its promises, so all of it is closed, for
+    /// whoever supervises it to start it again.
+    pub fn wait(
+        mut self,
+        mut signals: Signals,
+        reload: impl Fn() -> Result<Option<String>, String>,
+    ) -> Result<(), String> {
+        let runtime = self.runtime.handle().clone();
+        let fallen = runtime.block_on(async {
+            loop {
+                tokio::select! {
+                    _ = signals.terminate.recv() => return None,
+                    _ = signals.interrupt.recv() => return None,
+                    Some(thread) = self.fallen.recv() => return Some(thread),
+                    _ = signals.hang_up.recv() => self.reload(&reload).await,
+                }
+            }
+        });
+        if let Some(thread) = &fallen {
+            error!(thread, "a thread of the engine has panicked; closing");
+        }
+        runtime.spawn(async move {
+            tokio::select! { _ = signals.terminate.recv() => {}, _ = signals.interrupt.recv() => {} }
+            std::process::exit(1);
+        });
+        self.close();
+        match fallen {
+            Some(thread) => Err(format!("the thread {thread} panicked")),
+            None => Ok(()),
+        }
+    }
+
+    async fn reload(&self, reload: &impl Fn() -> Result<Option<String>, String>) {
+        let token = reload().and_then(|token| token.map_or_else(|| generated_token(&self.data), Ok));
+        match token {
+            Ok(token) => {
+                *self.door.token.write().expect("nobody panics while holding it") = token;
+                info!("the token is read again");
+            }
+            Err(error) => warn!(error, "the token could not be read again; the old one stays"),
         }
         if let Some((config, certificate, key)) = &self.tls {
             match config.reload_from_pem_file(certificate, key).await {
-                Ok(()) => info!("certificate and token are read again"),
+                Ok(()) => info!("the certificate is read again"),
                 Err(error) => warn!(%error, "the certificate could not be read again; the old one stays"),
             }
         }
@@ -238,21 +287,24 @@ impl House {
 
     /// Takes no new holds, delivers what is owed as far as time allows, and ends all threads.
     pub fn close(self) {
-        *self.door.not_ready.write().expect("nobody panics while holding it") =
+        let Self { runtime, handle, tell, server, desk, senders, door, .. } = self;
+        *door.not_ready.write().expect("nobody panics while holding it") =
             "the engine is draining".to_owned();
         let by = clock::mono() + DRAIN;
-        let _ = self.tell.send(Tiding::Drain { by });
-        if self.desk.join().is_err() {
-            warn!("the control thread had panicked");
+        // Without a control thread there is nobody to drain.
+        let _ = tell.send(Tiding::Drain { by });
+        let _ = desk.join();
+        // What control said last is still on its way to clients; whoever is idle is let go at once.
+        handle.graceful_shutdown(Some(LAST_ANSWERS));
+        let answered = runtime.block_on(async { tokio::time::timeout(2 * LAST_ANSWERS, server).await });
+        if answered.is_err() {
+            warn!("leaving with answers under way");
         }
-        self.handle.graceful_shutdown(Some(LAST_ANSWERS));
         // Their commander went with the control thread.
-        for sender in self.senders {
-            if sender.join().is_err() {
-                warn!("a sender had panicked");
-            }
+        for sender in senders {
+            let _ = sender.join();
         }
-        self.runtime.shutdown_timeout(LAST_ANSWERS);
+        runtime.shutdown_timeout(Duration::ZERO);
     }
 }
 
@@ -277,8 +329,8 @@ fn serve(
     listener: TcpListener,
     door: &Arc<Door>,
     handle: &Handle<SocketAddr>,
-    tls: Option<(std::path::PathBuf, std::path::PathBuf)>,
-) -> Result<Option<(RustlsConfig, std::path::PathBuf, std::path::PathBuf)>, String> {
+    tls: Option<(PathBuf, PathBuf)>,
+) -> Result<(Task<io::Result<()>>, Option<(RustlsConfig, PathBuf, PathBuf)>), String> {
     let service = http::router(Arc::clone(door)).into_make_service();
     let _inside = runtime.enter();
     let http_error = |error: io::Error| format!("the HTTP door: {error}");
@@ -286,8 +338,7 @@ fn serve(
         None => {
             let server = axum_server::from_tcp(listener).map_err(http_error)?;
             let server = server.handle(handle.clone()).first_request_timeout(FIRST_REQUEST);
-            runtime.spawn(server.serve(service));
-            Ok(None)
+            Ok((runtime.spawn(server.serve(service)), None))
         }
         Some((certificate, key)) => {
             let config = runtime
@@ -295,34 +346,65 @@ fn serve(
                 .map_err(|error| format!("--tls-cert {}: {error}", certificate.display()))?;
             let server = axum_server::from_tcp_rustls(listener, config.clone()).map_err(http_error)?;
             let server = server.handle(handle.clone()).first_request_timeout(FIRST_REQUEST);
-            runtime.spawn(server.serve(service));
-            Ok(Some((config, certificate, key)))
+            Ok((runtime.spawn(server.serve(service)), Some((config, certificate, key))))
         }
     }
 }
 
-fn start(name: &str, work: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, String> {
+/// Starts a thread whose panic is told to `fallen`, by its name.
+fn start(
+    name: &str,
+    fallen: &mpsc::Sender<String>,
+    work: impl FnOnce() + Send + 'static,
+) -> Result<JoinHandle<()>, String> {
+    let (fallen, who) = (fallen.clone(), name.to_owned());
+    let watched = move || {
+        if catch_unwind(AssertUnwindSafe(work)).is_err() {
+            // Full: others have told already, and the first one closes the engine.
+            let _ = fallen.try_send(who);
+        }
+    };
     thread::Builder::new()
         .name(name.to_owned())
-        .spawn(work)
+        .spawn(watched)
         .map_err(|error| format!("thread {name}: {error}"))
 }
 
-/// The token in the data directory; made at first start.
+/// The token in the data directory, and where that is shown to be; made at first start.
 fn kept_token(data: &Path) -> Result<(String, String), String> {
-    let path = data.join("token");
+    let path = data.join(TOKEN_FILE);
     let shown = path.display().to_string();
-    match fs::read_to_string(&path) {
-        Ok(token) if !token.trim().is_empty() => Ok((token.trim().to_owned(), shown)),
-        Ok(_) => Err(format!("{shown} is empty; remove it to have a new token made")),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            let token: String = dice::seed().iter().map(|byte| format!("{byte:02x}")).collect();
-            write_secret(&path, format!("{token}\n").as_bytes())
-                .map_err(|error| format!("{shown}: {error}"))?;
-            let mut stderr = io::stderr();
-            let _ = writeln!(stderr, "holdmusic: made a token for clients, kept in {shown}: {token}");
-            Ok((token, shown))
-        }
-        Err(error) => Err(format!("{shown}: {error}")),
+    if !path.exists() {
+        let token: String = dice::seed().iter().map(|byte| format!("{byte:02x}")).collect();
+        write_secret(&path, format!("{token}\n").as_bytes()).map_err(|error| format!("{shown}: {error}"))?;
+        let mut stderr = io::stderr();
+        let _ = writeln!(stderr, "holdmusic: made a token for clients, kept in {shown}: {token}");
+    }
+    Ok((generated_token(data)?, shown))
+}
+
+/// Where a generated token is kept, in the data directory.
+const TOKEN_FILE: &str = "token";
+
+fn generated_token(data: &Path) -> Result<String, String> {
+    let path = data.join(TOKEN_FILE);
+    let text = fs::read_to_string(&path).map_err(|error| format!("{}: {error}", path.display()))?;
+    match text.trim() {
+        "" => Err(format!("{} is empty; remove it to have a new token made", path.display())),
+        token => Ok(token.to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_thread_that_panics_is_named_and_one_that_ends_is_not() {
+        let (tell, mut fallen) = mpsc::channel(4);
+        start("hm-peaceful", &tell, || {}).unwrap().join().unwrap();
+        start("hm-broken", &tell, || panic!("as the test wants")).unwrap().join().unwrap();
+        assert_eq!(fallen.try_recv().as_deref(), Ok("hm-broken"));
+        assert!(fallen.try_recv().is_err());
     }
 }

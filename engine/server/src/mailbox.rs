@@ -10,7 +10,7 @@ use holdmusic_media::{
     pacer::{Command, Event},
     ring::Reader,
 };
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
 
 /// Requests of customers that wait for control. A request takes some microseconds, so a full queue is a tenth of a
 /// second of work.
@@ -29,6 +29,9 @@ pub const WORK: usize = 1_024;
 /// Changes of music that wait for a producer. One takes 3 ms, and there are 160 ms for it; beyond this the change is a
 /// plain switch.
 pub const BRIDGES: usize = 64;
+
+/// Threads that panicked and whose names wait to be told. The first one closes the engine.
+pub const FALLEN: usize = 16;
 
 /// What a customer asks, with the way back for the answer.
 pub struct Request {
@@ -114,6 +117,8 @@ pub struct Mailboxes {
     pub work: (Sender<Work>, Receiver<Work>),
     /// Control to producers.
     pub bridges: (Sender<BridgeWork>, Receiver<BridgeWork>),
+    /// Threads that panicked, by name, to the house.
+    pub fallen: (mpsc::Sender<String>, mpsc::Receiver<String>),
 }
 
 impl Mailboxes {
@@ -125,6 +130,7 @@ impl Mailboxes {
             commands: (0..senders).map(|_| bounded(COMMANDS)).collect(),
             work: bounded(WORK),
             bridges: bounded(BRIDGES),
+            fallen: mpsc::channel(FALLEN),
         }
     }
 }

@@ -69,13 +69,19 @@ fn serve(options: Options) -> ExitCode {
         Err(message) => return wrong(&message),
     };
     log(config.log, "info");
-    let house = match House::open(config) {
-        Ok(house) => house,
+    let opened = House::open(config).and_then(|house| Ok((house.signals()?, house)));
+    let (signals, house) = match opened {
+        Ok(opened) => opened,
         Err(message) => return wrong(&message),
     };
     say(&format!("holdmusic ready {}\n", house.url()));
-    house.wait(move || again.clone().with_file().ok()?.token);
-    ExitCode::SUCCESS
+    match house.wait(signals, move || Ok(again.clone().with_file()?.check()?.token)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(message) => {
+            let _ = writeln!(io::stderr(), "holdmusic: {message}");
+            ExitCode::FAILURE
+        }
+    }
 }
 
 fn config(options: Options) -> ExitCode {
