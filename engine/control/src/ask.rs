@@ -43,6 +43,8 @@ pub enum Ask {
     StartHoldMusic { call: CallId, participant: ParticipantId, start: StartHoldMusic },
     /// `POST …/participants/{participant}/stopHoldMusic`
     StopHoldMusic { call: CallId, participant: ParticipantId, stop: StopHoldMusic },
+    /// `POST /communications/prompts/purge`
+    PurgePrompts { prompt: Option<Prompt> },
     /// `GET …/calls/{call}/operations`
     ListOperations { call: CallId, query: Query },
     /// `GET …/calls/{call}/operations/{operation}`
@@ -56,6 +58,8 @@ pub struct CreateCall {
     pub callback: Url,
     /// `holdMusic`: what differs from the server's rules.
     pub hold: HoldOverrides,
+    /// `mediaConfig.preFetchMedia`: prompts that shall be ready when they are asked for.
+    pub prefetch: Vec<Prompt>,
     /// Members of Graph's call that are given back as they came.
     pub echo: Map<String, Value>,
 }

@@ -75,6 +75,8 @@ pub(crate) struct Call {
     /// The call's own default music, and its source while it is being prepared or is ready.
     pub(crate) default_prompt: Option<Prompt>,
     pub(crate) default_source: Option<SourceId>,
+    /// Prompts that are kept ready for it (`preFetchMedia`).
+    pub(crate) prefetched: Vec<SourceId>,
     pub(crate) echo: Map<String, Value>,
     pub(crate) my_participant: ParticipantId,
     pub(crate) created: WallTime,

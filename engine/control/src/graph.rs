@@ -17,7 +17,7 @@ pub use errors::{Refusal, error_body, known_action};
 pub use query::Query;
 pub use read::{
     call_id, operation_id, participant_id, read_create_call, read_create_participant, read_media_leg,
-    read_prompt, read_start_hold_music, read_stop_hold_music,
+    read_prompt, read_purge, read_start_hold_music, read_stop_hold_music,
 };
 pub(crate) use tell::{call_notification, operation_notification, roster_notification};
 pub use words::{StatusCase, read_wall, wall_text};

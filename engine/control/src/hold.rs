@@ -14,7 +14,7 @@ use crate::{
     negotiation::StateOffer,
     operation::{Operation, OperationKind, ResultInfo},
     participant::{EndedBy, Heard, Hold, Participant, PastHold},
-    prompt::{DEFAULT_SOURCE, Listener, Origin, Prompt, PromptFailure, SourceFacts},
+    prompt::{DEFAULT_SOURCE, Freshness, Listener, Origin, Prompt, PromptFailure, SourceFacts},
     stop::StopRequest,
     timer::Timer,
 };
@@ -66,7 +66,13 @@ impl Control {
             return Ok(Writer { base }.accepted(call_id, operation, call.rules.status_case));
         }
         self.admit_hold(call, participant)?;
+        // The same music goes on, unless it is a prompt that failed: then it is tried again.
+        let goes_on = again
+            && participant.hold.as_ref().is_some_and(|hold| hold.wants.is_some() || hold.asked.is_none());
+        let failed = start.prompt.as_ref().and_then(|prompt| self.prompts.failed(now.mono, prompt));
         let source = match &start.prompt {
+            _ if goes_on => None,
+            Some(_) if failed.is_some() => None,
             Some(prompt) => Some(self.acquire(now.mono, prompt)?),
             None => self.default_source(now.mono, call_id),
         };
@@ -89,13 +95,13 @@ impl Control {
         let hold = self.hold_mut(call_id, id).expect("it was begun or was there");
         hold.operations.push(operation);
         let surplus = hold.operations.len().saturating_sub(MAX_SHARED);
-        // The same music goes on, unless it is a prompt that failed: then it is tried again.
-        let goes_on = again && (hold.wants.is_some() || hold.asked.is_none());
         if surplus > 0 {
             self.supersede(now, call_id, id, MAX_SHARED);
         }
-        if !goes_on {
-            self.want(now, accepted, call_id, id, start.prompt, source);
+        match failed {
+            _ if goes_on => {}
+            Some(failure) => self.want_failed(now, call_id, id, start.prompt, failure),
+            None => self.want(now, accepted, call_id, id, start.prompt, source),
         }
         // The answer says running; what has been heard already is settled after it.
         let call = &self.calls[&call_id];
@@ -213,6 +219,23 @@ impl Control {
         if ready {
             self.play(now.mono, call, id, target);
         }
+    }
+
+    /// A hold is to play what failed a moment ago; nobody is asked again.
+    fn want_failed(
+        &mut self,
+        now: Now,
+        call: CallId,
+        id: ParticipantId,
+        asked: Option<Prompt>,
+        failure: PromptFailure,
+    ) {
+        let Some(hold) = self.hold_mut(call, id) else { return };
+        let before = hold.sources();
+        hold.asked = asked;
+        hold.wants = None;
+        self.watch(now.mono, call, id, before);
+        self.fail_prompt(now, call, id, failure);
     }
 
     /// Plays `source` on the leg of a hold, unless it does already.
@@ -354,9 +377,23 @@ impl Control {
         self.settle(now, call_id, id);
     }
 
-    /// A source can be played: whoever waits for it hears it.
+    /// A source can be played: whoever waits for it hears it. Told again, more is known about it.
     pub(crate) fn source_ready(&mut self, now: Now, source: SourceId, facts: SourceFacts) {
-        for listener in self.prompts.ready(source, facts).unwrap_or_default() {
+        if self.prompts.is_ready(source) {
+            return self.prompts.update(source, facts);
+        }
+        let Some(listeners) = self.prompts.ready(source, facts) else { return };
+        if let Some(older) = self.prompts.older(source) {
+            self.prompts.replace(older, source);
+            for listener in self.prompts.listeners(older) {
+                // Who hears what it was before goes on hearing it.
+                if !matches!(listener, Listener::Hold(..)) {
+                    self.move_listener(now, listener, older, source);
+                }
+            }
+        }
+        self.origin_answered(now.mono, source);
+        for listener in listeners {
             if let Listener::Hold(call, id) = listener
                 && self.hold_mut(call, id).is_some_and(|hold| hold.wants == Some(source))
             {
@@ -366,13 +403,60 @@ impl Control {
         self.drop_unused(now.mono);
     }
 
+    /// A source is what it was to take the place of: whoever waits for it hears that.
+    pub(crate) fn source_unchanged(&mut self, now: Now, source: SourceId, freshness: Freshness) {
+        let Some(older) = self.prompts.older(source) else { return };
+        self.prompts.freshen(older, freshness);
+        for listener in self.prompts.listeners(source) {
+            self.move_listener(now, listener, source, older);
+        }
+        self.origin_answered(now.mono, source);
+    }
+
+    /// `listener` listens to another source from now on, which is ready.
+    fn move_listener(&mut self, now: Now, listener: Listener, from: SourceId, to: SourceId) {
+        match listener {
+            Listener::Refresh => return,
+            Listener::Hold(call, id) => {
+                let Some(hold) = self.hold_mut(call, id) else { return };
+                let before = hold.sources();
+                if hold.wants == Some(from) {
+                    hold.wants = Some(to);
+                }
+                self.watch(now.mono, call, id, before);
+                self.play(now.mono, call, id, to);
+                return self.settle(now, call, id);
+            }
+            Listener::Call(call) => {
+                let Some(call) = self.calls.get_mut(&call) else { return };
+                call.default_source = Some(to);
+            }
+            Listener::Prefetch(call) => {
+                let Some(call) = self.calls.get_mut(&call) else { return };
+                call.prefetched.iter_mut().filter(|source| **source == from).for_each(|source| *source = to);
+            }
+            Listener::Server => self.server_default = Some(to),
+        }
+        self.prompts.listen(to, listener);
+        self.leave(now.mono, from, listener);
+    }
+
     /// A source cannot be played, or no longer.
     pub(crate) fn source_failed(&mut self, now: Now, source: SourceId, failure: &PromptFailure) {
+        self.prompts.remember_failure(source, now.mono + self.settings.failure_remembered, failure);
+        if let Some(older) = self.prompts.answered(source) {
+            self.leave(now.mono, older, Listener::Refresh);
+        }
         let Some(listeners) = self.prompts.remove(source) else { return };
         // First the defaults, so that no hold falls back to what has just failed.
         for listener in &listeners {
             match listener {
-                Listener::Hold(..) => {}
+                Listener::Hold(..) | Listener::Refresh => {}
+                Listener::Prefetch(call) => {
+                    if let Some(call) = self.calls.get_mut(call) {
+                        call.prefetched.retain(|prefetched| *prefetched != source);
+                    }
+                }
                 Listener::Call(call) => {
                     if let Some(call) = self.calls.get_mut(call) {
                         call.default_source = None;
@@ -449,9 +533,11 @@ impl Control {
         }
     }
 
-    /// The grace time is over: default music until the prompt is ready.
+    /// The grace time is over: default music until the prompt is ready, or what the prompt was when it was last fetched.
     pub(crate) fn grace_over(&mut self, now: Now, call: CallId, id: ParticipantId) {
-        let source = self.fallback(call);
+        let wants = self.hold_mut(call, id).and_then(|hold| hold.wants);
+        let before = wants.and_then(|source| self.prompts.meanwhile(source));
+        let source = before.unwrap_or_else(|| self.fallback(call));
         if let Some(hold) = self.hold_mut(call, id).filter(|hold| hold.grace.is_some()) {
             hold.grace = None;
             self.play(now.mono, call, id, source);

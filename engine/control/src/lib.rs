@@ -46,7 +46,7 @@ pub use ask::Ask;
 pub use graph::{Answer, Refusal};
 pub use id::{CallId, NotificationId, OperationId, ParticipantId, RequestId};
 pub use notification::{DeliveryOutcome, Undelivered};
-pub use prompt::{DEFAULT_SOURCE, Origin, PromptFailure, SourceFacts};
+pub use prompt::{DEFAULT_SOURCE, Freshness, Origin, Prompt, PromptFailure, SourceFacts};
 pub use settings::Settings;
 
 /// What enters.
@@ -64,12 +64,20 @@ pub enum Input {
         /// What is asked.
         ask: Ask,
     },
-    /// A source can be played from its first frame (more frames may still be on their way).
+    /// A source can be played from its first frame (more frames may still be on their way). Told again when more is
+    /// known about it.
     SourceReady {
         /// Which.
         source: SourceId,
         /// What is known about it.
         facts: SourceFacts,
+    },
+    /// The origin says that a source is what it was to be instead of ([`Output::Prepare`]).
+    SourceUnchanged {
+        /// Which.
+        source: SourceId,
+        /// How long that is good for.
+        freshness: Freshness,
     },
     /// A prompt could not be made playable. Also told after `SourceReady` if it broke later.
     SourceFailed {
@@ -136,12 +144,19 @@ pub enum Output {
         /// What to say. The door makes the body of a refusal with [`graph::error_body`].
         result: Result<Answer, Refusal>,
     },
-    /// Fetch, decode and encode a prompt. Answered by `SourceReady` or `SourceFailed`.
+    /// Fetch, decode and encode a prompt. Answered by `SourceReady`, `SourceUnchanged` or `SourceFailed`.
     Prepare {
         /// Its name from now on.
         source: SourceId,
-        /// Where it comes from.
-        origin: Origin,
+        /// What was asked for.
+        prompt: Prompt,
+        /// The source that the same prompt was when it was last fetched: the origin is to be asked whether it still is.
+        instead_of: Option<SourceId>,
+    },
+    /// What is kept of a prompt beyond this process, or of all prompts, is to be thrown away.
+    Purge {
+        /// Which; `None` is all of them.
+        prompt: Option<Prompt>,
     },
     /// Nobody listens to the source any more and nobody will; its preparation is to be given up if it still goes
     /// on. Nothing needs to be told about it any more.
@@ -310,6 +325,7 @@ impl Control {
                 self.request(now, request, accepted, &base, ask)
             }
             Input::SourceReady { source, facts } => self.source_ready(now, source, facts),
+            Input::SourceUnchanged { source, freshness } => self.source_unchanged(now, source, freshness),
             Input::SourceFailed { source, failure } => self.source_failed(now, source, &failure),
             Input::Started { leg, source, sent_at } => self.started(now, leg, source, sent_at),
             Input::Progress { leg, report } => self.progress(leg, report),
@@ -416,6 +432,7 @@ impl Control {
                     None => return,
                 }
             }
+            Ask::PurgePrompts { prompt } => Ok(self.purge(now.mono, prompt)),
             Ask::ListOperations { call, query } => self.list_operations(base, call, &query),
             Ask::GetOperation { call, operation, query } => {
                 self.read_operation(base, call, operation, &query)

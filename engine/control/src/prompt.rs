@@ -1,6 +1,6 @@
 //! What was asked for: a prompt by URI and resourceId goes in, a source that all its listeners share comes out.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use holdmusic_media::{MediaTime, SourceId};
 use url::Url;
@@ -54,6 +54,26 @@ pub struct SourceFacts {
     pub ready_at: MediaTime,
     /// Memory that it takes, in bytes.
     pub bytes: u64,
+    /// How long it may be played again without asking its origin.
+    pub freshness: Freshness,
+}
+
+/// How long what was fetched may be played again without asking its origin (RFC 9111, RFC 5861).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Freshness {
+    /// Until when the origin need not be asked at all.
+    pub until: MediaTime,
+    /// Until when it is played at once all the same, and the origin is asked meanwhile (`stale-while-revalidate`).
+    pub while_asked_until: MediaTime,
+    /// Whether it is played in place of default music when the origin takes longer than the grace time to say whether
+    /// it is still the same (not with `no-cache` or `must-revalidate`).
+    pub when_slow: bool,
+}
+
+impl Freshness {
+    /// Never asked about again.
+    pub const FOR_EVER: Self =
+        Self { until: MediaTime::NEVER, while_asked_until: MediaTime::NEVER, when_slow: true };
 }
 
 /// Why a prompt cannot be played. The text is for the customer: it names the reason, not the secrets.
@@ -72,8 +92,12 @@ pub(crate) enum Listener {
     Hold(CallId, ParticipantId),
     /// A call that has it for its default music.
     Call(CallId),
+    /// A call that wants to find it ready (`preFetchMedia`).
+    Prefetch(CallId),
     /// The server, which has it for its default music.
     Server,
+    /// Ourselves, while the origin is asked whether it is still the same.
+    Refresh,
 }
 
 /// One source that is prepared or being prepared.
@@ -84,7 +108,25 @@ struct Entry {
     listeners: BTreeSet<Listener>,
     /// Since when nobody listens.
     unused: Option<MediaTime>,
+    /// What may take its place: the origin is being asked.
+    newer: Option<SourceId>,
+    /// What it may take the place of, if it turns out to be something else.
+    older: Option<SourceId>,
 }
+
+/// What a new hold with a known prompt is to hear.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Found {
+    /// This source: it is fresh, or on its way.
+    Fresh(SourceId),
+    /// This source, but the origin must be asked first whether it is still the same.
+    Stale(SourceId),
+    /// This source at once; the origin is to be asked meanwhile.
+    StaleMeanwhile(SourceId),
+}
+
+/// Prompts whose failure is remembered. With more, the oldest are asked for again.
+const MAX_FAILED: usize = 1_000;
 
 /// All sources besides the built-in one. What is asked for twice is prepared once.
 #[derive(Debug, Default)]
@@ -96,12 +138,43 @@ pub(crate) struct Prompts {
     unused_bytes: u64,
     preparing: usize,
     last: u64,
+    /// Prompts that failed a moment ago, why, and until when nobody is asked again; in order of that moment.
+    failed: VecDeque<(MediaTime, Prompt, PromptFailure)>,
 }
 
 impl Prompts {
-    /// The source of `prompt`, if it is known.
-    pub(crate) fn find(&self, prompt: &Prompt) -> Option<SourceId> {
-        self.by_prompt.get(prompt).copied()
+    /// What is to be heard of `prompt`, if it is known.
+    pub(crate) fn find(&self, now: MediaTime, prompt: &Prompt) -> Option<Found> {
+        let source = *self.by_prompt.get(prompt)?;
+        let entry = &self.entries[&source];
+        let Some(freshness) = entry.facts.as_ref().map(|facts| facts.freshness) else {
+            return Some(Found::Fresh(source));
+        };
+        Some(match entry.newer {
+            _ if now < freshness.until => Found::Fresh(source),
+            // The origin is being asked already.
+            Some(_) if now < freshness.while_asked_until => Found::Fresh(source),
+            Some(newer) => Found::Fresh(newer),
+            None if now < freshness.while_asked_until => Found::StaleMeanwhile(source),
+            None => Found::Stale(source),
+        })
+    }
+
+    /// Why `prompt` failed a moment ago, if it did.
+    pub(crate) fn failed(&mut self, now: MediaTime, prompt: &Prompt) -> Option<PromptFailure> {
+        while self.failed.front().is_some_and(|(until, ..)| *until <= now) {
+            self.failed.pop_front();
+        }
+        self.failed.iter().find(|(_, failed, _)| failed == prompt).map(|(.., failure)| failure.clone())
+    }
+
+    /// The prompt of `source` failed; until then nobody is asked again.
+    pub(crate) fn remember_failure(&mut self, source: SourceId, until: MediaTime, failure: &PromptFailure) {
+        let Some(entry) = self.entries.get(&source) else { return };
+        if self.failed.len() == MAX_FAILED {
+            self.failed.pop_front();
+        }
+        self.failed.push_back((until, entry.prompt.clone(), failure.clone()));
     }
 
     /// Whether `source` can be played.
@@ -126,14 +199,71 @@ impl Prompts {
 
     /// A new source for `prompt`, which is not known yet and has no listener yet.
     pub(crate) fn add(&mut self, prompt: Prompt) -> SourceId {
+        let source = self.add_entry(prompt.clone(), None);
+        let before = self.by_prompt.insert(prompt, source);
+        assert!(before.is_none(), "a prompt is prepared once");
+        source
+    }
+
+    fn add_entry(&mut self, prompt: Prompt, older: Option<SourceId>) -> SourceId {
         self.last += 1;
         let source = SourceId(self.last);
-        let before = self.by_prompt.insert(prompt.clone(), source);
-        assert!(before.is_none(), "a prompt is prepared once");
-        let entry = Entry { prompt, facts: None, listeners: BTreeSet::new(), unused: None };
+        let listeners = BTreeSet::new();
+        let entry = Entry { prompt, facts: None, listeners, unused: None, newer: None, older };
         self.entries.insert(source, entry);
         self.preparing += 1;
         source
+    }
+
+    /// A source that may take the place of `older`, which is known: its origin is being asked. Both stay until it has
+    /// answered ([`Prompts::answered`]).
+    pub(crate) fn refresh(&mut self, older: SourceId) -> SourceId {
+        let prompt = self.entries[&older].prompt.clone();
+        let newer = self.add_entry(prompt, Some(older));
+        self.entries.get_mut(&older).expect("it is known").newer = Some(newer);
+        self.listen(older, Listener::Refresh);
+        self.listen(newer, Listener::Refresh);
+        newer
+    }
+
+    /// What `newer` may take the place of, while that is not known.
+    pub(crate) fn older(&self, newer: SourceId) -> Option<SourceId> {
+        self.entries.get(&newer)?.older
+    }
+
+    /// The source that plays while the origin of `source` takes its time: what it may take the place of.
+    pub(crate) fn meanwhile(&self, source: SourceId) -> Option<SourceId> {
+        let older = self.older(source)?;
+        self.facts(older).filter(|facts| facts.freshness.when_slow).map(|_| older)
+    }
+
+    /// The origin has answered about what `newer` may take the place of; that is left to whom it still has.
+    pub(crate) fn answered(&mut self, newer: SourceId) -> Option<SourceId> {
+        let older = self.entries.get_mut(&newer)?.older.take()?;
+        self.entries.get_mut(&older)?.newer = None;
+        Some(older)
+    }
+
+    /// From now on the prompt of `older` means `newer`, unless what was known of it has been thrown away meanwhile.
+    pub(crate) fn replace(&mut self, older: SourceId, newer: SourceId) {
+        if self.is_current(older) {
+            let prompt = self.entries[&older].prompt.clone();
+            self.by_prompt.insert(prompt, newer);
+        }
+    }
+
+    /// Whether a new hold may still be given `source`: nothing newer has taken its place, and it was not thrown away.
+    pub(crate) fn is_current(&self, source: SourceId) -> bool {
+        self.entries.get(&source).is_some_and(|entry| self.by_prompt.get(&entry.prompt) == Some(&source))
+    }
+
+    /// No new hold gets what is known of `prompt`, or of all prompts. The sources that it was.
+    pub(crate) fn disown(&mut self, prompt: Option<&Prompt>) -> Vec<SourceId> {
+        self.failed.retain(|(_, failed, _)| prompt.is_some_and(|prompt| prompt != failed));
+        match prompt {
+            Some(prompt) => self.by_prompt.remove(prompt).into_iter().collect(),
+            None => std::mem::take(&mut self.by_prompt).into_values().collect(),
+        }
     }
 
     /// `listener` wants to hear `source` from now on.
@@ -169,10 +299,38 @@ impl Prompts {
         Some(entry.listeners.iter().copied().collect())
     }
 
+    /// More is known about a source that is ready.
+    pub(crate) fn update(&mut self, source: SourceId, facts: SourceFacts) {
+        let Some(entry) = self.entries.get_mut(&source) else { return };
+        let Some(before) = entry.facts.as_mut() else { return };
+        if entry.unused.is_some() {
+            self.unused_bytes = self.unused_bytes + facts.bytes - before.bytes;
+        }
+        *before = facts;
+    }
+
+    /// The origin says that `source` is good for so much longer.
+    pub(crate) fn freshen(&mut self, source: SourceId, freshness: Freshness) {
+        if let Some(facts) = self.entries.get_mut(&source).and_then(|entry| entry.facts.as_mut()) {
+            facts.freshness = freshness;
+        }
+    }
+
     /// Forgets the source; its former listeners, or `None` if it is not known.
     pub(crate) fn remove(&mut self, source: SourceId) -> Option<Vec<Listener>> {
         let entry = self.entries.remove(&source)?;
-        self.by_prompt.remove(&entry.prompt);
+        if self.by_prompt.get(&entry.prompt) == Some(&source) {
+            match entry.newer {
+                Some(newer) => self.by_prompt.insert(entry.prompt, newer),
+                None => self.by_prompt.remove(&entry.prompt),
+            };
+        }
+        if let Some(older) = entry.older.and_then(|older| self.entries.get_mut(&older)) {
+            older.newer = None;
+        }
+        if let Some(newer) = entry.newer.and_then(|newer| self.entries.get_mut(&newer)) {
+            newer.older = None;
+        }
         match &entry.facts {
             None => self.preparing -= 1,
             Some(facts) if entry.unused.is_some() => self.unused_bytes -= facts.bytes,
@@ -182,6 +340,21 @@ impl Prompts {
             self.unused.remove(&(since, source));
         }
         Some(entry.listeners.into_iter().collect())
+    }
+
+    /// What `source` was asked for as.
+    pub(crate) fn prompt(&self, source: SourceId) -> Option<&Prompt> {
+        self.entries.get(&source).map(|entry| &entry.prompt)
+    }
+
+    /// Who listens to `source`.
+    pub(crate) fn listeners(&self, source: SourceId) -> Vec<Listener> {
+        self.entries.get(&source).map(|entry| entry.listeners.iter().copied().collect()).unwrap_or_default()
+    }
+
+    /// Whether nobody listens to `source`.
+    pub(crate) fn is_unused(&self, source: SourceId) -> bool {
+        self.entries.get(&source).is_some_and(|entry| entry.listeners.is_empty())
     }
 
     /// The source unused longest, since when, and how many bytes all unused ones take.
@@ -202,15 +375,23 @@ mod tests {
     }
 
     fn facts(bytes: u64) -> SourceFacts {
-        SourceFacts { seconds: 1.0, format: "WAV".into(), gain_db: 0.0, ready_at: MediaTime::ZERO, bytes }
+        SourceFacts {
+            seconds: 1.0,
+            format: "WAV".into(),
+            gain_db: 0.0,
+            ready_at: MediaTime::ZERO,
+            bytes,
+            freshness: Freshness::FOR_EVER,
+        }
     }
 
     #[test]
     fn a_prompt_is_the_same_only_with_the_same_resource_id() {
         let mut prompts = Prompts::default();
         let plain = prompts.add(prompt("a.wav"));
-        assert_eq!(prompts.find(&prompt("a.wav")), Some(plain));
-        assert_eq!(prompts.find(&Prompt { resource_id: Some("1".into()), ..prompt("a.wav") }), None);
+        let now = MediaTime::ZERO;
+        assert_eq!(prompts.find(now, &prompt("a.wav")), Some(Found::Fresh(plain)));
+        assert_eq!(prompts.find(now, &Prompt { resource_id: Some("1".into()), ..prompt("a.wav") }), None);
     }
 
     #[test]

@@ -15,7 +15,7 @@ use crate::{
     notification::Says,
     operation::{Operation, OperationKind, ResultInfo},
     participant::{EndedBy, Participant},
-    prompt::{Listener, Prompt},
+    prompt::{Found, Listener, Prompt},
     timer::Timer,
 };
 
@@ -57,7 +57,9 @@ impl Control {
                 redact(&create.callback)
             ))
         })?;
-        self.check_origin(create.hold.default_prompt.as_ref())?;
+        for prompt in create.hold.default_prompt.iter().chain(&create.prefetch) {
+            self.check_origin(Some(prompt))?;
+        }
         if self.counts.calls >= self.settings.max_calls as u64 {
             let most = self.settings.max_calls;
             return Err(Refusal::too_many(format!("There are {most} calls, the limit of this server."), 5));
@@ -75,6 +77,7 @@ impl Control {
             rules: create.hold.over(&self.settings.hold),
             default_prompt: create.hold.default_prompt,
             default_source: None,
+            prefetched: Vec::new(),
             echo: create.echo,
             my_participant: ParticipantId::random(&mut self.rng),
             created: now.wall,
@@ -92,6 +95,7 @@ impl Control {
         self.counts.calls += 1;
         // So that the first hold need not wait for it. If it cannot be had now, a hold will try again.
         self.default_source(now.mono, id);
+        self.prefetch(now.mono, id, &create.prefetch);
         self.owe_call(now, id, "established", None);
         Ok(answer)
     }
@@ -140,9 +144,13 @@ impl Control {
         call.echo.clear();
         call.ended = Some(now.mono);
         let (expires, default) = (call.expires.take(), call.default_source.take());
+        let prefetched = std::mem::take(&mut call.prefetched);
         self.timers.cancel(expires, Timer::Lifetime(id));
         if let Some(source) = default {
             self.leave(now.mono, source, Listener::Call(id));
+        }
+        for source in prefetched {
+            self.leave(now.mono, source, Listener::Prefetch(id));
         }
         self.counts.calls -= 1;
         self.counts.ended_calls += 1;
@@ -317,13 +325,25 @@ impl Control {
     }
 
     /// The source of `prompt`, prepared from now on if it was not before. The caller listens to it at once.
+    ///
+    /// What was fetched before is played again as long as its origin allowed; later the origin is asked first whether
+    /// it is still the same (by all who want it, once), or meanwhile.
     pub(crate) fn acquire(&mut self, now: MediaTime, prompt: &Prompt) -> Result<SourceId, Refusal> {
-        if let Some(source) = self.prompts.find(prompt) {
-            return Ok(source);
+        match self.prompts.find(now, prompt) {
+            Some(Found::Fresh(source)) => return Ok(source),
+            Some(Found::StaleMeanwhile(source)) => {
+                if self.may_prepare().is_ok() {
+                    self.refresh(source, prompt);
+                }
+                return Ok(source);
+            }
+            Some(Found::Stale(source)) => {
+                self.may_prepare()?;
+                return Ok(self.refresh(source, prompt));
+            }
+            None => {}
         }
-        if self.prompts.preparing() >= self.settings.max_preparing {
-            return Err(Refusal::unavailable("Too many prompts are being prepared.", 2));
-        }
+        self.may_prepare()?;
         if self.prompts.len() >= self.settings.max_prompts {
             let Some((_, unused, _)) = self.prompts.longest_unused() else {
                 return Err(Refusal::unavailable("Too many different prompts are in use.", 5));
@@ -331,8 +351,44 @@ impl Control {
             self.release(now, unused);
         }
         let source = self.prompts.add(prompt.clone());
-        self.outputs.push_back(Output::Prepare { source, origin: prompt.origin.clone() });
+        self.outputs.push_back(Output::Prepare { source, prompt: prompt.clone(), instead_of: None });
         Ok(source)
+    }
+
+    fn refresh(&mut self, older: SourceId, prompt: &Prompt) -> SourceId {
+        let source = self.prompts.refresh(older);
+        let instead_of = Some(older);
+        self.outputs.push_back(Output::Prepare { source, prompt: prompt.clone(), instead_of });
+        source
+    }
+
+    fn may_prepare(&self) -> Result<(), Refusal> {
+        if self.prompts.preparing() < self.settings.max_preparing {
+            return Ok(());
+        }
+        Err(Refusal::unavailable("Too many prompts are being prepared.", 2))
+    }
+
+    /// A call wants to find these prompts ready. What cannot be had now is fetched when it is asked for.
+    fn prefetch(&mut self, now: MediaTime, id: CallId, prompts: &[Prompt]) {
+        for prompt in prompts {
+            let Ok(source) = self.acquire(now, prompt) else { return };
+            self.prompts.listen(source, Listener::Prefetch(id));
+            if let Some(call) = self.calls.get_mut(&id) {
+                call.prefetched.push(source);
+            }
+        }
+    }
+
+    /// `POST prompts/purge`: what is known of a prompt, or of all, is good for nothing any more; who hears it goes on.
+    pub(crate) fn purge(&mut self, now: MediaTime, prompt: Option<Prompt>) -> Answer {
+        for source in self.prompts.disown(prompt.as_ref()) {
+            if self.prompts.is_unused(source) {
+                self.release(now, source);
+            }
+        }
+        self.outputs.push_back(Output::Purge { prompt });
+        DONE
     }
 
     /// The source of a call's default prompt, or else of the server's, if there is one and it can be had.
@@ -344,10 +400,13 @@ impl Control {
             self.prompts.listen(source, Listener::Call(id));
             self.calls.get_mut(&id)?.default_source = Some(source);
         }
-        if let Some(source) = self.calls.get(&id)?.default_source {
-            return Some(source);
-        }
-        self.server_source(now)
+        let source = match self.calls.get(&id)?.default_source {
+            Some(source) => source,
+            None => self.server_source(now)?,
+        };
+        // It may be time to ask its origin again.
+        let current = self.prompts.prompt(source).cloned().map(|prompt| self.acquire(now, &prompt));
+        Some(current.and_then(Result::ok).unwrap_or(source))
     }
 
     /// The source of the server's default prompt, if there is one and it can be had.
@@ -361,16 +420,24 @@ impl Control {
         self.server_default
     }
 
-    /// `listener` is gone. A source that nobody listens to stays for a while if it is ready; otherwise its
-    /// preparation is given up.
+    /// `listener` is gone. A source that nobody listens to stays for a while if a new hold may be given it; otherwise
+    /// its preparation is given up, or its sound dropped.
     pub(crate) fn leave(&mut self, now: MediaTime, source: SourceId, listener: Listener) {
         if self.prompts.leave(now, source, listener) {
-            if self.prompts.is_ready(source) {
+            if self.prompts.is_ready(source) && self.prompts.is_current(source) {
                 self.timers.set(now + self.settings.keep_unused, Timer::Unused);
                 self.drop_unused(now);
             } else {
                 self.release(now, source);
             }
+        }
+    }
+
+    /// The origin has answered about `newer`, and so about what it may take the place of, if that is still there.
+    pub(crate) fn origin_answered(&mut self, now: MediaTime, newer: SourceId) {
+        let older = self.prompts.answered(newer);
+        for source in [Some(newer), older].into_iter().flatten() {
+            self.leave(now, source, Listener::Refresh);
         }
     }
 
@@ -384,7 +451,10 @@ impl Control {
         }
     }
 
-    fn release(&mut self, _now: MediaTime, source: SourceId) {
+    fn release(&mut self, now: MediaTime, source: SourceId) {
+        if let Some(older) = self.prompts.answered(source) {
+            self.leave(now, older, Listener::Refresh);
+        }
         if self.prompts.remove(source).is_some() {
             self.outputs.push_back(Output::Release { source });
         }

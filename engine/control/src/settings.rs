@@ -51,6 +51,9 @@ pub struct Settings {
     pub max_preparing: usize,
     /// How long a prompt that nobody hears stays prepared, so that the next hold with it starts at once.
     pub keep_unused: Duration,
+    /// How long a prompt that failed is not asked for again. 2 s: a storm of holds asks a broken origin once, and who has
+    /// mended it does not notice.
+    pub failure_remembered: Duration,
     /// Bytes of prepared prompts that nobody hears; above it the one unused longest leaves.
     pub max_unused_bytes: u64,
 
@@ -91,6 +94,7 @@ impl Default for Settings {
             max_prompts: 1_000,
             max_preparing: 256,
             keep_unused: Duration::from_secs(60),
+            failure_remembered: Duration::from_secs(2),
             max_unused_bytes: 32 << 20,
             max_owed_per_call: 1_000,
             max_owed: 50_000,

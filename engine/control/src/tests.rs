@@ -2,6 +2,7 @@
 //! and at random.
 
 mod races;
+mod refresh;
 mod stories;
 
 use std::{sync::Arc, time::Duration};
@@ -13,7 +14,7 @@ use holdmusic_media::{
 use serde_json::Value;
 
 use crate::{
-    Answer, Ask, CallId, Control, DeliveryOutcome, Input, NotificationId, Output, ParticipantId,
+    Answer, Ask, CallId, Control, DeliveryOutcome, Freshness, Input, NotificationId, Output, ParticipantId,
     PromptFailure, Refusal, RequestId, Settings, SourceFacts,
     graph::{Query, read_create_call, read_create_participant, read_start_hold_music, read_stop_hold_music},
 };
@@ -178,12 +179,17 @@ impl Desk {
     }
 
     fn ready(&mut self, source: u64) {
+        self.ready_and(source, Freshness::FOR_EVER);
+    }
+
+    fn ready_and(&mut self, source: u64, freshness: Freshness) {
         let facts = SourceFacts {
             seconds: 2.0,
             format: "WAV".into(),
             gain_db: -1.5,
             ready_at: self.now().mono,
             bytes: 1000,
+            freshness,
         };
         self.tell(Input::SourceReady { source: SourceId(source), facts });
     }
@@ -221,7 +227,14 @@ fn line(output: &Output) -> String {
     match output {
         Output::Reply { result: Ok(answer), .. } => format!("reply {}", answer.status),
         Output::Reply { result: Err(refusal), .. } => format!("reply {refusal}"),
-        Output::Prepare { source, origin } => format!("prepare {} {}", source.0, origin.redacted()),
+        Output::Prepare { source, prompt, instead_of } => {
+            let older = instead_of.map(|older| format!(" instead of {}", older.0)).unwrap_or_default();
+            format!("prepare {} {}{older}", source.0, prompt.origin.redacted())
+        }
+        Output::Purge { prompt } => {
+            let what = prompt.as_ref().map_or("everything".to_owned(), |prompt| prompt.origin.redacted());
+            format!("purge {what}")
+        }
         Output::Release { source } => format!("release {}", source.0),
         Output::AddLeg { leg, spec } => format!("add leg {} to {}", leg.0, spec.destination),
         Output::ChangeLeg { leg, spec } => format!("change leg {} to {}", leg.0, spec.destination),

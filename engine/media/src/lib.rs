@@ -6,6 +6,7 @@ pub mod frame;
 pub mod ring;
 pub mod source;
 pub mod prepare;
+pub mod preserve;
 pub mod bridge;
 pub mod rtp;
 pub mod packetizer;

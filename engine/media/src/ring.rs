@@ -52,6 +52,16 @@ impl Reader {
         }
     }
 
+    /// All frames of a closed loop, in order, and the position at which the music goes on after the last one; `None` for
+    /// a loop that is still open, and for a window.
+    pub fn lap(&self) -> Option<(impl ExactSizeIterator<Item = &Frame>, u64)> {
+        let Shared::Closed(ring) = &self.0 else { return None };
+        let turn = ring.turn.get()?;
+        let frame = |position| ring.frame(position).expect("all frames before the turn are written");
+        let end = usize::try_from(turn.end).expect("in memory");
+        Some(((0..end).map(move |position| frame(position as u64)), turn.back_to))
+    }
+
     /// Whether every position from 0 on can be read, for ever.
     pub fn is_closed(&self) -> bool {
         matches!(&self.0, Shared::Closed(ring) if ring.turn.get().is_some())

@@ -113,6 +113,9 @@ pub struct Options {
     /// Longest prompt, in seconds [default: 1800]
     #[arg(long, env = "HOLDMUSIC_MAX_PROMPT_SECONDS", value_name = "S", help_heading = "Limits")]
     pub max_prompt_seconds: Option<u32>,
+    /// Bytes of prepared prompts kept on disk, so that they need not be encoded again; 0 keeps none [default: 1073741824]
+    #[arg(long, env = "HOLDMUSIC_PROMPT_CACHE_BYTES", value_name = "N", help_heading = "Limits")]
+    pub prompt_cache_bytes: Option<u64>,
     /// How long DNS and connecting to a prompt's origin may take, in seconds [default: 5]
     #[arg(long, env = "HOLDMUSIC_FETCH_CONNECT", value_name = "S", help_heading = "Limits")]
     pub fetch_connect: Option<u64>,
@@ -239,6 +242,8 @@ pub struct Config {
     pub dscp_ef: bool,
     /// What a fetch may cost.
     pub fetch: FetchLimits,
+    /// Most bytes of prepared prompts on disk.
+    pub prompt_cache_bytes: u64,
     /// What producers need to know.
     pub producer: PrepareSettings,
     /// When a leg counts as unreachable.
@@ -277,7 +282,7 @@ impl Options {
         merge!(
             config, listen, public_url, data, media_bind, media_address, media_ports, token, app_id, tenant_id,
             issuer, prompts, default_prompt, senders, producers, tls_cert, tls_key, log, realtime, dscp_ef, max_calls, max_held,
-            max_prompt_bytes, max_prompt_seconds, fetch_connect, fetch_silence, fetch_total, grace,
+            max_prompt_bytes, max_prompt_seconds, prompt_cache_bytes, fetch_connect, fetch_silence, fetch_total, grace,
             unreachable_after, max_held_participants, on_prompt_failure, completes_when, status_case,
             max_duration, target_lufs, ceiling_dbtp, opus_bitrate, opus_complexity;
             allow_fetch, allow_media, allow_callback
@@ -424,6 +429,7 @@ impl Options {
             realtime: self.realtime.unwrap_or(true),
             dscp_ef: self.dscp_ef.unwrap_or(true),
             fetch,
+            prompt_cache_bytes: self.prompt_cache_bytes.unwrap_or(1 << 30),
             producer,
             unreachable_after: Duration::from_secs(self.unreachable_after.unwrap_or(10)),
             control,
@@ -493,6 +499,7 @@ impl Options {
             max_held = "max-held": max_held.to_string(),
             max_prompt_bytes = "max-prompt-bytes": max_prompt_bytes.to_string(),
             max_prompt_seconds = "max-prompt-seconds": max_prompt_seconds.to_string(),
+            prompt_cache_bytes = "prompt-cache-bytes": prompt_cache_bytes.to_string(),
             fetch_connect = "fetch-connect": fetch_connect.to_string(),
             fetch_silence = "fetch-silence": fetch_silence.to_string(),
             fetch_total = "fetch-total": fetch_total.to_string(),

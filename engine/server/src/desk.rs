@@ -198,7 +198,8 @@ impl State {
                     let _ = reply.send(result);
                 }
             }
-            Output::Prepare { source, origin } => self.prepare(source, origin),
+            Output::Prepare { source, prompt, instead_of: _ } => self.prepare(source, prompt.origin),
+            Output::Purge { prompt: _ } => {}
             Output::Release { source } => {
                 if let Some(fetch) = self.sources.remove(&source).and_then(|prepared| prepared.fetch) {
                     fetch.abort();

@@ -10,6 +10,8 @@ pub mod mailbox;
 pub mod http;
 pub mod desk;
 pub mod fetch;
+pub mod freshness;
+pub mod cache;
 pub mod producer;
 pub mod sender;
 pub mod udp;

@@ -9,7 +9,7 @@ use std::{
 
 use crossbeam_channel::{Receiver, Sender, select_biased};
 use holdmusic_codecs::Codec;
-use holdmusic_control::{PromptFailure, SourceFacts};
+use holdmusic_control::{Freshness, PromptFailure, SourceFacts};
 use holdmusic_media::{
     SourceId,
     bridge::bridge,
@@ -112,5 +112,9 @@ fn begin(settings: &PrepareSettings, work: Work, jobs: &mut VecDeque<(SourceId, 
     let took_ms = ready_at.since(began).as_millis();
     debug!(source = source.0, format, seconds, gain_db, took_ms, "a source is ready");
     jobs.push_back((source, job));
-    Tiding::SourceReady { source, reader, facts: SourceFacts { seconds, format, gain_db, ready_at, bytes } }
+    Tiding::SourceReady {
+        source,
+        reader,
+        facts: SourceFacts { seconds, format, gain_db, ready_at, bytes, freshness: Freshness::FOR_EVER },
+    }
 }

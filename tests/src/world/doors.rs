@@ -9,7 +9,8 @@ use std::{
 
 use holdmusic_codecs::{Codec, EncoderSettings};
 use holdmusic_control::{
-    DEFAULT_SOURCE, DeliveryOutcome, Input, NotificationId, Origin, Output, PromptFailure, SourceFacts,
+    DEFAULT_SOURCE, DeliveryOutcome, Freshness, Input, NotificationId, Origin, Output, PromptFailure,
+    SourceFacts,
 };
 use holdmusic_media::{
     Crossing, LegId, MediaTime, Music, SourceId,
@@ -106,10 +107,10 @@ impl World {
                 let before = self.replies.insert(request, result.into());
                 assert!(before.is_none(), "seed {}: a request was answered twice", self.seed);
             }
-            Output::Prepare { source, origin } => {
+            Output::Prepare { source, prompt, instead_of: _ } => {
                 let before = self.sources.insert(source, None);
                 assert!(before.is_none(), "seed {}: a source was prepared twice", self.seed);
-                let (Origin::Web(url) | Origin::Directory(url)) = origin;
+                let (Origin::Web(url) | Origin::Directory(url)) = prompt.origin;
                 match self.shelf.fetch(url.as_str()) {
                     Item::Bytes { bytes, after } => self.later(after, Happening::Fetched(source, Ok(bytes))),
                     Item::Fails { reason, after } => {
@@ -122,6 +123,8 @@ impl World {
             Output::Release { source } => {
                 self.sources.remove(&source);
             }
+            // Nothing is kept beyond a world.
+            Output::Purge { .. } => {}
             Output::AddLeg { leg, spec } => {
                 self.legs.insert(leg, spec.sender);
                 self.command(leg, Command::AddLeg { leg, spec: Box::new(spec) });
@@ -164,7 +167,11 @@ fn prepare(bytes: &[u8], ready_at: MediaTime) -> Result<(Reader, Job, SourceFact
         holdmusic_media::prepare::prepare(bytes, Codec::Opus, &PrepareSettings::default(), &|| true);
     let Prepared { reader, job, seconds, format, gain_db, bytes, .. } =
         prepared.map_err(|error| PromptFailure::Sound(error.to_string()))?;
-    Ok((reader, job, SourceFacts { seconds, format, gain_db, ready_at, bytes }))
+    Ok((
+        reader,
+        job,
+        SourceFacts { seconds, format, gain_db, ready_at, bytes, freshness: Freshness::FOR_EVER },
+    ))
 }
 
 /// The default music, encoded once for all worlds of a process: it never changes again.

@@ -34,6 +34,8 @@ const MAX_METADATA: usize = 4096;
 const MAX_SDP: usize = 64 << 10;
 /// Most bytes of Graph's own members that are kept to be given back.
 const MAX_ECHO: usize = 16 << 10;
+/// Most prompts that a call has kept ready for it: a bot's greeting, its menus and its music are a dozen.
+const MAX_PREFETCH: usize = 32;
 /// Members of Graph's call that a bot may read back.
 const ECHOED: &[&str] = &[
     "callChainId",
@@ -103,7 +105,14 @@ pub fn read_create_call(body: &[u8]) -> Result<CreateCall, Refusal> {
             echo.insert(name.to_owned(), value.clone());
         }
     }
-    Ok(CreateCall { callback, hold, echo })
+    let prefetch = match call.object("mediaConfig")? {
+        Some(config) => {
+            let wanted = config.objects("preFetchMedia", MAX_PREFETCH)?;
+            wanted.iter().map(read_media).collect::<Result<_, _>>()?
+        }
+        None => Vec::new(),
+    };
+    Ok(CreateCall { callback, hold, echo, prefetch })
 }
 
 fn read_overrides(hold: &Object<'_>) -> Result<HoldOverrides, Refusal> {
@@ -299,6 +308,16 @@ pub fn read_stop_hold_music(body: &[u8]) -> Result<StopHoldMusic, Refusal> {
     Ok(StopHoldMusic { client_context })
 }
 
+/// The body of `prompts/purge`: a `mediaPrompt`, or nothing for all prompts.
+///
+/// # Errors
+///
+/// 400 8523, naming the member, what was found and what was expected.
+pub fn read_purge(body: &[u8]) -> Result<Option<Prompt>, Refusal> {
+    let body = parse_body(body)?;
+    if body.is_empty() { Ok(None) } else { read_media_prompt(&Object::root(&body)).map(Some) }
+}
+
 /// A prompt that is named by its URI alone, as in the settings.
 ///
 /// # Errors
@@ -311,7 +330,12 @@ pub fn read_prompt(uri: &str) -> Result<Prompt, Refusal> {
 /// Graph types the parameter as the abstract `prompt`; without a discriminator it is the only kind there is.
 fn read_media_prompt(prompt: &Object<'_>) -> Result<Prompt, Refusal> {
     prompt.odata_type(&["mediaPrompt", "prompt"])?;
-    let facts = prompt.object("mediaInfo")?.ok_or_else(|| prompt.missing("mediaInfo"))?;
+    let media = prompt.object("mediaInfo")?.ok_or_else(|| prompt.missing("mediaInfo"))?;
+    read_media(&media)
+}
+
+/// Graph's `mediaInfo`.
+fn read_media(facts: &Object<'_>) -> Result<Prompt, Refusal> {
     facts.odata_type(&["mediaInfo"])?;
     let uri = facts.required_text("uri", MAX_URI)?;
     Ok(Prompt {

@@ -102,6 +102,27 @@ impl<'a> Object<'a> {
         }
     }
 
+    /// A list of at most `most` objects; an absent one is empty.
+    pub(super) fn objects(&self, name: &str, most: usize) -> Result<Vec<Self>, Refusal> {
+        let list = match self.value(name) {
+            None => return Ok(Vec::new()),
+            Some(Value::Array(list)) => list,
+            Some(_) => return Err(self.wrong_kind(name, "an array")),
+        };
+        if list.len() > most {
+            let (path, found) = (self.path(name), list.len());
+            return Err(Refusal::invalid(format!("'{path}' has {found} elements; expected at most {most}.")));
+        }
+        let elements = list.iter().enumerate().map(|(index, element)| {
+            let path = format!("{}[{index}]", self.path(name));
+            match element {
+                Value::Object(map) => Ok(Self { path, map }),
+                other => Err(Refusal::invalid(format!("'{path}' is {}; expected an object.", kind(other)))),
+            }
+        });
+        elements.collect()
+    }
+
     /// A text of at most `longest` characters.
     pub(super) fn text(&self, name: &str, longest: usize) -> Result<Option<&'a str>, Refusal> {
         match self.value(name) {

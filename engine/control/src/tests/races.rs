@@ -19,7 +19,9 @@ enum Step {
     Media,
     Bye { who: usize },
     Ready { which: usize },
+    Unchanged { which: usize },
     Fail { which: usize },
+    Purge { which: usize },
     Deliver { accept: bool },
     Pass { millis: u64 },
 }
@@ -37,7 +39,9 @@ fn step() -> impl Strategy<Value = Step> {
         12 => Just(Step::Media),
         1 => who.prop_map(|who| Step::Bye { who }),
         4 => (0..4_usize).prop_map(|which| Step::Ready { which }),
+        2 => (0..4_usize).prop_map(|which| Step::Unchanged { which }),
         2 => (0..4_usize).prop_map(|which| Step::Fail { which }),
+        1 => (0..3_usize).prop_map(|which| Step::Purge { which }),
         4 => any::<bool>().prop_map(|accept| Step::Deliver { accept }),
         3 => prop_oneof![Just(1), Just(150), Just(400), Just(5_000), Just(20_000)]
             .prop_map(|millis| Step::Pass { millis }),
@@ -91,7 +95,12 @@ impl Around {
                     prop_assert_eq!(self.legs.remove(&leg).map(|_| ()), Some(()), "removes an unknown leg");
                     self.reports.push_back(desk.report(leg));
                 }
-                Output::Prepare { source, .. } => prop_assert!(self.sources.insert(source)),
+                Output::Prepare { source, instead_of, .. } => {
+                    prop_assert!(self.sources.insert(source), "prepared twice");
+                    let known = instead_of.is_none_or(|older| self.playable.contains(&older));
+                    prop_assert!(known, "to be instead of what is not there");
+                }
+                Output::Purge { .. } => {}
                 Output::Release { source } => {
                     prop_assert!(self.sources.remove(&source), "released twice");
                     self.playable.remove(&source);
@@ -190,8 +199,29 @@ fn run(steps: &[Step], rules: &str, max_held: usize) -> Result<(), TestCaseError
             Step::Ready { which } => {
                 if let Some(source) = around.sources.iter().nth(which).copied() {
                     around.playable.insert(source);
-                    desk.ready(source.0);
+                    let now = desk.now().mono;
+                    let freshness = [
+                        Freshness::FOR_EVER,
+                        Freshness { until: now, while_asked_until: now, when_slow: true },
+                        Freshness { until: now, while_asked_until: now, when_slow: false },
+                        Freshness { until: now, while_asked_until: now + seconds(5), when_slow: true },
+                    ];
+                    desk.ready_and(source.0, freshness[which % 4]);
                 }
+            }
+            Step::Unchanged { which } => {
+                if let Some(source) = around.sources.iter().nth(which).copied()
+                    && !around.playable.contains(&source)
+                {
+                    let now = desk.now().mono;
+                    let freshness = Freshness { until: now, while_asked_until: now, when_slow: true };
+                    desk.tell(Input::SourceUnchanged { source, freshness });
+                }
+            }
+            Step::Purge { which } => {
+                let uri = ["a.wav", "b.wav"].get(which).map(|name| format!("https://host/{name}"));
+                let prompt = uri.map(|uri| crate::graph::read_prompt(&uri).unwrap());
+                desk.send(Ask::PurgePrompts { prompt });
             }
             Step::Fail { which } => {
                 if let Some(source) = around.sources.iter().nth(which) {
@@ -210,7 +240,11 @@ fn run(steps: &[Step], rules: &str, max_held: usize) -> Result<(), TestCaseError
         let held = desk.control.counts().held;
         prop_assert!(held as usize <= max_held);
     }
-    // Everything comes to its end: the bound passes, then the call goes.
+    // Everything comes to its end: doors have deadlines, the bound passes, then the call goes.
+    for source in around.sources.difference(&around.playable).copied().collect::<Vec<_>>() {
+        desk.fail(source.0);
+    }
+    around.hear(&mut desk, max_held)?;
     desk.pass(20_000);
     around.hear(&mut desk, max_held)?;
     desk.send(Ask::DeleteCall { call });

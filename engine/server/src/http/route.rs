@@ -39,6 +39,7 @@ pub(super) enum Place {
     StopHoldMusic(String, String),
     Operations(String),
     Operation(String, String),
+    PurgePrompts,
     /// Something of Graph's that this engine does not have.
     NotImplemented(&'static str),
     Unknown,
@@ -60,6 +61,13 @@ impl Target {
                 if (is(root, "communications") || is(root, "app")) && is(calls, "calls") =>
             {
                 calls_place(rest)
+            }
+            [root, prompts, purge]
+                if (is(root, "communications") || is(root, "app"))
+                    && is(prompts, "prompts")
+                    && is_action(purge, "purge") =>
+            {
+                Place::PurgePrompts
             }
             _ => Place::Unknown,
         };
@@ -151,7 +159,9 @@ impl Place {
             Self::Calls | Self::Participants(_) => "GET, POST",
             Self::Call(_) | Self::Participant(..) => "GET, DELETE",
             Self::MediaLeg(..) => "GET, PUT, DELETE",
-            Self::KeepAlive(_) | Self::StartHoldMusic(..) | Self::StopHoldMusic(..) => "POST",
+            Self::KeepAlive(_) | Self::StartHoldMusic(..) | Self::StopHoldMusic(..) | Self::PurgePrompts => {
+                "POST"
+            }
             Self::NotImplemented(action) => return Err(Refusal::not_implemented(action).into()),
             _ => "GET",
         };
@@ -170,6 +180,7 @@ impl Place {
                 Ask::CreateParticipant { call: call_id(call)?, create: graph::read_create_participant(body)? }
             }
             (Self::Participants(call), _) => Ask::ListParticipants { call: call_id(call)?, query: query()? },
+            (Self::PurgePrompts, _) => Ask::PurgePrompts { prompt: graph::read_purge(body)? },
             (Self::Operations(call), _) => Ask::ListOperations { call: call_id(call)?, query: query()? },
             (Self::Operation(call, operation), _) => Ask::GetOperation {
                 call: call_id(call)?,
