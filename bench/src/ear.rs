@@ -19,6 +19,8 @@ use nix::sys::socket::{
     sockopt::{RcvBuf, ReceiveTimestampns},
 };
 
+use crate::probe::pin;
+
 /// One RTP packet.
 #[derive(Clone, Copy, Debug)]
 pub struct Heard {
@@ -49,8 +51,21 @@ impl Ear {
     /// # Errors
     ///
     /// If there is no socket to be had.
-    pub fn open(mut each: impl FnMut(Ssrc, Heard) + Send + 'static) -> io::Result<Self> {
-        let socket = UdpSocket::bind("127.0.0.1:0")?;
+    pub fn open(each: impl FnMut(Ssrc, Heard) + Send + 'static) -> io::Result<Self> {
+        Self::open_at("127.0.0.1:0", each)
+    }
+
+    /// The same on every address of 127/8, so that each of thousands of legs has a destination of its own.
+    ///
+    /// # Errors
+    ///
+    /// If there is no socket to be had.
+    pub fn open_wide(each: impl FnMut(Ssrc, Heard) + Send + 'static) -> io::Result<Self> {
+        Self::open_at("0.0.0.0:0", each)
+    }
+
+    fn open_at(address: &str, mut each: impl FnMut(Ssrc, Heard) + Send + 'static) -> io::Result<Self> {
+        let socket = UdpSocket::bind(address)?;
         setsockopt(&socket, RcvBuf, &(16 << 20))?;
         setsockopt(&socket, ReceiveTimestampns, &true)?;
         socket.set_read_timeout(Some(Duration::from_millis(20)))?;
@@ -82,7 +97,59 @@ impl Ear {
     }
 }
 
+/// Takes every datagram and counts it, at the least price, so that no queue is ever full.
+pub struct Drain {
+    port: u16,
+    draining: Arc<AtomicBool>,
+    thread: JoinHandle<u64>,
+}
+
+impl Drain {
+    /// Listens on a free port of every address of 127/8, in a thread on `core`.
+    ///
+    /// # Errors
+    ///
+    /// If there is no socket to be had.
+    pub fn open(core: usize) -> io::Result<Self> {
+        let socket = UdpSocket::bind("0.0.0.0:0")?;
+        setsockopt(&socket, RcvBuf, &(16 << 20))?;
+        socket.set_read_timeout(Some(Duration::from_millis(20)))?;
+        let port = socket.local_addr()?.port();
+        let draining = Arc::new(AtomicBool::new(true));
+        let on = Arc::clone(&draining);
+        let thread = thread::spawn(move || {
+            pin(core);
+            let mut count = 0;
+            while on.load(Relaxed) {
+                hear_any(&socket, |_, _| count += 1);
+            }
+            count
+        });
+        Ok(Self { port, draining, thread })
+    }
+
+    /// The port.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Stops, and says how many came.
+    pub fn close(self) -> u64 {
+        self.draining.store(false, Relaxed);
+        self.thread.join().expect("the drain does not panic")
+    }
+}
+
 fn hear(socket: &UdpSocket, mut each: impl FnMut(Ssrc, Heard)) {
+    hear_any(socket, |datagram, stamp| {
+        if let (Ok((header, _)), Some(at_ns)) = (Header::read(datagram), stamp) {
+            each(header.ssrc, Heard { at_ns, sequence: header.sequence.0, timestamp: header.timestamp.0 });
+        }
+    });
+}
+
+/// Every datagram that is there, and when the kernel had it, if the socket asks for that.
+fn hear_any(socket: &UdpSocket, mut each: impl FnMut(&[u8], Option<u64>)) {
     let mut buffers = vec![[0u8; 256]; BATCH];
     let mut slices: Vec<_> = buffers.iter_mut().map(|buffer| [IoSliceMut::new(buffer)]).collect();
     let space = nix::cmsg_space!(nix::sys::time::TimeSpec);
@@ -100,9 +167,8 @@ fn hear(socket: &UdpSocket, mut each: impl FnMut(Ssrc, Heard)) {
                 _ => None,
             })
         });
-        let Some(datagram) = message.iovs().next() else { continue };
-        if let (Ok((header, _)), Some(at_ns)) = (Header::read(datagram), stamp) {
-            each(header.ssrc, Heard { at_ns, sequence: header.sequence.0, timestamp: header.timestamp.0 });
+        if let Some(datagram) = message.iovs().next() {
+            each(datagram, stamp);
         }
     }
 }

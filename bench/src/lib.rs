@@ -2,6 +2,7 @@
 //! probe that shows what the machine itself is late by, and tables.
 #![expect(clippy::disallowed_methods, reason = "benches measure real time on real sockets")]
 
+pub mod bare;
 pub mod ear;
 pub mod engine;
 pub mod probe;

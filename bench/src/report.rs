@@ -34,3 +34,50 @@ pub fn table(title: &str, rows: &[(&str, String)]) {
     }
     let _ = io::stdout().write_all(text.as_bytes());
 }
+
+/// A run's figures: a table for people, a JSON file for the next run and for scripts.
+pub struct Report {
+    name: &'static str,
+    text: String,
+    section: String,
+    figures: Vec<(String, f64, String)>,
+}
+
+impl Report {
+    /// The report of bench `name`.
+    pub fn new(name: &'static str, title: &str) -> Self {
+        Self {
+            name,
+            text: format!("\n{title}\n{}\n", machine()),
+            section: String::new(),
+            figures: Vec::new(),
+        }
+    }
+
+    /// What follows belongs together.
+    pub fn section(&mut self, title: &str) {
+        self.section = format!("{title}: ");
+        self.text.push_str(&format!("\n  {title}\n"));
+    }
+
+    /// A figure, its unit and what else is to be said.
+    pub fn figure(&mut self, name: &str, value: f64, words: &str) {
+        self.text.push_str(&format!("  {name:<58} {value:>12.3} {words}\n"));
+        self.figures.push((format!("{}{name}", self.section), value, words.to_owned()));
+    }
+
+    /// Prints the table, and writes `bench-results/<name>.json`.
+    ///
+    /// # Errors
+    ///
+    /// If the file cannot be written.
+    pub fn end(self) -> io::Result<()> {
+        let figures: serde_json::Map<_, _> =
+            self.figures.into_iter().map(|(name, value, _)| (name, value.into())).collect();
+        let json = serde_json::json!({ "bench": self.name, "machine": machine(), "figures": figures });
+        fs::create_dir_all("bench-results")?;
+        let path = format!("bench-results/{}.json", self.name);
+        fs::write(&path, serde_json::to_string_pretty(&json).map_err(io::Error::other)?)?;
+        io::stdout().write_all(format!("{}\n  written to {path}\n", self.text).as_bytes())
+    }
+}

@@ -122,6 +122,11 @@ impl SenderCounts {
         self.playing.store(playing as u64, Relaxed);
     }
 
+    /// RTP packets that have left.
+    pub fn packets(&self) -> u64 {
+        self.packets.load(Relaxed)
+    }
+
     /// Adds one round of sending.
     pub fn add(&self, served: &Served) {
         add(&self.packets, served.packets);
