@@ -1,8 +1,6 @@
 //! What does this machine's kernel charge for a packet? The same packets to the same many destinations, one by one and
 //! in batches, as fast as they go, in interleaved rounds; and how late a bare timer wakes meanwhile.
 
-#![expect(clippy::disallowed_methods, reason = "a bench on real sockets")]
-
 use std::{io, time::Duration};
 
 use clap::Parser;

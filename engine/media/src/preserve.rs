@@ -15,7 +15,7 @@ use crate::{
 /// Name and version of the layout.
 const MAGIC: [u8; 8] = *b"HMRING\x00\x01";
 
-/// Longest name of a format that is written, in bytes; a longer one is cut.
+/// Longest name of a format that is written, in characters; a longer one is cut.
 const MAX_FORMAT: usize = 256;
 
 /// A finished rendition, and what is known about it.
@@ -58,10 +58,7 @@ impl Preserved {
     /// As bytes; `None` while the ring is open.
     pub fn to_bytes(&self) -> Option<Vec<u8>> {
         let (frames, back_to) = self.reader.lap()?;
-        let mut format = self.format.as_str();
-        while format.len() > MAX_FORMAT {
-            format = &format[..format.floor_char_boundary(MAX_FORMAT)];
-        }
+        let format: String = self.format.chars().take(MAX_FORMAT).collect();
         let mut bytes = MAGIC.to_vec();
         bytes.extend(back_to.to_le_bytes());
         bytes.extend((frames.len() as u64).to_le_bytes());
