@@ -184,6 +184,13 @@ impl Control {
                 5,
             ));
         }
+        if self.counts.participants >= self.settings.max_participants as u64 {
+            let most = self.settings.max_participants;
+            return Err(Refusal::unavailable(
+                format!("There are {most} participants, the limit of this server."),
+                5,
+            ));
+        }
         let leg = create.offer.map(|offer| self.leg_from(now, &offer)).transpose()?;
         let id = ParticipantId::random(&mut self.rng);
         let call = self.live_call_mut(call_id)?;

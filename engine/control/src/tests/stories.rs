@@ -869,6 +869,7 @@ fn limits_refuse_with_a_time_to_come_back() {
     let settings = Settings {
         max_calls: 2,
         max_held: 1,
+        max_participants: 2,
         max_participants_per_call: 1,
         max_preparing: 1,
         ..Settings::default()
@@ -880,6 +881,19 @@ fn limits_refuse_with_a_time_to_come_back() {
     assert_eq!((refusal.status, refusal.retry_after_s), (429, Some(5)));
     let refusal = desk.ask(Ask::CreateParticipant { call: first.0, create: Default::default() }).unwrap_err();
     assert_eq!((refusal.status, refusal.retry_after_s), (429, Some(5)));
+    desk.ask(Ask::DeleteCall { call: second.0 }).unwrap();
+    let third = desk.call("{}");
+    desk.participant(third);
+    desk.ask(Ask::DeleteCall { call: third }).unwrap();
+    let second = desk.one("{}");
+    desk.control.settings.max_calls = 3;
+    let fourth = desk.call("{}");
+    let refusal = desk.ask(Ask::CreateParticipant { call: fourth, create: Default::default() }).unwrap_err();
+    assert_eq!(
+        (refusal.status, refusal.retry_after_s),
+        (503, Some(5)),
+        "participants of ended calls are gone"
+    );
     desk.start(first, "a.wav", "").unwrap();
     let refusal = desk.start(second, "", "").unwrap_err();
     assert_eq!((refusal.status, refusal.retry_after_s), (503, Some(5)));
