@@ -597,7 +597,6 @@ fn the_end_of_a_call_ends_its_holds_and_its_operations_stay_readable_for_a_while
     let refusal = desk.start(who, "", "").unwrap_err();
     assert_eq!((refusal.status, refusal.code), (400, "8528"));
     assert_eq!(desk.ask(Ask::GetCall { call: who.0, query: Query::default() }).unwrap_err().code, "8522");
-    assert_eq!(desk.ask(Ask::KeepAlive { call: who.0 }).unwrap_err().status, 404);
     let operation = crate::OperationId::read(told["id"].as_str().unwrap()).unwrap();
     let read = Ask::GetOperation { call: who.0, operation, query: Query::default() };
     assert_eq!(json(&desk.ask(read.clone()).unwrap())["resultInfo"]["subcode"], 8528);
@@ -606,6 +605,39 @@ fn the_end_of_a_call_ends_its_holds_and_its_operations_stay_readable_for_a_while
     assert_eq!(desk.control.poll_timeout(), MediaTime::NEVER);
     let counts = desk.control.counts();
     assert_eq!((counts.calls, counts.ended_calls, counts.operations, counts.participants), (0, 0, 0, 0));
+}
+
+#[test]
+fn nothing_can_be_changed_in_a_call_that_has_ended() {
+    let mut desk = Desk::new();
+    let (call, participant) = desk.one("{}");
+    desk.ask(Ask::DeleteCall { call }).unwrap();
+    let offer = read_media_leg(br#"{"rtp":{"address":"127.0.0.1:5000","payloadType":96}}"#).unwrap();
+    for ask in [
+        Ask::DeleteCall { call },
+        Ask::KeepAlive { call },
+        Ask::CreateParticipant { call, create: Default::default() },
+        Ask::DeleteParticipant { call, participant },
+        Ask::PutMediaLeg { call, participant, offer },
+        Ask::DeleteMediaLeg { call, participant },
+        Ask::StartHoldMusic { call, participant, start: Default::default() },
+        Ask::StopHoldMusic { call, participant, stop: Default::default() },
+    ] {
+        let refusal = desk.ask(ask.clone()).unwrap_err();
+        assert_eq!((refusal.status, refusal.code), (400, "8528"), "{ask:?}");
+    }
+    let query = Query::default();
+    assert_eq!(desk.ask(Ask::ListOperations { call, query: query.clone() }).unwrap().status, 200);
+    for ask in [
+        Ask::GetCall { call, query: query.clone() },
+        Ask::ListParticipants { call, query: query.clone() },
+        Ask::GetParticipant { call, participant, query },
+        Ask::GetMediaLeg { call, participant },
+    ] {
+        assert_eq!(desk.ask(ask).unwrap_err().code, "8522");
+    }
+    desk.pass(3_600_001);
+    assert_eq!(desk.ask(Ask::DeleteCall { call }).unwrap_err().code, "8522");
 }
 
 #[test]
