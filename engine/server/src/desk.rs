@@ -221,7 +221,7 @@ impl State {
                     );
                 };
                 let music = Music { source, reader, is_default: source == DEFAULT_SOURCE };
-                self.command(leg, Command::Play { leg, music, numbering });
+                self.command(leg, Command::Play { leg, music, numbering, since: None });
             }
             Output::Stop { leg } => self.command(leg, Command::Stop { leg }),
             Output::RemoveLeg { leg } => {

@@ -135,7 +135,7 @@ impl World {
                     panic!("seed {}: a source without frames was to be played", self.seed)
                 });
                 let music = Music { source, reader, is_default: source == DEFAULT_SOURCE };
-                self.command(leg, Command::Play { leg, music, numbering });
+                self.command(leg, Command::Play { leg, music, numbering, since: None });
             }
             Output::Stop { leg } => self.command(leg, Command::Stop { leg }),
             Output::RemoveLeg { leg } => {
