@@ -301,6 +301,59 @@ fn stop_is_answered_with_the_report_and_tells_no_operation() {
     assert_eq!(desk.read(who)["holdMusic"]["endedBy"], "stop");
 }
 
+/// The reports of the participants in the last roster that was told.
+fn told_packets(desk: &Desk) -> Vec<Value> {
+    let rosters = desk.said.iter().filter_map(|output| match output {
+        Output::Notify { body, .. } => {
+            let body: Value = serde_json::from_str(body).unwrap();
+            body["value"][0]["resourceData"].as_array().cloned()
+        }
+        _ => None,
+    });
+    let mut rosters: Vec<_> = rosters.collect();
+    rosters
+        .pop()
+        .unwrap_or_default()
+        .iter()
+        .map(|one| one["holdMusic"]["report"]["packets"].clone())
+        .collect()
+}
+
+#[test]
+fn the_roster_after_a_hold_is_told_with_its_last_report() {
+    let mut desk = Desk::new();
+    let who = desk.one("{}");
+    for end in 0..3 {
+        desk.media_answers = true;
+        desk.start(who, "", "").unwrap();
+        desk.started(1, 0);
+        let report = HoldReport { packets: 3, ..HoldReport::default() };
+        desk.tell(Input::Progress { leg: LegId(1), report });
+        desk.said.clear();
+        desk.media_answers = false;
+        match end {
+            0 | 2 => {
+                desk.send(Ask::StopHoldMusic { call: who.0, participant: who.1, stop: Default::default() });
+            }
+            _ => desk.tell(Input::Bye { leg: LegId(1) }),
+        }
+        assert_eq!(desk.heard(), "stop leg 1\n", "the report is waited for");
+        if end == 2 {
+            // Not for ever.
+            desk.pass(200);
+            assert_eq!(told_packets(&desk), [3]);
+            desk.said.clear();
+            let late = desk.report(LegId(1));
+            desk.tell(late);
+            assert_eq!(told_packets(&desk), [7], "and told when it comes late");
+        } else {
+            let report = desk.report(LegId(1));
+            desk.tell(report);
+            assert_eq!(told_packets(&desk), [7]);
+        }
+    }
+}
+
 #[test]
 fn a_stop_whose_report_is_late_is_answered_without_it_and_completed_later() {
     let mut desk = Desk::new();
@@ -673,8 +726,10 @@ fn a_leg_is_negotiated_anew_in_the_middle_of_a_hold() {
     let mut desk = Desk::new();
     let (call, id) = desk.one("{}");
     desk.start((call, id), "", "").unwrap();
+    desk.millis = 70;
     desk.started(1, 0);
     desk.heard();
+    desk.millis = 5000;
     let before = desk.read((call, id))["mediaLeg"]["ssrc"].clone();
     let offer =
         read_media_leg(br#"{"rtp":{"address":"127.0.0.1:5000","codec":"OPUS","payloadType":96}}"#).unwrap();
@@ -688,15 +743,27 @@ fn a_leg_is_negotiated_anew_in_the_middle_of_a_hold() {
         change leg 1 to 127.0.0.1:5000
         remove leg 1
         add leg 2 to [::1]:5000
-        play 0 on leg 2
+        play 0 on leg 2, on since 70 ms
     "#]],
     );
-    let offer = read_media_leg(br#"{"rtp":{"address":"[::]:5000","payloadType":96}}"#).unwrap();
+    // And back: where the music is does not depend on how often its leg has changed.
+    desk.started(2, 0);
+    let offer = read_media_leg(br#"{"rtp":{"address":"127.0.0.1:5000","payloadType":96}}"#).unwrap();
     desk.ask(Ask::PutMediaLeg { call, participant: id, offer }).unwrap();
     check(
         &mut desk,
         &expect![[r#"
-        stop leg 2
+        remove leg 2
+        add leg 3 to 127.0.0.1:5000
+        play 0 on leg 3, on since 70 ms
+    "#]],
+    );
+    let offer = read_media_leg(br#"{"rtp":{"address":"0.0.0.0:5000","payloadType":96}}"#).unwrap();
+    desk.ask(Ask::PutMediaLeg { call, participant: id, offer }).unwrap();
+    check(
+        &mut desk,
+        &expect![[r#"
+        stop leg 3
         notify updated roster [sendReceive:none/unreachable]
     "#]],
     );
@@ -807,6 +874,40 @@ fn a_default_prompt_of_the_server_is_prepared_at_the_beginning() {
         play 1 on leg 1
     "#]],
     );
+}
+
+/// Whether each `Play` since the last time was of default music.
+fn played_as_default(desk: &mut Desk) -> Vec<bool> {
+    let plays = |output: Output| match output {
+        Output::Play { is_default, .. } => Some(is_default),
+        _ => None,
+    };
+    std::mem::take(&mut desk.said).into_iter().filter_map(plays).collect()
+}
+
+#[test]
+fn music_counts_as_default_unless_it_was_asked_for() {
+    let origin = Origin::Web("https://host/server.wav".parse().unwrap());
+    let settings =
+        Settings { default_prompt: Some(Prompt { origin, resource_id: None }), ..Settings::default() };
+    let mut desk = Desk::with(settings);
+    desk.ready(1);
+    let call = desk.call(r#"{"defaultPrompt":{"mediaInfo":{"uri":"https://host/call.wav"}}}"#);
+    let who = (call, desk.participant(call));
+    desk.start(who, "", "").unwrap();
+    desk.pass(300);
+    assert_eq!(played_as_default(&mut desk), [true], "the server's, while the call's is not ready");
+    desk.ready(2);
+    assert_eq!(played_as_default(&mut desk), [true], "the call's");
+    desk.start(who, "server.wav", "").unwrap();
+    desk.start(who, "call.wav", "").unwrap();
+    assert_eq!(played_as_default(&mut desk), [false, false], "asked for by name");
+    desk.started(1, 2);
+    assert_eq!(desk.read(who)["holdMusic"]["source"], "customPrompt");
+    let offer = read_media_leg(br#"{"rtp":{"address":"[::1]:5000","payloadType":96}}"#).unwrap();
+    desk.ask(Ask::PutMediaLeg { call, participant: who.1, offer }).unwrap();
+    desk.fail(2);
+    assert_eq!(played_as_default(&mut desk), [false, true], "on another leg; and when it breaks");
 }
 
 #[test]
