@@ -21,7 +21,7 @@ pub enum At {
     Frame(usize),
     /// The writer has not come so far.
     NotYet,
-    /// The window has slid past it.
+    /// The window has slid past it; [`Reader::rejoin`] says where to go on.
     Gone,
 }
 
@@ -49,6 +49,18 @@ impl Reader {
                 None => At::NotYet,
             },
             Shared::Sliding(window) => window.read(position, payload),
+        }
+    }
+
+    /// Where a reader goes on that was told [`At::Gone`]: in the middle of what the window holds, as far from being
+    /// overtaken again as from waiting for the writer. The beginning, for a ring that forgets nothing.
+    pub fn rejoin(&self) -> u64 {
+        match &self.0 {
+            Shared::Closed(_) => 0,
+            Shared::Sliding(window) => {
+                let held = window.slots.len() as u64;
+                window.head.load(Ordering::Acquire).saturating_sub(held.div_ceil(2))
+            }
         }
     }
 
@@ -338,6 +350,9 @@ mod tests {
                     Ok(payload_of(position, position as usize % 100))
                 };
                 prop_assert_eq!(read(&reader, position), expected);
+            }
+            if pushed > 0 {
+                prop_assert!(read(&reader, reader.rejoin()).is_ok());
             }
         }
     }
