@@ -119,7 +119,7 @@ fn full_pacer(legs: u64, reader: &holdmusic_media::ring::Reader) -> (Pacer, Medi
         let now = at(MediaTime::from_millis(leg % 20));
         pacer.handle_command(now, Command::AddLeg { leg: LegId(leg), spec: Box::new(spec) });
         let music = Music { source: SourceId(0), reader: reader.clone(), is_default: true };
-        pacer.handle_command(now, Command::Play { leg: LegId(leg), music, numbering: None });
+        pacer.handle_command(now, Command::Play { leg: LegId(leg), music, numbering: None, since: None });
     }
     while pacer.poll_event().is_some() {}
     (pacer, MediaTime::from_millis(40))

@@ -1,6 +1,6 @@
 //! How holds end: asked for, by those who leave, and by themselves.
 
-use std::time::Duration;
+use std::{net::SocketAddr, time::Duration};
 
 use serde_json::{Value, json};
 
@@ -98,6 +98,49 @@ fn a_phone_that_says_goodbye_ends_its_hold() {
     assert_eq!(news, ["updated"], "a hold that ends by itself is told with the roster");
     assert!(world.taps().goodbyes(alice.ssrc).is_empty(), "the leg stays");
     hold_and_wait(&mut world, &alice, None);
+}
+
+/// RFC 3550 section 6.1: a receiver that leaves need not report once more, and may never have reported.
+#[test]
+fn a_phone_that_leaves_without_a_report_ends_its_hold() {
+    for reports in [false, true] {
+        let (mut world, call, alice) = one(411, json!({ "maxHeldParticipants": 2 }));
+        let bob = crate::stage::newcomer(&mut world, &call);
+        for member in [&alice, &bob] {
+            hold(&mut world, member, None);
+        }
+        world.run(seconds(1.0));
+        let mut from = alice.phone;
+        if reports {
+            for member in [&alice, &bob] {
+                world.phone_reports(member.phone, false);
+            }
+            world.run(seconds(1.0));
+        }
+        from.set_port(9);
+        world.phone_leaves(alice.phone, SocketAddr::from(([10, 9, 9, 9], alice.phone.port())));
+        world.run(seconds(1.0));
+        assert_eq!(state(&mut world, &alice)["state"], "playing", "a stranger");
+        // From another port it must be known who it is.
+        world.phone_leaves(alice.phone, if reports { from } else { alice.phone });
+        world.run(seconds(1.0));
+        assert_eq!(state(&mut world, &alice)["endedBy"], "bye", "reports before: {reports}");
+        assert_eq!(state(&mut world, &bob)["state"], "playing");
+        assert!(world.taps().flow(bob.ssrc).is_one_piece());
+    }
+}
+
+/// What the customer is told of a hold that was stopped agrees with the answer to the stop.
+#[test]
+fn the_roster_after_a_stop_carries_the_report_of_its_answer() {
+    let (mut world, call, alice) = one(412, no_rules());
+    hold(&mut world, &alice, None);
+    world.run(seconds(3.33));
+    let answered = world.stop(&alice).expect(202).body["holdMusic"]["report"]["packets"].clone();
+    assert!(answered.as_u64() > Some(160), "{answered}");
+    world.run(seconds(1.0));
+    let told = &world.customer(&call).told.last().unwrap().what["resourceData"][0]["holdMusic"];
+    assert_eq!((&told["endedBy"], &told["report"]["packets"]), (&json!("stop"), &answered));
 }
 
 #[test]

@@ -151,6 +151,13 @@ fn a_call_may_bring_its_own_default_music() {
     let first = world.phone(alice.phone).arrivals[0].at;
     assert_hears(&world, &alice, first, seconds(3.0), MUSIC_FILE);
     assert_eq!(state(&mut world, &alice)["source"], "default");
+    let report = world.stop(&alice).expect(202).body["holdMusic"]["report"].clone();
+    assert_eq!(report["defaultMusicMs"].as_u64(), report["packets"].as_u64().map(|packets| 20 * packets));
+    // The same recording, asked for by name, is not default music.
+    assert_eq!(result(&hold_and_wait(&mut world, &alice, Some(crate::stage::MUSIC))), DONE);
+    world.run(seconds(1.0));
+    assert_eq!(state(&mut world, &alice)["source"], "customPrompt");
+    assert_eq!(world.stop(&alice).expect(202).body["holdMusic"]["report"]["defaultMusicMs"], 0);
 }
 
 #[test]

@@ -94,4 +94,16 @@ impl Phone {
         }
         datagram
     }
+
+    /// An empty report, a description and a goodbye: all that RFC 3550 section 6.1 asks of a receiver that leaves.
+    pub(crate) fn bare_goodbye() -> Vec<u8> {
+        let mut datagram = vec![0x80, 201, 0, 1];
+        datagram.extend(OWN_SSRC.to_be_bytes());
+        datagram.extend([0x81, 202, 0, 3]);
+        datagram.extend(OWN_SSRC.to_be_bytes());
+        datagram.extend([1, 2, b'm', b'e', 0, 0, 0, 0]);
+        datagram.extend([0x81, 203, 0, 1]);
+        datagram.extend(OWN_SSRC.to_be_bytes());
+        datagram
+    }
 }

@@ -269,6 +269,16 @@ impl World {
         self.network.carry(self.clock.mono(), phone, to, &datagram);
     }
 
+    /// The phone says goodbye without a report about anybody, from `from`.
+    ///
+    /// # Panics
+    ///
+    /// If it has heard nothing yet.
+    pub fn phone_leaves(&mut self, phone: SocketAddr, from: SocketAddr) {
+        let to = self.phone(phone).heard_from().expect("it has heard something");
+        self.network.carry(self.clock.mono(), from, to, &Phone::bare_goodbye());
+    }
+
     /// The thread of a sender gets no time for so long.
     pub fn stall(&mut self, sender: usize, pause: Duration) {
         self.settle();

@@ -236,7 +236,8 @@ impl Ours {
     fn play(&self) {
         for number in 0..self.legs {
             let music = Music { source: SourceId(0), reader: self.music.clone(), is_default: true };
-            let _ = self.commands.send(Command::Play { leg: LegId(number.into()), music, numbering: None });
+            let play = Command::Play { leg: LegId(number.into()), music, numbering: None, since: None };
+            let _ = self.commands.send(play);
             // Spread over two seconds, as participants come.
             if number % 10 == 0 {
                 thread::sleep(Duration::from_micros(500));

@@ -163,11 +163,6 @@ impl Control {
             self.timers.set(ends, Timer::Longest(call_id, id));
         }
         let participant = call.participants.get_mut(&id).expect("the participant is there");
-        if let (Some(numbering), Some(leg)) = (numbering, &mut participant.leg) {
-            self.ssrcs.remove(&leg.spec.numbering.ssrc);
-            self.ssrcs.insert(numbering.ssrc);
-            leg.spec.numbering = numbering;
-        }
         participant.past = None;
         participant.hold = Some(Hold {
             since: now.wall_at(accepted),
@@ -178,9 +173,11 @@ impl Control {
             playing: None,
             heard: None,
             heard_at: MediaTime::ZERO,
+            playing_since: None,
             kind: None,
             grace: None,
             ends,
+            renumbered: false,
             numbering,
             failure: None,
             reason: None,
@@ -247,10 +244,35 @@ impl Control {
         }
         let (before, leg) = (hold.sources(), leg.id);
         hold.playing = Some(source);
+        hold.playing_since = None;
         let (grace, numbering) = (hold.grace.take(), hold.numbering.take());
+        hold.renumbered |= numbering.is_some();
         self.timers.cancel(grace, Timer::Grace(call, id));
-        self.outputs.push_back(Output::Play { leg, source, numbering });
+        if let Some(numbering) = numbering {
+            self.renumber_leg(call, id, numbering);
+        }
+        let is_default = self.kind(call, id, source) == Heard::DefaultMusic;
+        self.outputs.push_back(Output::Play { leg, source, is_default, numbering, since: None });
         self.watch(now, call, id, before);
+    }
+
+    /// What a hold plays goes on, on the new leg that its participant has.
+    pub(crate) fn play_on(&mut self, call: CallId, id: ParticipantId) {
+        let Some(participant) = self.participant_mut(call, id) else { return };
+        let (Some(hold), Some(leg)) = (&mut participant.hold, &participant.leg) else { return };
+        hold.renumbered = false;
+        let (Some(source), since, leg) = (hold.playing, hold.playing_since, leg.id) else { return };
+        let is_default = self.kind(call, id, source) == Heard::DefaultMusic;
+        self.outputs.push_back(Output::Play { leg, source, is_default, numbering: None, since });
+    }
+
+    /// Whose music `source` is to the listener of a hold.
+    fn kind(&self, call: CallId, id: ParticipantId, source: SourceId) -> Heard {
+        let participant = self.calls.get(&call).and_then(|call| call.participants.get(&id));
+        let asked = participant
+            .and_then(|participant| participant.hold.as_ref())
+            .is_some_and(|hold| hold.asked.is_some() && hold.wants == Some(source));
+        if asked || !self.is_default(call, source) { Heard::CustomPrompt } else { Heard::DefaultMusic }
     }
 
     /// Brings the listeners of sources up to date with a hold that had `before`.
@@ -487,13 +509,15 @@ impl Control {
             return;
         }
         let Some(&(call, id)) = self.legs.get(&leg) else { return };
-        let default = self.is_default(call, source);
+        let kind = self.kind(call, id, source);
         let Some(hold) = self.hold_mut(call, id).filter(|hold| hold.playing.is_some()) else { return };
         let first = hold.heard.is_none();
         hold.heard = Some(source);
         hold.heard_at = sent_at;
-        let custom = !default || (hold.asked.is_some() && hold.wants == Some(source));
-        hold.kind = Some(if custom { Heard::CustomPrompt } else { Heard::DefaultMusic });
+        if hold.playing == Some(source) {
+            hold.playing_since.get_or_insert(sent_at);
+        }
+        hold.kind = Some(kind);
         if first {
             hold.since = now.wall_at(sent_at);
             let operations = hold.operations.clone();
@@ -607,6 +631,7 @@ impl Control {
             reason: hold.reason.clone(),
             report: hold.report,
         });
+        // The roster is told with the report; a hold has a leg.
         if let Some(leg) = leg {
             self.outputs.push_back(Output::Stop { leg });
             self.await_report(now, leg, call, id, last, answer);
@@ -631,7 +656,6 @@ impl Control {
                 EndedBy::Bye => results::vanished("the receiver said RTCP BYE"),
             });
         }
-        self.owe_roster(now, call);
     }
 }
 

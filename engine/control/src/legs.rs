@@ -1,6 +1,9 @@
 //! The legs of participants: an offer becomes a leg that media knows, is negotiated anew, and goes away.
 
-use std::net::{IpAddr, SocketAddr};
+use std::{
+    collections::btree_map::Entry,
+    net::{IpAddr, SocketAddr},
+};
 
 use holdmusic_media::{
     LegId, LegSpec, Now, Numbering,
@@ -66,7 +69,7 @@ impl Control {
             loop {
                 // Receivers and our own sockets tell legs apart by it, so no two get the same.
                 let ssrc = Ssrc(self.rng.next_u32());
-                if !self.ssrcs.contains(&ssrc) {
+                if !self.ssrcs.contains_key(&ssrc) {
                     break ssrc;
                 }
             }
@@ -86,7 +89,7 @@ impl Control {
     pub(crate) fn admit_leg(&mut self, call: CallId, participant: ParticipantId, mut leg: Leg) {
         self.legs.insert(leg.id, (call, participant));
         self.legs_of_sender[leg.spec.sender] += 1;
-        self.ssrcs.insert(leg.spec.numbering.ssrc);
+        self.use_ssrc(leg.spec.numbering.ssrc);
         self.tell_leg(&mut leg);
         let owner = self.calls.get_mut(&call).and_then(|call| call.participants.get_mut(&participant));
         owner.expect("a leg is made for a participant that is there").leg = Some(leg);
@@ -110,10 +113,31 @@ impl Control {
     fn drop_leg(&mut self, now: Now, call: CallId, participant: ParticipantId, leg: &Leg) {
         self.legs.remove(&leg.id);
         self.legs_of_sender[leg.spec.sender] -= 1;
-        self.ssrcs.remove(&leg.spec.numbering.ssrc);
+        self.free_ssrc(leg.spec.numbering.ssrc);
         if leg.added {
             self.outputs.push_back(Output::RemoveLeg { leg: leg.id });
             self.await_report(now, leg.id, call, participant, None, None);
+        }
+    }
+
+    /// The leg of a participant has other numbers from now on.
+    pub(crate) fn renumber_leg(&mut self, call: CallId, id: ParticipantId, numbering: Numbering) {
+        let Some(leg) = self.participant_mut(call, id).and_then(|owner| owner.leg.as_mut()) else { return };
+        let before = std::mem::replace(&mut leg.spec.numbering, numbering);
+        self.use_ssrc(numbering.ssrc);
+        self.free_ssrc(before.ssrc);
+    }
+
+    fn use_ssrc(&mut self, ssrc: Ssrc) {
+        *self.ssrcs.entry(ssrc).or_default() += 1;
+    }
+
+    fn free_ssrc(&mut self, ssrc: Ssrc) {
+        if let Entry::Occupied(mut legs) = self.ssrcs.entry(ssrc) {
+            *legs.get_mut() -= 1;
+            if *legs.get() == 0 {
+                legs.remove();
+            }
         }
     }
 
@@ -128,7 +152,6 @@ impl Control {
     ) -> Result<Answer, Refusal> {
         let participant = self.live_call(call)?.participant(id)?;
         let old = participant.leg.clone();
-        let held = participant.hold.as_ref().map(|hold| hold.playing);
         let negotiated = offer.negotiate(&self.settings.guard)?;
         // Another address family means another socket: another leg, on which the hold goes on.
         let same_socket = |leg: &Leg| leg.local.is_ipv4() == negotiated.destination.is_ipv4();
@@ -154,12 +177,10 @@ impl Control {
                 self.live_call_mut(call)?.participant_mut(id)?.leg = Some(leg);
             }
             (_, Some(leg)) => {
-                let new = leg.id;
                 self.remove_leg(now, call, id);
                 self.admit_leg(call, id, leg);
-                if let Some(Some(source)) = held.filter(|_| negotiated.receives) {
-                    self.outputs.push_back(Output::Play { leg: new, source, numbering: None });
-                }
+                // If it still is on hold.
+                self.play_on(call, id);
             }
             (None, None) => unreachable!("without an old leg there is a new one"),
         }

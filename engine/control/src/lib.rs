@@ -23,7 +23,7 @@ mod stop;
 mod timer;
 
 use std::{
-    collections::{BTreeMap, BTreeSet, VecDeque},
+    collections::{BTreeMap, VecDeque},
     sync::Arc,
     time::Duration,
 };
@@ -180,16 +180,22 @@ pub enum Output {
         /// What it is made of now.
         spec: LegSpec,
     },
-    /// Play a source from its first frame on a leg: starts a hold, or changes its music at the next packet.
+    /// Play a source from its first frame on a leg (but see `since`): starts a hold, or changes its music at the next packet.
     /// Answered by `Started` when the first packet of that source has left.
     Play {
         /// Where.
         leg: LegId,
         /// What.
         source: SourceId,
+        /// Whether it plays for want of what was asked for, or because nothing was: for the report. A prompt that was
+        /// asked for is not default music, even if it is somebody's default.
+        is_default: bool,
         /// The numbering that the first packet shall carry instead of the leg's own (`holdMusic.rtpState`); only
         /// at the start of a hold.
         numbering: Option<Numbering>,
+        /// The leg takes the place of another, on which this source was first heard at this moment: it does not begin
+        /// with its first frame but goes on where it would be there.
+        since: Option<MediaTime>,
     },
     /// Send nothing more on this leg. Answered by `Stopped`.
     Stop {
@@ -269,8 +275,8 @@ pub struct Control {
     legs: BTreeMap<LegId, (CallId, ParticipantId)>,
     /// How many legs each sender carries.
     legs_of_sender: Vec<usize>,
-    /// In use.
-    ssrcs: BTreeSet<Ssrc>,
+    /// How many legs have it: one, unless customers hand the same one over twice.
+    ssrcs: BTreeMap<Ssrc, usize>,
     /// Reports that media owes, in their order.
     reports: BTreeMap<LegId, VecDeque<OwedReport>>,
     prompts: Prompts,
@@ -298,7 +304,7 @@ impl Control {
             over: VecDeque::new(),
             legs: BTreeMap::new(),
             legs_of_sender: vec![0; settings.media_locals.len()],
-            ssrcs: BTreeSet::new(),
+            ssrcs: BTreeMap::new(),
             reports: BTreeMap::new(),
             prompts: Prompts::default(),
             server_default: None,
@@ -355,7 +361,7 @@ impl Control {
                 Timer::Longest(call, participant) => {
                     self.end_hold(now, call, participant, EndedBy::MaxDuration, None);
                 }
-                Timer::StopAnswer(leg, number) => self.stop_unanswered(leg, number),
+                Timer::StopAnswer(leg, number) => self.stop_unanswered(now, leg, number),
                 Timer::StopLost(leg, number) => self.report_lost(leg, number),
                 Timer::Notify(call) => self.to_notify.push(call),
                 Timer::Lifetime(call) => self.lifetime_over(now, call),

@@ -76,13 +76,17 @@ pub(crate) struct Hold {
     pub(crate) heard: Option<SourceId>,
     /// When the first packet of `heard` left.
     pub(crate) heard_at: MediaTime,
+    /// When the first packet of `playing` left, on this leg or on the one before it; `None` until it has.
+    pub(crate) playing_since: Option<MediaTime>,
     /// Whose music `heard` is.
     pub(crate) kind: Option<Heard>,
     /// Until when a slow prompt is waited for in silence.
     pub(crate) grace: Option<MediaTime>,
     /// When the longest duration is over.
     pub(crate) ends: Option<MediaTime>,
-    /// The numbering that its first packet shall carry, if the customer said so.
+    /// Whether its leg has got the numbering that the customer began this hold with.
+    pub(crate) renumbered: bool,
+    /// That numbering, until media is told to play.
     pub(crate) numbering: Option<Numbering>,
     /// Why what was asked for is not heard and will not be.
     pub(crate) failure: Option<PromptFailure>,

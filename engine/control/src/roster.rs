@@ -108,8 +108,8 @@ impl Control {
 
     pub(crate) fn keep_alive(&mut self, now: Now, id: CallId) -> Result<Answer, Refusal> {
         let lifetime = self.settings.lifetime;
-        self.readable_call(id)?;
-        if let (Some(lifetime), Ok(call)) = (lifetime, self.live_call_mut(id)) {
+        let call = self.live_call_mut(id)?;
+        if let Some(lifetime) = lifetime {
             let before = call.expires.replace(now.mono + lifetime);
             self.timers.cancel(before, Timer::Lifetime(id));
             self.timers.set(now.mono + lifetime, Timer::Lifetime(id));
@@ -117,8 +117,10 @@ impl Control {
         Ok(Answer { status: 200, location: None, body: None })
     }
 
+    /// Ends a call. One that has ended is refused like every other change of it (8528): it cannot be ended again, and
+    /// its retention is not the customer's to cut short.
     pub(crate) fn delete_call(&mut self, now: Now, id: CallId) -> Result<Answer, Refusal> {
-        self.readable_call(id)?;
+        self.live_call(id)?;
         self.end_call(now, id, &results::call_deleted());
         Ok(DONE)
     }
@@ -189,6 +191,13 @@ impl Control {
         if self.live_call(call_id)?.participants.len() >= most {
             return Err(Refusal::too_many(
                 format!("The call has {most} participants, the limit of this server."),
+                5,
+            ));
+        }
+        if self.counts.participants >= self.settings.max_participants as u64 {
+            let most = self.settings.max_participants;
+            return Err(Refusal::unavailable(
+                format!("There are {most} participants, the limit of this server."),
                 5,
             ));
         }

@@ -32,6 +32,8 @@ pub struct Settings {
     pub max_calls: usize,
     /// Held participants at a time, over all calls.
     pub max_held: usize,
+    /// Participants at a time, held or not, over all calls. 100 000: five for each call that may be.
+    pub max_participants: usize,
     /// Participants in one call.
     pub max_participants_per_call: usize,
     /// Ended operations kept in one call.
@@ -85,6 +87,7 @@ impl Default for Settings {
             report_bound: Duration::from_secs(10),
             max_calls: 20_000,
             max_held: 20_000,
+            max_participants: 100_000,
             max_participants_per_call: 1_000,
             max_operations_per_call: 1_000,
             max_operations: 500_000,

@@ -34,6 +34,8 @@ pub(crate) struct OwedReport {
     stop: Option<OperationId>,
     /// Who waits for it, until they are answered.
     answer: Option<StopRequest>,
+    /// Whether it has not been waited for long enough to answer and to tell the roster without it.
+    early: bool,
     until: MediaTime,
 }
 
@@ -83,30 +85,31 @@ impl Control {
     ) {
         self.last_report += 1;
         let number = self.last_report;
-        let (within, timer) = match &answer {
-            Some(_) => (self.settings.stop_bound, Timer::StopAnswer(leg, number)),
-            None => (self.settings.report_bound, Timer::StopLost(leg, number)),
+        let early = hold.is_some();
+        let (within, timer) = match early {
+            true => (self.settings.stop_bound, Timer::StopAnswer(leg, number)),
+            false => (self.settings.report_bound, Timer::StopLost(leg, number)),
         };
         let until = now.mono + within;
         self.timers.set(until, timer);
         let stop = answer.as_ref().map(|answer| answer.operation);
-        let owed = OwedReport { number, call, participant, hold, stop, answer, until };
+        let owed = OwedReport { number, call, participant, hold, stop, answer, early, until };
         self.reports.entry(leg).or_default().push_back(owed);
     }
 
     /// A report came.
     pub(crate) fn stopped(&mut self, now: Now, leg: LegId, report: HoldReport, next: Numbering) {
-        let Some(owed) = self.reports.get_mut(&leg).and_then(VecDeque::pop_front) else { return };
+        let owed = self.reports.get_mut(&leg).and_then(VecDeque::pop_front);
         self.drop_settled(leg);
-        let timer = if owed.answer.is_some() { Timer::StopAnswer } else { Timer::StopLost };
+        self.numbered(leg, next);
+        let Some(owed) = owed else { return };
+        let timer = if owed.early { Timer::StopAnswer } else { Timer::StopLost };
         self.timers.cancel(Some(owed.until), timer(leg, owed.number));
-        if let Some(participant) = self.participant_mut(owed.call, owed.participant) {
-            if let Some(past) = participant.past.as_mut().filter(|past| Some(past.operation) == owed.hold) {
-                past.report = Some(report);
-            }
-            if let Some(of_now) = participant.leg.as_mut().filter(|of_now| of_now.id == leg) {
-                of_now.spec.numbering = next;
-            }
+        let participant = self.participant_mut(owed.call, owed.participant);
+        if let Some(past) = participant.and_then(|participant| participant.past.as_mut())
+            && Some(past.operation) == owed.hold
+        {
+            past.report = Some(report);
         }
         let at = now.wall_at(next.at);
         if let Some(entry) = owed.stop.and_then(|stop| self.operation_mut(owed.call, stop)) {
@@ -116,10 +119,31 @@ impl Control {
         if let Some(answer) = owed.answer {
             self.answer_stop(owed.call, &answer);
         }
+        self.tell_end(now, owed.call, owed.participant, owed.hold);
     }
 
-    /// A stop is answered without its report.
-    pub(crate) fn stop_unanswered(&mut self, leg: LegId, number: u64) {
+    /// Media tells the numbering of a leg after a hold, also when that was believed lost; unless another hold has been
+    /// told to go on with numbers of its own since, or another report will follow.
+    fn numbered(&mut self, leg: LegId, next: Numbering) {
+        let Some(&(call, id)) = self.legs.get(&leg).filter(|_| !self.reports.contains_key(&leg)) else {
+            return;
+        };
+        let hold = self.participant_mut(call, id).and_then(|participant| participant.hold.as_ref());
+        if !hold.is_some_and(|hold| hold.renumbered) {
+            self.renumber_leg(call, id, next);
+        }
+    }
+
+    /// The roster shows how a hold ended, unless another has begun since, or there is nobody any more.
+    fn tell_end(&mut self, now: Now, call: CallId, id: ParticipantId, hold: Option<OperationId>) {
+        let past = self.participant_mut(call, id).and_then(|participant| participant.past.as_ref());
+        if past.is_some_and(|past| Some(past.operation) == hold) {
+            self.owe_roster(now, call);
+        }
+    }
+
+    /// A stop is answered without its report, and the roster told.
+    pub(crate) fn stop_unanswered(&mut self, now: Now, leg: LegId, number: u64) {
         let lost = self.settings.report_bound;
         let Some(owed) =
             self.reports.get_mut(&leg).and_then(|owed| owed.iter_mut().find(|o| o.number == number))
@@ -127,11 +151,14 @@ impl Control {
             return;
         };
         owed.until = owed.until + lost;
-        let (call, answer, until) = (owed.call, owed.answer.take(), owed.until);
+        owed.early = false;
+        let (call, participant, hold) = (owed.call, owed.participant, owed.hold);
+        let (answer, until) = (owed.answer.take(), owed.until);
         self.timers.set(until, Timer::StopLost(leg, number));
         if let Some(answer) = answer {
             self.answer_stop(call, &answer);
         }
+        self.tell_end(now, call, participant, hold);
     }
 
     /// A report is lost. Those owed before it are lost as well, since they come in order.

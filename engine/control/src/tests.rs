@@ -88,9 +88,12 @@ impl Desk {
     }
 
     fn report(&self, leg: LegId) -> Input {
+        self.report_as(leg, Ssrc(9))
+    }
+
+    fn report_as(&self, leg: LegId, ssrc: Ssrc) -> Input {
         let report = HoldReport { packets: 7, payload_bytes: 560, ..HoldReport::default() };
-        let next =
-            Numbering { ssrc: Ssrc(9), sequence: SeqNo(10), timestamp: Timestamp(11), at: self.now().mono };
+        let next = Numbering { ssrc, sequence: SeqNo(10), timestamp: Timestamp(11), at: self.now().mono };
         Input::Stopped { leg, report, next }
     }
 
@@ -238,7 +241,10 @@ fn line(output: &Output) -> String {
         Output::Release { source } => format!("release {}", source.0),
         Output::AddLeg { leg, spec } => format!("add leg {} to {}", leg.0, spec.destination),
         Output::ChangeLeg { leg, spec } => format!("change leg {} to {}", leg.0, spec.destination),
-        Output::Play { leg, source, .. } => format!("play {} on leg {}", source.0, leg.0),
+        Output::Play { leg, source, since, .. } => {
+            let since = since.map(|since| format!(", on since {} ms", since.as_nanos() / 1_000_000));
+            format!("play {} on leg {}{}", source.0, leg.0, since.unwrap_or_default())
+        }
         Output::FirstPacket { latency } => format!("first packet after {} ms", latency.as_millis()),
         Output::Stop { leg } => format!("stop leg {}", leg.0),
         Output::RemoveLeg { leg } => format!("remove leg {}", leg.0),

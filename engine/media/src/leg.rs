@@ -1,6 +1,6 @@
 //! A leg: one participant's outgoing media path. It holds a position in a ring, a numbering and a destination.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use holdmusic_codecs::Codec;
 
@@ -130,8 +130,8 @@ pub(crate) struct Leg {
     payload_bytes: u64,
     /// When the next sender report is due; `None` between holds.
     report_due: Option<MediaTime>,
-    /// Who reports about us; it may say goodbye.
-    pub(crate) listener: Option<Ssrc>,
+    /// Who reports about us, and from where; it may say goodbye.
+    pub(crate) listener: Option<(Ssrc, SocketAddr)>,
     /// First and last "port unreachable" in a row.
     pub(crate) unreachable: Option<(MediaTime, MediaTime)>,
 }
@@ -149,10 +149,13 @@ pub(crate) struct Hold {
     change: Option<Change>,
     /// The tick of its first packet: before it the leg's slot is not the leg's.
     first: Tick,
-    /// The tick at which position 0 of the music stands; `None` until its first packet has left.
+    /// The tick at which position 0 of the music stands; `None` until its first packet has left. It wraps round: what
+    /// a window holds may have begun before the clock did.
     origin: Option<Tick>,
     /// Whether it has been told that the music's first packet has left.
     told: bool,
+    /// Whether it has been told that the receiver said goodbye.
+    said_goodbye: bool,
     slot: usize,
     last: Option<Tick>,
     report: HoldReport,
@@ -189,6 +192,8 @@ pub(crate) struct Filled {
     pub(crate) len: usize,
     /// Whether the ring had no frame, and a packet without sound keeps the stream alive.
     pub(crate) starved: bool,
+    /// The position in the music that was read.
+    position: u64,
 }
 
 /// What [`Leg::sent`] found out.
@@ -197,8 +202,29 @@ pub(crate) struct Sent {
     pub(crate) skipped: u64,
     /// The music whose first packet this was.
     pub(crate) began: Option<SourceId>,
-    /// The music that was left with this packet, to be dropped elsewhere.
-    pub(crate) left: Option<Music>,
+    /// What was left with this packet.
+    pub(crate) left: Option<Left>,
+}
+
+/// What a leg has no use for any more. Dropping it may free a whole ring, so it is to be dropped elsewhere.
+#[derive(Debug, Default)]
+#[expect(dead_code, reason = "held only to be dropped elsewhere")]
+pub(crate) struct Left {
+    music: Option<Music>,
+    /// The one that was gone over, and the one that will not be.
+    bridges: [Option<Bridge>; 2],
+}
+
+impl Left {
+    /// The bridges in it.
+    #[cfg(test)]
+    pub(crate) fn bridges(&self) -> impl Iterator<Item = &Bridge> {
+        self.bridges.iter().flatten()
+    }
+
+    fn bridge(bridge: Option<Bridge>) -> Option<Self> {
+        bridge.map(|bridge| Self { bridges: [Some(bridge), None], ..Self::default() })
+    }
 }
 
 impl Leg {
@@ -217,13 +243,31 @@ impl Leg {
         }
     }
 
+    /// Where its datagrams go: RTP, and RTCP if that is elsewhere.
+    pub(crate) fn addresses(&self) -> impl Iterator<Item = SocketAddr> + use<> {
+        let destination = self.spec.destination;
+        std::iter::once(destination).chain(self.spec.rtcp.filter(move |rtcp| *rtcp != destination))
+    }
+
+    /// What receivers call it, and from which host.
+    pub(crate) fn reported_as(&self) -> (Ssrc, IpAddr) {
+        (self.packetizer.ssrc(), self.spec.rtcp.unwrap_or(self.spec.destination).ip())
+    }
+
     /// The slot in which it plays.
     pub(crate) fn slot(&self) -> Option<usize> {
         self.hold.as_ref().map(|hold| hold.slot)
     }
 
-    /// Begins a hold: its first packet is due at `due`, in `slot` of `first`.
-    pub(crate) fn begin(&mut self, music: Music, first: Tick, slot: usize, due: MediaTime, random: u64) {
+    /// Begins a hold: its first packet is due at `due`, in `slot` of `first`. The music begins with it, or goes on as if
+    /// its first frame had been due at `origin`.
+    pub(crate) fn begin(
+        &mut self,
+        music: Music,
+        origin: Option<Tick>,
+        (first, slot, due): (Tick, usize, MediaTime),
+        random: u64,
+    ) {
         self.packetizer.begin(first, due);
         self.report_due = Some(rtcp::next_report(due, true, random));
         self.unreachable = None;
@@ -232,8 +276,9 @@ impl Leg {
             bridge: None,
             change: None,
             first,
-            origin: None,
+            origin,
             told: false,
+            said_goodbye: false,
             slot,
             last: None,
             report: HoldReport::default(),
@@ -242,29 +287,32 @@ impl Leg {
 
     /// Plays other music: from the next packet on if the old one has not been heard yet, otherwise after a bridge, for
     /// which a producer is to be asked. What has become useless comes back, to be dropped elsewhere. The leg plays.
-    pub(crate) fn change(&mut self, to: Music) -> (Option<Crossing>, Option<Music>) {
+    pub(crate) fn change(&mut self, to: Music) -> (Option<Crossing>, Option<Left>) {
         let codec = self.spec.codec;
         let hold = self.hold.as_mut().expect("a leg that plays");
-        let (Some(origin), Some(last)) = (hold.origin, hold.last) else {
+        let Some(last) = hold.last.filter(|_| hold.origin.is_some()) else {
             hold.told = false;
-            return (None, Some(std::mem::replace(&mut hold.music, to)));
+            hold.origin = None;
+            let music = std::mem::replace(&mut hold.music, to);
+            return (None, Some(Left { music: Some(music), ..Left::default() }));
         };
-        let at = last.0.saturating_sub(origin.0) + 1 + BRIDGE_LEAD;
+        let at = hold.position(last) + 1 + BRIDGE_LEAD;
         let crossing =
             Crossing { from: hold.music.reader.clone(), at, to: to.reader.clone(), source: to.source, codec };
         let before = hold.change.replace(Change { to, at, bridge: None });
-        (Some(crossing), before.map(|change| change.to))
+        let left = before.map(|Change { to, bridge, .. }| Left { music: Some(to), bridges: [bridge, None] });
+        (Some(crossing), left)
     }
 
     /// The bridge to `source` is made, or cannot be made: then the change is a plain switch at the next packet.
-    pub(crate) fn bridged(&mut self, source: SourceId, bridge: Option<Bridge>) -> Option<Music> {
-        let hold = self.hold.as_mut()?;
-        let change = hold.change.as_mut().filter(|change| change.to.source == source)?;
-        if bridge.is_some() {
-            change.bridge = bridge;
-            return None;
+    pub(crate) fn bridged(&mut self, source: SourceId, bridge: Option<Bridge>) -> Option<Left> {
+        let waits = |change: &&mut Change| change.to.source == source;
+        let Some(hold) = &mut self.hold else { return Left::bridge(bridge) };
+        let Some(change) = hold.change.as_mut().filter(waits) else { return Left::bridge(bridge) };
+        match bridge {
+            Some(bridge) => Left::bridge(change.bridge.replace(bridge)),
+            None => hold.switch_plainly(),
         }
-        hold.switch()
     }
 
     /// Ends the hold: its report, and what is left of it to be dropped elsewhere.
@@ -285,12 +333,18 @@ impl Leg {
         self.packetizer.renumber(numbering);
     }
 
-    /// Goes on to another destination, or with another codec or payload type; the numbering stays.
-    pub(crate) fn renegotiate(&mut self, spec: LegSpec) {
+    /// Goes on to another destination, or with another codec or payload type; the numbering stays. What it was made of
+    /// before comes back, to be dropped elsewhere.
+    pub(crate) fn renegotiate(&mut self, mut spec: Box<LegSpec>) -> Box<LegSpec> {
         self.packetizer.renegotiate(spec.codec, spec.payload_type);
-        self.spec = spec;
+        std::mem::swap(&mut self.spec, &mut *spec);
         self.unreachable = None;
-        self.listener = None;
+        spec
+    }
+
+    /// The receiver has said goodbye. Whether that is to be told: once a hold.
+    pub(crate) fn take_goodbye(&mut self) -> bool {
+        self.hold.as_mut().is_some_and(|hold| !std::mem::replace(&mut hold.said_goodbye, true))
     }
 
     /// Writes the packet of `tick` into `datagram`; nothing changes until [`Leg::sent`]. `None` if it does not play
@@ -299,10 +353,19 @@ impl Leg {
         let hold = self.hold.as_ref().filter(|hold| hold.first <= tick)?;
         let (header, payload) = datagram.split_first_chunk_mut::<HEADER_LEN>()?;
         self.packetizer.header(tick).write(header);
-        let position = hold.position(tick);
+        let mut position = hold.position(tick);
         let bridge = hold.bridge.as_ref().filter(|bridge| position < bridge.frames);
         let reader = bridge.map_or(&hold.music.reader, |bridge| &bridge.reader);
-        let (payload_len, starved) = match reader.at(position, payload) {
+        let mut read = reader.at(position, payload);
+        if read == At::Gone {
+            // The frames between are lost; sequence and timestamp know nothing of it.
+            let rejoined = reader.rejoin();
+            read = reader.at(rejoined, payload);
+            if read != At::Gone {
+                position = rejoined;
+            }
+        }
+        let (payload_len, starved) = match read {
             At::Frame(len) => (len, false),
             At::NotYet | At::Gone => {
                 let nothing = self.spec.codec.nothing();
@@ -310,7 +373,7 @@ impl Leg {
                 (nothing.len(), true)
             }
         };
-        Some(Filled { len: HEADER_LEN + payload_len, starved })
+        Some(Filled { len: HEADER_LEN + payload_len, starved, position })
     }
 
     /// The packet of `tick`, due at `due`, has left at `sent_at`.
@@ -326,12 +389,13 @@ impl Leg {
         let payload_bytes = (filled.len - HEADER_LEN) as u64;
         self.packets += 1;
         self.payload_bytes += payload_bytes;
+        let in_step = hold.origin.is_none() || filled.position == hold.position(tick);
         let mut began = None;
         if filled.starved {
             // The music waits for its producer; time does not.
-            hold.origin = hold.origin.map(Tick::next);
+            hold.origin = hold.origin.map(|origin| Tick(origin.0.wrapping_add(1)));
         } else {
-            hold.origin = hold.origin.or(Some(tick));
+            hold.origin = Some(Tick(tick.0.wrapping_sub(filled.position)));
             began = (!hold.told).then_some(hold.music.source);
             hold.told = true;
         }
@@ -350,9 +414,14 @@ impl Leg {
         report.skipped_ticks += skipped;
         report.starved_ticks += u64::from(filled.starved);
         report.default_music_packets += u64::from(hold.music.is_default);
-        let due_for_change =
-            hold.change.as_ref().is_some_and(|change| hold.position(tick.next()) >= change.at);
-        let left = if due_for_change { hold.switch() } else { None };
+        let left = if filled.starved || !in_step {
+            // There is nothing to cross from, and the position to cross at may never come.
+            hold.switch_plainly()
+        } else if hold.change.as_ref().is_some_and(|change| hold.position(tick.next()) >= change.at) {
+            hold.switch()
+        } else {
+            None
+        };
         Some(Sent { skipped, began, left })
     }
 
@@ -429,22 +498,36 @@ impl Leg {
 }
 
 impl Hold {
-    /// The position in the music at `tick`.
-    fn position(&self, tick: Tick) -> u64 {
-        self.origin.map_or(0, |origin| tick.0.saturating_sub(origin.0))
+    /// The bridges in it.
+    #[cfg(test)]
+    pub(crate) fn bridges(&self) -> impl Iterator<Item = &Bridge> {
+        self.bridge.iter().chain(self.change.iter().flat_map(|change| &change.bridge))
     }
 
-    /// Goes over to the music that waits: by its bridge, in step, or else from its beginning at the next packet. The
-    /// music that is left comes back.
-    fn switch(&mut self) -> Option<Music> {
-        let Change { to, at, bridge } = self.change.take()?;
-        self.origin = match &bridge {
-            Some(_) => self.origin.map(|origin| Tick(origin.0 + at)),
-            None => None,
-        };
-        self.bridge = bridge;
+    /// The position in the music at `tick`.
+    fn position(&self, tick: Tick) -> u64 {
+        self.origin.map_or(0, |origin| tick.0.wrapping_sub(origin.0))
+    }
+
+    /// Goes over to the music that waits, by its bridge and in step; without one, plainly.
+    fn switch(&mut self) -> Option<Left> {
+        let Some(Change { at, bridge: Some(_), .. }) = &self.change else { return self.switch_plainly() };
+        let origin = self.origin.map(|origin| Tick(origin.0.wrapping_add(*at)));
+        self.change.take().map(|Change { to, bridge, .. }| {
+            self.origin = origin;
+            self.told = false;
+            let before = std::mem::replace(&mut self.bridge, bridge);
+            Left { music: Some(std::mem::replace(&mut self.music, to)), bridges: [before, None] }
+        })
+    }
+
+    /// Goes over to the music that waits, from its beginning at the next packet.
+    fn switch_plainly(&mut self) -> Option<Left> {
+        let Change { to, bridge, .. } = self.change.take()?;
+        self.origin = None;
         self.told = false;
-        Some(std::mem::replace(&mut self.music, to))
+        let music = Some(std::mem::replace(&mut self.music, to));
+        Some(Left { music, bridges: [self.bridge.take(), bridge] })
     }
 
     /// Ticks that passed between the last one and `tick`.

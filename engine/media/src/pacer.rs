@@ -6,6 +6,7 @@
 
 use std::{
     collections::{HashMap, VecDeque},
+    hash::Hash,
     net::{IpAddr, SocketAddr},
     time::Duration,
 };
@@ -13,7 +14,7 @@ use std::{
 use crate::{
     SourceId,
     bridge::Bridge,
-    leg::{Crossing, Filled, Hold, HoldReport, Leg, LegId, LegSpec, Music, Numbering, Quality},
+    leg::{Crossing, Filled, Hold, HoldReport, Left, Leg, LegId, LegSpec, Music, Numbering, Quality},
     rtcp::{self, Word},
     rtp::{HEADER_LEN, Ssrc},
     sink::{Batch, Sink},
@@ -33,6 +34,10 @@ const SLOT_SHARE: usize = 32;
 /// The longest payload that a leg sends, in bytes: 1275, the longest Opus frame (RFC 6716 section 3.2.1), rounded up.
 /// Uncompressed sound of 20 ms at 16 kHz takes 640.
 const MAX_PAYLOAD: usize = 1280;
+
+/// Legs that a listener is remembered for, so that a goodbye costs little whoever sends it: a report has room for 31
+/// blocks (RFC 3550 section 6.4.1). What it reported about last counts.
+const HEARD_BY_ONE: usize = 31;
 
 /// A "port unreachable" more than this after the one before begins a new row. Kernels answer a flood at least once a
 /// second (Linux: `icmp_ratelimit`), so three seconds without one mean that packets arrived.
@@ -64,6 +69,8 @@ pub enum Command {
         music: Music,
         /// Go on with this numbering instead of the leg's own.
         numbering: Option<Numbering>,
+        /// At the start of a hold: the music began at this moment, elsewhere, and goes on here where it would be.
+        since: Option<MediaTime>,
     },
     /// The answer to [`Event::Crossing`]; too late it is passed over.
     Bridge {
@@ -137,13 +144,16 @@ pub enum Event {
 
 /// Something without use. Dropping it may free a whole ring.
 #[derive(Debug)]
-pub struct Retired(#[expect(dead_code, reason = "held only to be dropped elsewhere")] Remains);
+pub struct Retired(
+    #[cfg_attr(not(test), expect(dead_code, reason = "held only to be dropped elsewhere"))] Remains,
+);
 
 #[derive(Debug)]
 #[expect(dead_code, reason = "held only to be dropped elsewhere")]
 enum Remains {
     Leg(Box<Leg>),
     Music(Music),
+    Left(Left),
     Hold(Box<Hold>),
     Bridge(Bridge),
     Spec(Box<LegSpec>),
@@ -177,7 +187,10 @@ pub struct Pacer {
     vacant: Vec<usize>,
     by_id: HashMap<LegId, usize>,
     by_ssrc: HashMap<(Ssrc, IpAddr), usize>,
-    by_destination: HashMap<SocketAddr, Vec<usize>>,
+    /// Legs whose RTP or RTCP goes there.
+    by_address: HashMap<SocketAddr, Vec<usize>>,
+    /// Legs that a listener has reported about, of each host.
+    by_listener: HashMap<(Ssrc, IpAddr), Vec<usize>>,
     slots: [Vec<usize>; SLOTS],
     playing: usize,
     /// The first place that has not been served; a place is counted from the clock's origin, tick · 20 + slot.
@@ -212,7 +225,8 @@ impl Pacer {
             vacant: Vec::new(),
             by_id: HashMap::new(),
             by_ssrc: HashMap::new(),
-            by_destination: HashMap::new(),
+            by_address: HashMap::new(),
+            by_listener: HashMap::new(),
             slots: Default::default(),
             playing: 0,
             cursor: 0,
@@ -239,7 +253,7 @@ impl Pacer {
         match command {
             Command::AddLeg { leg, spec } => self.add(leg, spec),
             Command::ChangeLeg { leg, spec } => self.change(leg, spec),
-            Command::Play { leg, music, numbering } => self.play(now, leg, music, numbering),
+            Command::Play { leg, music, numbering, since } => self.play(now, leg, music, numbering, since),
             Command::Bridge { leg, source, bridge } => self.bridged(leg, source, bridge),
             Command::Stop { leg } => self.stop(leg),
             Command::RemoveLeg { leg } => self.remove(now, leg),
@@ -277,6 +291,8 @@ impl Pacer {
                 self.pending.push(Pending { index, rtp: None });
             }
         }
+        // What `settle` may have to tell of a leg: how it goes, what it left, what began.
+        self.events.reserve(3 * self.pending.len());
         self.prepared = true;
         due
     }
@@ -318,7 +334,7 @@ impl Pacer {
                     served.bytes += filled.len as u64;
                     served.starved += u64::from(filled.starved);
                     served.skipped += sent.skipped;
-                    self.events.extend(sent.left.map(|music| Event::Retired(Retired(Remains::Music(music)))));
+                    self.events.extend(sent.left.map(|left| Event::Retired(Retired(Remains::Left(left)))));
                     if let Some(source) = sent.began {
                         self.events.push_back(Event::Started { leg: leg.id, source, sent_at });
                     }
@@ -343,40 +359,85 @@ impl Pacer {
 
     /// A datagram came in on the sender's socket.
     pub fn handle_datagram(&mut self, now: Now, from: SocketAddr, datagram: &[u8]) {
-        if !rtcp::is_rtcp(datagram) {
-            return;
+        if rtcp::is_rtcp(datagram) {
+            rtcp::read(datagram, |word| match word {
+                Word::Report { .. } => self.handle_report(now, from, word),
+                Word::Bye(ssrc) => self.handle_bye(from, ssrc),
+            });
         }
-        let Self { legs, by_ssrc, events, .. } = self;
-        // A goodbye names the listener, not us: it counts for legs that this listener has reported about, in this
-        // datagram or before.
-        let mut about = None;
-        rtcp::read(datagram, |word| match word {
-            Word::Report { reporter, about: ssrc, fraction_lost, cumulative_lost, jitter, .. } => {
-                let Some(&index) = by_ssrc.get(&(ssrc, from.ip())) else { return };
-                let Some(leg) = legs[index].as_mut() else { return };
-                let Word::Report { last_sender_report, delay, .. } = word else { return };
-                about = Some(index);
-                leg.listener = Some(reporter);
-                leg.heard(Quality {
-                    fraction_lost,
-                    cumulative_lost,
-                    jitter_ns: u64::from(jitter) * 1_000_000_000 / u64::from(leg.spec.codec.clock_rate()),
-                    round_trip_ns: rtcp::round_trip_ns(now.wall, last_sender_report, delay),
-                });
-            }
-            Word::Bye(ssrc) => {
-                let leg = about.and_then(|index| legs[index].as_ref());
-                if let Some(leg) = leg.filter(|leg| leg.listener == Some(ssrc)) {
-                    events.push_back(Event::Bye { leg: leg.id });
-                }
-            }
+    }
+
+    fn handle_report(&mut self, now: Now, from: SocketAddr, word: Word) {
+        let Word::Report {
+            reporter,
+            about,
+            fraction_lost,
+            cumulative_lost,
+            jitter,
+            last_sender_report,
+            delay,
+        } = word
+        else {
+            return;
+        };
+        let Some(&index) = self.by_ssrc.get(&(about, from.ip())) else { return };
+        let Some(leg) = self.legs[index].as_mut() else { return };
+        leg.heard(Quality {
+            fraction_lost,
+            cumulative_lost,
+            jitter_ns: u64::from(jitter) * 1_000_000_000 / u64::from(leg.spec.codec.clock_rate()),
+            round_trip_ns: rtcp::round_trip_ns(now.wall, last_sender_report, delay),
         });
+        if leg.listener != Some((reporter, from)) {
+            self.forget_listener(index);
+            self.leg(index).listener = Some((reporter, from));
+        }
+        let heard = self.by_listener.entry((reporter, from.ip())).or_default();
+        if !heard.contains(&index) {
+            if heard.len() == HEARD_BY_ONE {
+                heard.remove(0);
+            }
+            heard.push(index);
+        }
+    }
+
+    /// A goodbye names the listener, not us, and need not come with a report (RFC 3550 section 6.1). It counts for the
+    /// legs that this listener has reported about from this address; else for the leg whose destination this is, if it
+    /// is of one leg and nobody else is known to listen there; else for the only leg that this listener has reported
+    /// about from this host. Many receivers of a host may have the same SSRC, so of several none is meant.
+    fn handle_bye(&mut self, from: SocketAddr, ssrc: Ssrc) {
+        let listener_of = |index: usize| self.legs[index].as_ref().and_then(|leg| leg.listener);
+        let known: &[usize] = self.by_listener.get(&(ssrc, from.ip())).map_or(&[], Vec::as_slice);
+        let of_address: &[usize] = self.by_address.get(&from).map_or(&[], Vec::as_slice);
+        let here = |index: &usize| listener_of(*index) == Some((ssrc, from));
+        let mut gone: Vec<usize> = known.iter().copied().filter(here).collect();
+        if gone.is_empty() {
+            match (of_address, known) {
+                (&[leg], _) if listener_of(leg).is_none_or(|(listener, _)| listener == ssrc) => {
+                    gone.push(leg)
+                }
+                (_, &[leg]) => gone.push(leg),
+                _ => {}
+            }
+        }
+        for index in gone {
+            self.forget_listener(index);
+            let leg = self.leg(index);
+            if leg.take_goodbye() {
+                let leg = leg.id;
+                self.events.push_back(Event::Bye { leg });
+            }
+        }
     }
 
     /// The network says that nobody listens at `destination`.
     pub fn handle_unreachable(&mut self, now: MediaTime, destination: SocketAddr) {
-        for &index in self.by_destination.get(&destination).into_iter().flatten() {
-            let Some(leg) = self.legs[index].as_mut().filter(|leg| leg.slot().is_some()) else { continue };
+        for &index in self.by_address.get(&destination).into_iter().flatten() {
+            let Some(leg) = self.legs[index].as_mut() else { continue };
+            // Never for RTCP alone.
+            if leg.slot().is_none() || leg.spec.destination != destination {
+                continue;
+            }
             let (first, last) = leg.unreachable.unwrap_or((now, now));
             let first = if now.since(last) > UNREACHABLE_PAUSE { now } else { first };
             leg.unreachable = Some((first, now));
@@ -404,14 +465,22 @@ impl Pacer {
         match self.by_id.get(&id) {
             Some(&index) => {
                 self.unregister(index);
-                self.leg(index).renegotiate(*spec);
+                let before = self.leg(index).renegotiate(spec);
                 self.register(index);
+                self.retire(Remains::Spec(before));
             }
             None => self.retire(Remains::Spec(spec)),
         }
     }
 
-    fn play(&mut self, now: Now, id: LegId, music: Music, numbering: Option<Numbering>) {
+    fn play(
+        &mut self,
+        now: Now,
+        id: LegId,
+        music: Music,
+        numbering: Option<Numbering>,
+        since: Option<MediaTime>,
+    ) {
         let Some(&index) = self.by_id.get(&id) else { return self.retire(Remains::Music(music)) };
         if let Some(numbering) = numbering {
             self.unregister(index);
@@ -421,7 +490,7 @@ impl Pacer {
         if self.leg(index).slot().is_some() {
             let (crossing, useless) = self.leg(index).change(music);
             self.events.extend(crossing.map(|crossing| Event::Crossing { leg: id, crossing }));
-            self.events.extend(useless.map(|music| Event::Retired(Retired(Remains::Music(music)))));
+            self.events.extend(useless.map(|left| Event::Retired(Retired(Remains::Left(left)))));
             return;
         }
         // The next slot that is below its share: the first packet leaves within a millisecond or two.
@@ -432,7 +501,8 @@ impl Pacer {
             .find(|&place| self.slots[slot_of(place)].len() < share)
             .expect("twenty slots of their share hold every leg");
         let random = self.random.next();
-        self.leg(index).begin(music, tick_of(place), slot_of(place), due_of(place), random);
+        let origin = since.map(Tick::at);
+        self.leg(index).begin(music, origin, (tick_of(place), slot_of(place), due_of(place)), random);
         let slot = &mut self.slots[slot_of(place)];
         slot.push(index);
         let crowd = slot.len();
@@ -449,7 +519,7 @@ impl Pacer {
             };
         };
         if let Some(left) = self.leg(index).bridged(source, bridge) {
-            self.retire(Remains::Music(left));
+            self.retire(Remains::Left(left));
         }
     }
 
@@ -485,23 +555,28 @@ impl Pacer {
 
     fn register(&mut self, index: usize) {
         let leg = self.legs[index].as_ref().expect("a named leg lives");
-        let (destination, rtcp, ssrc) = (leg.spec.destination, leg.spec.rtcp, leg.next().ssrc);
-        self.by_destination.entry(destination).or_default().push(index);
-        self.by_ssrc.insert((ssrc, rtcp.unwrap_or(destination).ip()), index);
+        for address in leg.addresses() {
+            self.by_address.entry(address).or_default().push(index);
+        }
+        self.by_ssrc.insert(leg.reported_as(), index);
     }
 
     fn unregister(&mut self, index: usize) {
+        self.forget_listener(index);
         let leg = self.legs[index].as_ref().expect("a named leg lives");
-        let (destination, rtcp, ssrc) = (leg.spec.destination, leg.spec.rtcp, leg.next().ssrc);
-        if let Some(legs) = self.by_destination.get_mut(&destination) {
-            legs.retain(|&other| other != index);
-            if legs.is_empty() {
-                self.by_destination.remove(&destination);
-            }
+        for address in leg.addresses() {
+            remove_from(&mut self.by_address, &address, index);
         }
-        let key = (ssrc, rtcp.unwrap_or(destination).ip());
+        let key = leg.reported_as();
         if self.by_ssrc.get(&key) == Some(&index) {
             self.by_ssrc.remove(&key);
+        }
+    }
+
+    /// It is not known any more who reports about a leg.
+    fn forget_listener(&mut self, index: usize) {
+        if let Some((ssrc, from)) = self.leg(index).listener.take() {
+            remove_from(&mut self.by_listener, &(ssrc, from.ip()), index);
         }
     }
 
@@ -515,6 +590,15 @@ impl Pacer {
 
     fn in_time(&self, woke: MediaTime) -> bool {
         woke.since(due_of(self.serving)).as_nanos() < u128::from(TICK_NS)
+    }
+}
+
+fn remove_from<K: Eq + Hash>(map: &mut HashMap<K, Vec<usize>>, key: &K, index: usize) {
+    if let Some(legs) = map.get_mut(key) {
+        legs.retain(|&other| other != index);
+        if legs.is_empty() {
+            map.remove(key);
+        }
     }
 }
 

@@ -21,7 +21,7 @@ pub enum At {
     Frame(usize),
     /// The writer has not come so far.
     NotYet,
-    /// The window has slid past it.
+    /// The window has slid past it; [`Reader::rejoin`] says where to go on.
     Gone,
 }
 
@@ -60,6 +60,18 @@ impl Reader {
         let frame = |position| ring.frame(position).expect("all frames before the turn are written");
         let end = usize::try_from(turn.end).expect("in memory");
         Some(((0..end).map(move |position| frame(position as u64)), turn.back_to))
+    }
+
+    /// Where a reader goes on that was told [`At::Gone`]: in the middle of what the window holds, as far from being
+    /// overtaken again as from waiting for the writer. The beginning, for a ring that forgets nothing.
+    pub fn rejoin(&self) -> u64 {
+        match &self.0 {
+            Shared::Closed(_) => 0,
+            Shared::Sliding(window) => {
+                let held = window.slots.len() as u64;
+                window.head.load(Ordering::Acquire).saturating_sub(held.div_ceil(2))
+            }
+        }
     }
 
     /// Whether every position from 0 on can be read, for ever.
@@ -348,6 +360,9 @@ mod tests {
                     Ok(payload_of(position, position as usize % 100))
                 };
                 prop_assert_eq!(read(&reader, position), expected);
+            }
+            if pushed > 0 {
+                prop_assert!(read(&reader, reader.rejoin()).is_ok());
             }
         }
     }

@@ -107,6 +107,9 @@ pub struct Options {
     /// Held participants at a time, over all calls [default: 20000]
     #[arg(long, env = "HOLDMUSIC_MAX_HELD", value_name = "N", help_heading = "Limits")]
     pub max_held: Option<usize>,
+    /// Participants at a time, held or not, over all calls [default: 100000]
+    #[arg(long, env = "HOLDMUSIC_MAX_PARTICIPANTS", value_name = "N", help_heading = "Limits")]
+    pub max_participants: Option<usize>,
     /// Longest prompt, in bytes [default: 268435456]
     #[arg(long, env = "HOLDMUSIC_MAX_PROMPT_BYTES", value_name = "N", help_heading = "Limits")]
     pub max_prompt_bytes: Option<u64>,
@@ -282,7 +285,8 @@ impl Options {
         merge!(
             config, listen, public_url, data, media_bind, media_address, media_ports, token, app_id, tenant_id,
             issuer, prompts, default_prompt, senders, producers, tls_cert, tls_key, log, realtime, dscp_ef, max_calls, max_held,
-            max_prompt_bytes, max_prompt_seconds, prompt_cache_bytes, fetch_connect, fetch_silence, fetch_total, grace,
+            max_participants, max_prompt_bytes, max_prompt_seconds, prompt_cache_bytes, fetch_connect, fetch_silence,
+            fetch_total, grace,
             unreachable_after, max_held_participants, on_prompt_failure, completes_when, status_case,
             max_duration, target_lufs, ceiling_dbtp, opus_bitrate, opus_complexity;
             allow_fetch, allow_media, allow_callback
@@ -393,6 +397,11 @@ impl Options {
         control.grace = self.grace.map_or(control.grace, Duration::from_millis);
         control.max_calls = positive("--max-calls", self.max_calls.unwrap_or(control.max_calls), 1_000_000)?;
         control.max_held = positive("--max-held", self.max_held.unwrap_or(control.max_held), 1_000_000)?;
+        control.max_participants = positive(
+            "--max-participants",
+            self.max_participants.unwrap_or(control.max_participants),
+            10_000_000,
+        )?;
         control.hold.max_held = positive(
             "--max-held-participants",
             self.max_held_participants.unwrap_or(control.hold.max_held),
@@ -497,6 +506,7 @@ impl Options {
             dscp_ef = "dscp-ef": dscp_ef.to_string(),
             max_calls = "max-calls": max_calls.to_string(),
             max_held = "max-held": max_held.to_string(),
+            max_participants = "max-participants": max_participants.to_string(),
             max_prompt_bytes = "max-prompt-bytes": max_prompt_bytes.to_string(),
             max_prompt_seconds = "max-prompt-seconds": max_prompt_seconds.to_string(),
             prompt_cache_bytes = "prompt-cache-bytes": prompt_cache_bytes.to_string(),

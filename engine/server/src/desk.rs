@@ -212,7 +212,7 @@ impl State {
             Output::ChangeLeg { leg, spec } => {
                 self.command(leg, Command::ChangeLeg { leg, spec: Box::new(spec) });
             }
-            Output::Play { leg, source, numbering } => {
+            Output::Play { leg, source, is_default, numbering, since } => {
                 let Some(reader) = self.sources.get(&source).and_then(|prepared| prepared.reader.clone())
                 else {
                     return error!(
@@ -221,8 +221,8 @@ impl State {
                         "a source without frames was to be played"
                     );
                 };
-                let music = Music { source, reader, is_default: source == DEFAULT_SOURCE };
-                self.command(leg, Command::Play { leg, music, numbering });
+                let music = Music { source, reader, is_default };
+                self.command(leg, Command::Play { leg, music, numbering, since });
             }
             Output::Stop { leg } => self.command(leg, Command::Stop { leg }),
             Output::RemoveLeg { leg } => {

@@ -9,8 +9,7 @@ use std::{
 
 use holdmusic_codecs::{Codec, EncoderSettings};
 use holdmusic_control::{
-    DEFAULT_SOURCE, DeliveryOutcome, Freshness, Input, NotificationId, Origin, Output, PromptFailure,
-    SourceFacts,
+    DeliveryOutcome, Freshness, Input, NotificationId, Origin, Output, PromptFailure, SourceFacts,
 };
 use holdmusic_media::{
     Crossing, LegId, MediaTime, Music, SourceId,
@@ -132,13 +131,13 @@ impl World {
             Output::ChangeLeg { leg, spec } => {
                 self.command(leg, Command::ChangeLeg { leg, spec: Box::new(spec) });
             }
-            Output::Play { leg, source, numbering } => {
+            Output::Play { leg, source, is_default, numbering, since } => {
                 let reader = self.sources.get(&source).cloned().flatten();
                 let reader = reader.unwrap_or_else(|| {
                     panic!("seed {}: a source without frames was to be played", self.seed)
                 });
-                let music = Music { source, reader, is_default: source == DEFAULT_SOURCE };
-                self.command(leg, Command::Play { leg, music, numbering });
+                let music = Music { source, reader, is_default };
+                self.command(leg, Command::Play { leg, music, numbering, since });
             }
             Output::Stop { leg } => self.command(leg, Command::Stop { leg }),
             Output::RemoveLeg { leg } => {

@@ -10,7 +10,7 @@ use crate::graph::read_media_leg;
 
 #[derive(Clone, Debug)]
 enum Step {
-    Start { who: usize, prompt: usize, context: usize },
+    Start { who: usize, prompt: usize, context: usize, ssrc: usize },
     Stop { who: usize },
     RemoveParticipant { who: usize },
     RemoveLeg { who: usize },
@@ -29,8 +29,8 @@ enum Step {
 fn step() -> impl Strategy<Value = Step> {
     let who = 0..3_usize;
     prop_oneof![
-        8 => (who.clone(), 0..4_usize, 0..3_usize)
-            .prop_map(|(who, prompt, context)| Step::Start { who, prompt, context }),
+        8 => (who.clone(), 0..4_usize, 0..3_usize, 0..6_usize)
+            .prop_map(|(who, prompt, context, ssrc)| Step::Start { who, prompt, context, ssrc }),
         4 => who.clone().prop_map(|who| Step::Stop { who }),
         1 => who.clone().prop_map(|who| Step::RemoveParticipant { who }),
         1 => who.clone().prop_map(|who| Step::RemoveLeg { who }),
@@ -48,10 +48,17 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
+/// A leg as media has it.
+#[derive(Clone, Copy, Debug)]
+struct Path {
+    playing: Option<SourceId>,
+    ssrc: Ssrc,
+}
+
 /// What media believes, made of outputs alone.
 #[derive(Default)]
 struct Around {
-    legs: BTreeMap<LegId, Option<SourceId>>,
+    legs: BTreeMap<LegId, Path>,
     /// What media will report, in order.
     reports: VecDeque<Input>,
     sources: BTreeSet<SourceId>,
@@ -68,32 +75,37 @@ impl Around {
     fn hear(&mut self, desk: &mut Desk, max_held: usize) -> Result<(), TestCaseError> {
         for output in std::mem::take(&mut desk.said) {
             match output {
-                Output::AddLeg { leg, .. } => {
-                    prop_assert!(self.legs.insert(leg, None).is_none(), "added twice")
+                Output::AddLeg { leg, spec } => {
+                    let path = Path { playing: None, ssrc: spec.numbering.ssrc };
+                    prop_assert!(self.legs.insert(leg, path).is_none(), "added twice")
                 }
                 Output::ChangeLeg { leg, .. } => {
                     prop_assert!(self.legs.contains_key(&leg), "changed unknown leg")
                 }
-                Output::Play { leg, source, .. } => {
+                Output::Play { leg, source, numbering, .. } => {
                     prop_assert!(
                         source == SourceId(0) || self.playable.contains(&source),
                         "plays {source:?}, which cannot be played"
                     );
-                    let playing = self.legs.get_mut(&leg);
-                    prop_assert!(playing.is_some(), "plays on an unknown leg");
-                    *playing.unwrap() = Some(source);
+                    let path = self.legs.get_mut(&leg);
+                    prop_assert!(path.is_some(), "plays on an unknown leg");
+                    let path = path.unwrap();
+                    path.playing = Some(source);
+                    path.ssrc = numbering.map_or(path.ssrc, |numbering| numbering.ssrc);
                     self.reports.push_back(Input::Started { leg, source, sent_at: desk.now().mono });
                 }
                 Output::FirstPacket { .. } => {}
                 Output::Stop { leg } => {
-                    let playing = self.legs.get_mut(&leg);
-                    prop_assert!(playing.is_some(), "stops an unknown leg");
-                    *playing.unwrap() = None;
-                    self.reports.push_back(desk.report(leg));
+                    let path = self.legs.get_mut(&leg);
+                    prop_assert!(path.is_some(), "stops an unknown leg");
+                    let path = path.unwrap();
+                    path.playing = None;
+                    self.reports.push_back(desk.report_as(leg, path.ssrc));
                 }
                 Output::RemoveLeg { leg } => {
-                    prop_assert_eq!(self.legs.remove(&leg).map(|_| ()), Some(()), "removes an unknown leg");
-                    self.reports.push_back(desk.report(leg));
+                    let path = self.legs.remove(&leg);
+                    prop_assert!(path.is_some(), "removes an unknown leg");
+                    self.reports.push_back(desk.report_as(leg, path.unwrap().ssrc));
                 }
                 Output::Prepare { source, instead_of, .. } => {
                     prop_assert!(self.sources.insert(source), "prepared twice");
@@ -104,7 +116,7 @@ impl Around {
                 Output::Release { source } => {
                     prop_assert!(self.sources.remove(&source), "released twice");
                     self.playable.remove(&source);
-                    let still = self.legs.values().any(|playing| *playing == Some(source));
+                    let still = self.legs.values().any(|path| path.playing == Some(source));
                     prop_assert!(!still, "released while it plays");
                 }
                 Output::Notify { notification, body, attempt, .. } => {
@@ -137,7 +149,7 @@ impl Around {
                 }
             }
         }
-        let streams = self.legs.values().filter(|playing| playing.is_some()).count();
+        let streams = self.legs.values().filter(|path| path.playing.is_some()).count();
         prop_assert!(streams <= max_held, "{streams} streams, {max_held} allowed");
         Ok(())
     }
@@ -151,8 +163,8 @@ fn run(steps: &[Step], rules: &str, max_held: usize) -> Result<(), TestCaseError
     // What was told so far was accepted before anybody looked.
     for output in &desk.said {
         match output {
-            Output::AddLeg { leg, .. } => {
-                around.legs.insert(*leg, None);
+            Output::AddLeg { leg, spec } => {
+                around.legs.insert(*leg, Path { playing: None, ssrc: spec.numbering.ssrc });
             }
             Output::Prepare { source, .. } => {
                 around.sources.insert(*source);
@@ -165,9 +177,11 @@ fn run(steps: &[Step], rules: &str, max_held: usize) -> Result<(), TestCaseError
     let addresses = ["127.0.0.1:5000", "[::1]:5000", "0.0.0.0:5000"];
     for step in steps {
         match *step {
-            Step::Start { who, prompt, context } => {
+            Step::Start { who, prompt, context, ssrc } => {
                 let prompt = ["", "a.wav", "b.wav", "c.wav"][prompt];
-                desk.start_any((call, people[who]), prompt, ["", "x", "y"][context]);
+                // Two different ones are handed over now and then, also to two legs at a time.
+                let ssrc = [None, None, None, None, Some(77), Some(78)][ssrc];
+                desk.start_any((call, people[who]), prompt, ["", "x", "y"][context], ssrc);
             }
             Step::Stop { who } => {
                 desk.send(Ask::StopHoldMusic { call, participant: people[who], stop: Default::default() });
@@ -237,6 +251,7 @@ fn run(steps: &[Step], rules: &str, max_held: usize) -> Result<(), TestCaseError
             Step::Pass { millis } => desk.pass(millis),
         }
         around.hear(&mut desk, max_held)?;
+        desk.check_ssrcs(&around)?;
         let held = desk.control.counts().held;
         prop_assert!(held as usize <= max_held);
     }
@@ -276,8 +291,31 @@ fn run(steps: &[Step], rules: &str, max_held: usize) -> Result<(), TestCaseError
 }
 
 impl Desk {
+    /// The SSRCs in use are those of the legs that there are, and once media has reported everything, those that
+    /// media sends with.
+    fn check_ssrcs(&self, around: &Around) -> Result<(), TestCaseError> {
+        let mut of_legs: BTreeMap<Ssrc, usize> = BTreeMap::new();
+        let people = self.control.calls.values().flat_map(|call| call.participants.values());
+        for participant in people {
+            let Some(leg) = &participant.leg else { continue };
+            let ssrc = leg.spec.numbering.ssrc;
+            *of_legs.entry(ssrc).or_default() += 1;
+            if let Some(path) = around.legs.get(&leg.id).filter(|_| around.reports.is_empty()) {
+                prop_assert_eq!(ssrc, path.ssrc, "media sends leg {:?} with another", leg.id);
+            }
+        }
+        prop_assert_eq!(&self.control.ssrcs, &of_legs);
+        Ok(())
+    }
+
     /// A start whose answer is looked at by nobody but [`Around::hear`].
-    fn start_any(&mut self, (call, participant): (CallId, ParticipantId), prompt: &str, context: &str) {
+    fn start_any(
+        &mut self,
+        (call, participant): (CallId, ParticipantId),
+        prompt: &str,
+        context: &str,
+        ssrc: Option<u32>,
+    ) {
         let mut body = serde_json::json!({});
         if !prompt.is_empty() {
             body["customPrompt"] =
@@ -285,6 +323,11 @@ impl Desk {
         }
         if !context.is_empty() {
             body["clientContext"] = context.into();
+        }
+        if let Some(ssrc) = ssrc {
+            body["holdMusic"] = serde_json::json!({ "rtpState": {
+                "ssrc": ssrc, "sequenceNumber": 1, "timestamp": 1, "at": "2023-11-14T22:13:25.000000Z",
+            } });
         }
         let start = read_start_hold_music(body.to_string().as_bytes()).unwrap();
         self.send(Ask::StartHoldMusic { call, participant, start });

@@ -302,6 +302,59 @@ fn stop_is_answered_with_the_report_and_tells_no_operation() {
     assert_eq!(desk.read(who)["holdMusic"]["endedBy"], "stop");
 }
 
+/// The reports of the participants in the last roster that was told.
+fn told_packets(desk: &Desk) -> Vec<Value> {
+    let rosters = desk.said.iter().filter_map(|output| match output {
+        Output::Notify { body, .. } => {
+            let body: Value = serde_json::from_str(body).unwrap();
+            body["value"][0]["resourceData"].as_array().cloned()
+        }
+        _ => None,
+    });
+    let mut rosters: Vec<_> = rosters.collect();
+    rosters
+        .pop()
+        .unwrap_or_default()
+        .iter()
+        .map(|one| one["holdMusic"]["report"]["packets"].clone())
+        .collect()
+}
+
+#[test]
+fn the_roster_after_a_hold_is_told_with_its_last_report() {
+    let mut desk = Desk::new();
+    let who = desk.one("{}");
+    for end in 0..3 {
+        desk.media_answers = true;
+        desk.start(who, "", "").unwrap();
+        desk.started(1, 0);
+        let report = HoldReport { packets: 3, ..HoldReport::default() };
+        desk.tell(Input::Progress { leg: LegId(1), report });
+        desk.said.clear();
+        desk.media_answers = false;
+        match end {
+            0 | 2 => {
+                desk.send(Ask::StopHoldMusic { call: who.0, participant: who.1, stop: Default::default() });
+            }
+            _ => desk.tell(Input::Bye { leg: LegId(1) }),
+        }
+        assert_eq!(desk.heard(), "stop leg 1\n", "the report is waited for");
+        if end == 2 {
+            // Not for ever.
+            desk.pass(200);
+            assert_eq!(told_packets(&desk), [3]);
+            desk.said.clear();
+            let late = desk.report(LegId(1));
+            desk.tell(late);
+            assert_eq!(told_packets(&desk), [7], "and told when it comes late");
+        } else {
+            let report = desk.report(LegId(1));
+            desk.tell(report);
+            assert_eq!(told_packets(&desk), [7]);
+        }
+    }
+}
+
 #[test]
 fn a_stop_whose_report_is_late_is_answered_without_it_and_completed_later() {
     let mut desk = Desk::new();
@@ -598,7 +651,6 @@ fn the_end_of_a_call_ends_its_holds_and_its_operations_stay_readable_for_a_while
     let refusal = desk.start(who, "", "").unwrap_err();
     assert_eq!((refusal.status, refusal.code), (400, "8528"));
     assert_eq!(desk.ask(Ask::GetCall { call: who.0, query: Query::default() }).unwrap_err().code, "8522");
-    assert_eq!(desk.ask(Ask::KeepAlive { call: who.0 }).unwrap_err().status, 404);
     let operation = crate::OperationId::read(told["id"].as_str().unwrap()).unwrap();
     let read = Ask::GetOperation { call: who.0, operation, query: Query::default() };
     assert_eq!(json(&desk.ask(read.clone()).unwrap())["resultInfo"]["subcode"], 8528);
@@ -607,6 +659,39 @@ fn the_end_of_a_call_ends_its_holds_and_its_operations_stay_readable_for_a_while
     assert_eq!(desk.control.poll_timeout(), MediaTime::NEVER);
     let counts = desk.control.counts();
     assert_eq!((counts.calls, counts.ended_calls, counts.operations, counts.participants), (0, 0, 0, 0));
+}
+
+#[test]
+fn nothing_can_be_changed_in_a_call_that_has_ended() {
+    let mut desk = Desk::new();
+    let (call, participant) = desk.one("{}");
+    desk.ask(Ask::DeleteCall { call }).unwrap();
+    let offer = read_media_leg(br#"{"rtp":{"address":"127.0.0.1:5000","payloadType":96}}"#).unwrap();
+    for ask in [
+        Ask::DeleteCall { call },
+        Ask::KeepAlive { call },
+        Ask::CreateParticipant { call, create: Default::default() },
+        Ask::DeleteParticipant { call, participant },
+        Ask::PutMediaLeg { call, participant, offer },
+        Ask::DeleteMediaLeg { call, participant },
+        Ask::StartHoldMusic { call, participant, start: Default::default() },
+        Ask::StopHoldMusic { call, participant, stop: Default::default() },
+    ] {
+        let refusal = desk.ask(ask.clone()).unwrap_err();
+        assert_eq!((refusal.status, refusal.code), (400, "8528"), "{ask:?}");
+    }
+    let query = Query::default();
+    assert_eq!(desk.ask(Ask::ListOperations { call, query: query.clone() }).unwrap().status, 200);
+    for ask in [
+        Ask::GetCall { call, query: query.clone() },
+        Ask::ListParticipants { call, query: query.clone() },
+        Ask::GetParticipant { call, participant, query },
+        Ask::GetMediaLeg { call, participant },
+    ] {
+        assert_eq!(desk.ask(ask).unwrap_err().code, "8522");
+    }
+    desk.pass(3_600_001);
+    assert_eq!(desk.ask(Ask::DeleteCall { call }).unwrap_err().code, "8522");
 }
 
 #[test]
@@ -642,8 +727,10 @@ fn a_leg_is_negotiated_anew_in_the_middle_of_a_hold() {
     let mut desk = Desk::new();
     let (call, id) = desk.one("{}");
     desk.start((call, id), "", "").unwrap();
+    desk.millis = 70;
     desk.started(1, 0);
     desk.heard();
+    desk.millis = 5000;
     let before = desk.read((call, id))["mediaLeg"]["ssrc"].clone();
     let offer =
         read_media_leg(br#"{"rtp":{"address":"127.0.0.1:5000","codec":"OPUS","payloadType":96}}"#).unwrap();
@@ -657,15 +744,27 @@ fn a_leg_is_negotiated_anew_in_the_middle_of_a_hold() {
         change leg 1 to 127.0.0.1:5000
         remove leg 1
         add leg 2 to [::1]:5000
-        play 0 on leg 2
+        play 0 on leg 2, on since 70 ms
     "#]],
     );
-    let offer = read_media_leg(br#"{"rtp":{"address":"[::]:5000","payloadType":96}}"#).unwrap();
+    // And back: where the music is does not depend on how often its leg has changed.
+    desk.started(2, 0);
+    let offer = read_media_leg(br#"{"rtp":{"address":"127.0.0.1:5000","payloadType":96}}"#).unwrap();
     desk.ask(Ask::PutMediaLeg { call, participant: id, offer }).unwrap();
     check(
         &mut desk,
         &expect![[r#"
-        stop leg 2
+        remove leg 2
+        add leg 3 to 127.0.0.1:5000
+        play 0 on leg 3, on since 70 ms
+    "#]],
+    );
+    let offer = read_media_leg(br#"{"rtp":{"address":"0.0.0.0:5000","payloadType":96}}"#).unwrap();
+    desk.ask(Ask::PutMediaLeg { call, participant: id, offer }).unwrap();
+    check(
+        &mut desk,
+        &expect![[r#"
+        stop leg 3
         notify updated roster [sendReceive:none/unreachable]
     "#]],
     );
@@ -778,6 +877,40 @@ fn a_default_prompt_of_the_server_is_prepared_at_the_beginning() {
     );
 }
 
+/// Whether each `Play` since the last time was of default music.
+fn played_as_default(desk: &mut Desk) -> Vec<bool> {
+    let plays = |output: Output| match output {
+        Output::Play { is_default, .. } => Some(is_default),
+        _ => None,
+    };
+    std::mem::take(&mut desk.said).into_iter().filter_map(plays).collect()
+}
+
+#[test]
+fn music_counts_as_default_unless_it_was_asked_for() {
+    let origin = Origin::Web("https://host/server.wav".parse().unwrap());
+    let settings =
+        Settings { default_prompt: Some(Prompt { origin, resource_id: None }), ..Settings::default() };
+    let mut desk = Desk::with(settings);
+    desk.ready(1);
+    let call = desk.call(r#"{"defaultPrompt":{"mediaInfo":{"uri":"https://host/call.wav"}}}"#);
+    let who = (call, desk.participant(call));
+    desk.start(who, "", "").unwrap();
+    desk.pass(300);
+    assert_eq!(played_as_default(&mut desk), [true], "the server's, while the call's is not ready");
+    desk.ready(2);
+    assert_eq!(played_as_default(&mut desk), [true], "the call's");
+    desk.start(who, "server.wav", "").unwrap();
+    desk.start(who, "call.wav", "").unwrap();
+    assert_eq!(played_as_default(&mut desk), [false, false], "asked for by name");
+    desk.started(1, 2);
+    assert_eq!(desk.read(who)["holdMusic"]["source"], "customPrompt");
+    let offer = read_media_leg(br#"{"rtp":{"address":"[::1]:5000","payloadType":96}}"#).unwrap();
+    desk.ask(Ask::PutMediaLeg { call, participant: who.1, offer }).unwrap();
+    desk.fail(2);
+    assert_eq!(played_as_default(&mut desk), [false, true], "on another leg; and when it breaks");
+}
+
 #[test]
 fn notifications_of_a_call_leave_in_order_and_again_until_they_are_accepted() {
     let mut desk = Desk::new();
@@ -870,6 +1003,7 @@ fn limits_refuse_with_a_time_to_come_back() {
     let settings = Settings {
         max_calls: 2,
         max_held: 1,
+        max_participants: 2,
         max_participants_per_call: 1,
         max_preparing: 1,
         ..Settings::default()
@@ -881,6 +1015,19 @@ fn limits_refuse_with_a_time_to_come_back() {
     assert_eq!((refusal.status, refusal.retry_after_s), (429, Some(5)));
     let refusal = desk.ask(Ask::CreateParticipant { call: first.0, create: Default::default() }).unwrap_err();
     assert_eq!((refusal.status, refusal.retry_after_s), (429, Some(5)));
+    desk.ask(Ask::DeleteCall { call: second.0 }).unwrap();
+    let third = desk.call("{}");
+    desk.participant(third);
+    desk.ask(Ask::DeleteCall { call: third }).unwrap();
+    let second = desk.one("{}");
+    desk.control.settings.max_calls = 3;
+    let fourth = desk.call("{}");
+    let refusal = desk.ask(Ask::CreateParticipant { call: fourth, create: Default::default() }).unwrap_err();
+    assert_eq!(
+        (refusal.status, refusal.retry_after_s),
+        (503, Some(5)),
+        "participants of ended calls are gone"
+    );
     desk.start(first, "a.wav", "").unwrap();
     let refusal = desk.start(second, "", "").unwrap_err();
     assert_eq!((refusal.status, refusal.retry_after_s), (503, Some(5)));

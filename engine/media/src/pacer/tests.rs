@@ -101,7 +101,7 @@ fn music(source: u64, frames: u8) -> Music {
 fn start(pacer: &mut Pacer, now: MediaTime, number: u16) {
     let leg = LegId(u64::from(number));
     pacer.handle_command(at(now), Command::AddLeg { leg, spec: spec(number) });
-    pacer.handle_command(at(now), Command::Play { leg, music: music(1, 7), numbering: None });
+    pacer.handle_command(at(now), Command::Play { leg, music: music(1, 7), numbering: None, since: None });
 }
 
 fn pacer() -> Pacer {
@@ -206,7 +206,7 @@ fn a_hold_after_a_hold_goes_on_with_number_and_time() {
     assert_eq!(next.sequence, before.2.sequence.after(1));
     assert_eq!(wire.rtp.last().unwrap().0, before.0, "nothing left after the stop");
 
-    let play = Command::Play { leg: LegId(1), music: music(2, 3), numbering: None };
+    let play = Command::Play { leg: LegId(1), music: music(2, 3), numbering: None, since: None };
     pacer.handle_command(at(wire.now), play);
     run(&mut pacer, &mut wire, MediaTime::from_millis(760), punctual);
     let after = wire.rtp.iter().find(|(sent, ..)| *sent >= MediaTime::from_millis(700)).unwrap();
@@ -223,7 +223,7 @@ fn change(pause: u64, answer: impl FnOnce(&Crossing) -> Option<Bridge>) -> (Wire
     let (mut pacer, mut wire) = (pacer(), Wire::default());
     start(&mut pacer, wire.now, 1);
     run(&mut pacer, &mut wire, MediaTime::from_millis(90), punctual);
-    let play = Command::Play { leg: LegId(1), music: music(9, 200), numbering: None };
+    let play = Command::Play { leg: LegId(1), music: music(9, 200), numbering: None, since: None };
     pacer.handle_command(at(wire.now), play);
     let Some(Event::Crossing { leg, crossing }) = pacer.poll_event() else { panic!("a bridge is wanted") };
     assert_eq!((leg, crossing.source, crossing.at), (LegId(1), SourceId(9), 13));
@@ -284,7 +284,7 @@ fn a_starving_ring_keeps_the_stream_alive_and_loses_no_music() {
     let leg = LegId(1);
     pacer.handle_command(at(wire.now), Command::AddLeg { leg, spec: spec(1) });
     let music = Music { source: SourceId(3), reader, is_default: false };
-    pacer.handle_command(at(wire.now), Command::Play { leg, music, numbering: None });
+    pacer.handle_command(at(wire.now), Command::Play { leg, music, numbering: None, since: None });
     for (until, frames) in [(40, 0u8..2), (120, 2..4), (200, 4..8)] {
         let events = run(&mut pacer, &mut wire, MediaTime::from_millis(until), punctual);
         assert_eq!(events.len(), usize::from(until == 120), "started with its first sound");
@@ -296,6 +296,198 @@ fn a_starving_ring_keeps_the_stream_alive_and_loses_no_music() {
     let nothing = Codec::Opus.nothing()[0];
     let heard: Vec<_> = wire.rtp.iter().map(|packet| packet.3[0]).collect();
     assert_eq!(heard, [nothing, nothing, 0, 1, nothing, nothing, 2, 3, nothing, nothing, 4, 5, 6, 7]);
+}
+
+/// The producer of the old music has stopped, so the position at which it was to be left never comes.
+#[test]
+fn a_change_does_not_wait_for_music_that_starves() {
+    let (mut pacer, mut wire) = (pacer(), Wire::default());
+    let (mut writer, reader) = ring::closed(10);
+    for byte in 0..3 {
+        writer.push(Frame::new(&[byte])).unwrap();
+    }
+    let leg = LegId(1);
+    pacer.handle_command(at(wire.now), Command::AddLeg { leg, spec: spec(1) });
+    let old = Music { source: SourceId(3), reader, is_default: false };
+    pacer.handle_command(at(wire.now), Command::Play { leg, music: old, numbering: None, since: None });
+    run(&mut pacer, &mut wire, MediaTime::from_millis(50), punctual);
+    pacer.handle_command(
+        at(wire.now),
+        Command::Play { leg, music: music(9, 200), numbering: None, since: None },
+    );
+    let bridge = Bridge { reader: music(8, 3).reader, frames: 3 };
+    pacer.handle_command(at(wire.now), Command::Bridge { leg, source: SourceId(9), bridge: Some(bridge) });
+    let events = run(&mut pacer, &mut wire, MediaTime::from_millis(130), punctual);
+    assert!(matches!(&events[..], [.., Event::Started { source: SourceId(9), .. }]), "{events:?}");
+    let nothing = Codec::Opus.nothing()[0];
+    assert_eq!(heard(&wire), [0, 1, 2, nothing, 0, 1, 2]);
+}
+
+#[test]
+fn a_leg_that_falls_out_of_a_window_goes_on_in_the_middle_of_what_the_window_has() {
+    let (mut pacer, mut wire) = (pacer(), Wire::default());
+    let (mut writer, reader) = ring::sliding(8, 1);
+    let leg = LegId(1);
+    pacer.handle_command(at(wire.now), Command::AddLeg { leg, spec: spec(1) });
+    (0..20).for_each(|byte| writer.push(&[byte]));
+    let live = Music { source: SourceId(3), reader, is_default: false };
+    pacer.handle_command(at(wire.now), Command::Play { leg, music: live, numbering: None, since: None });
+    run(&mut pacer, &mut wire, MediaTime::from_millis(50), punctual);
+    (20..40).for_each(|byte| writer.push(&[byte]));
+    run(&mut pacer, &mut wire, MediaTime::from_millis(130), punctual);
+    assert_eq!(heard(&wire), [16, 17, 18, 36, 37, 38, 39]);
+    assert!(wire.rtp.windows(2).all(|pair| {
+        let (before, after) = (pair[0].2, pair[1].2);
+        after.sequence == before.sequence.after(1) && after.timestamp == before.timestamp.after(960)
+    }));
+    // A change waits for no position of what was lost.
+    pacer.handle_command(
+        at(wire.now),
+        Command::Play { leg, music: music(9, 200), numbering: None, since: None },
+    );
+    (40..80).for_each(|byte| writer.push(&[byte]));
+    run(&mut pacer, &mut wire, MediaTime::from_millis(190), punctual);
+    assert_eq!(heard(&wire)[7..], [76, 0, 1]);
+}
+
+/// Bridges among the things that want to be dropped elsewhere.
+fn retired_bridges(events: &[Event]) -> usize {
+    let bridges = |event: &Event| match event {
+        Event::Retired(Retired(Remains::Bridge(_))) => 1,
+        Event::Retired(Retired(Remains::Left(left))) => left.bridges().count(),
+        Event::Retired(Retired(Remains::Hold(hold))) => hold.bridges().count(),
+        _ => 0,
+    };
+    events.iter().map(bridges).sum()
+}
+
+/// Bridges come for changes that are no longer wanted, twice, too late, and one after the other.
+#[test]
+fn every_bridge_that_a_leg_was_given_leaves_as_an_event() {
+    let (mut pacer, mut wire) = (pacer(), Wire::default());
+    let mut events = vec![];
+    let mut given = 0;
+    let play =
+        |source| Command::Play { leg: LegId(1), music: music(source, 50), numbering: None, since: None };
+    let mut bridge = |source| {
+        given += 1;
+        let bridge = Some(Bridge { reader: music(8, 3).reader, frames: 3 });
+        Command::Bridge { leg: LegId(1), source: SourceId(source), bridge }
+    };
+    let run_on = |pacer: &mut Pacer, wire: &mut Wire, events: &mut Vec<Event>, millis| {
+        let until = wire.now + Duration::from_millis(millis);
+        loop {
+            events.extend(std::iter::from_fn(|| pacer.poll_event()));
+            let due = pacer.prepare(at(wire.now));
+            if due >= until {
+                wire.now = until;
+                return;
+            }
+            wire.now = wire.now.max(due);
+            pacer.send(wire.now, wire);
+            pacer.settle(wire.now, wire.now);
+        }
+    };
+    start(&mut pacer, wire.now, 1);
+    run_on(&mut pacer, &mut wire, &mut events, 50);
+    // Gone over, then left by another change, which has one too.
+    for source in [2, 3] {
+        pacer.handle_command(at(wire.now), play(source));
+        pacer.handle_command(at(wire.now), bridge(source));
+        run_on(&mut pacer, &mut wire, &mut events, 500);
+    }
+    // For nothing; twice; replaced; and by a plain switch.
+    pacer.handle_command(at(wire.now), bridge(7));
+    pacer.handle_command(at(wire.now), play(4));
+    pacer.handle_command(at(wire.now), bridge(4));
+    pacer.handle_command(at(wire.now), bridge(4));
+    pacer.handle_command(at(wire.now), play(5));
+    pacer.handle_command(at(wire.now), bridge(5));
+    let none = Command::Bridge { leg: LegId(1), source: SourceId(5), bridge: None };
+    pacer.handle_command(at(wire.now), none);
+    // Waiting when the hold ends, and too late.
+    run_on(&mut pacer, &mut wire, &mut events, 50);
+    pacer.handle_command(at(wire.now), play(6));
+    pacer.handle_command(at(wire.now), bridge(6));
+    pacer.handle_command(at(wire.now), Command::Stop { leg: LegId(1) });
+    pacer.handle_command(at(wire.now), bridge(6));
+    pacer.handle_command(at(wire.now), Command::RemoveLeg { leg: LegId(1) });
+    pacer.handle_command(at(wire.now), bridge(6));
+    events.extend(std::iter::from_fn(|| pacer.poll_event()));
+    assert_eq!(retired_bridges(&events), given);
+}
+
+/// A batch of the wire that keeps nothing, so that only the pacer is measured.
+struct Nowhere;
+
+impl Sink for Nowhere {
+    fn send(&mut self, batch: &Batch, refused: &mut Vec<usize>) {
+        // The network refuses the last one, for the longest way through `settle`.
+        refused.extend(batch.len().checked_sub(1));
+    }
+}
+
+/// Sixty legs, with reports, starvation, refusals, and changes of music with a bridge and without.
+#[test]
+fn nothing_is_allocated_or_freed_from_waking_until_everything_is_settled() {
+    let (mut pacer, mut wire) = (pacer(), Wire::default());
+    for number in 0..60 {
+        start(&mut pacer, wire.now, number);
+    }
+    let mut kept = vec![];
+    let mut rounds = 0;
+    while wire.now < MediaTime::from_millis(8000) {
+        let leg = rounds % 60;
+        if rounds % 7 == 0 {
+            let source = 2 + rounds;
+            let play =
+                Command::Play { leg: LegId(leg), music: music(source, 20), numbering: None, since: None };
+            pacer.handle_command(at(wire.now), play);
+            let bridge = (rounds % 2 == 0).then(|| Bridge { reader: music(8, 3).reader, frames: 3 });
+            if rounds % 3 != 0 {
+                let leg = LegId(leg);
+                let source = SourceId(source);
+                pacer.handle_command(at(wire.now), Command::Bridge { leg, source, bridge });
+            }
+        }
+        kept.extend(std::iter::from_fn(|| pacer.poll_event()));
+        let due = pacer.prepare(at(wire.now));
+        wire.now = wire.now.max(due);
+        let measured = allocation_counter::measure(|| {
+            pacer.send(wire.now, &mut Nowhere);
+            pacer.settle(wire.now, wire.now);
+        });
+        assert_eq!((measured.count_total, measured.count_current), (0, 0), "round {rounds}");
+        rounds += 1;
+    }
+    let told = |wanted: fn(&Event) -> bool| kept.iter().filter(|event| wanted(event)).count();
+    assert!(told(|event| matches!(event, Event::Progress { .. })) > 60);
+    assert!(told(|event| matches!(event, Event::Retired(Retired(Remains::Left(_))))) > 60);
+    assert!(told(|event| matches!(event, Event::Started { .. })) > 120);
+}
+
+/// A leg that comes in the place of another.
+#[test]
+fn music_that_began_elsewhere_goes_on_where_it_would_be() {
+    let (mut pacer, mut wire) = (pacer(), Wire { now: MediaTime::from_millis(1010), ..Wire::default() });
+    pacer.handle_command(at(wire.now), Command::AddLeg { leg: LegId(1), spec: spec(1) });
+    let since = Some(MediaTime::from_millis(505));
+    let play = Command::Play { leg: LegId(1), music: music(2, 100), numbering: None, since };
+    pacer.handle_command(at(wire.now), play);
+    let events = run(&mut pacer, &mut wire, MediaTime::from_millis(1070), punctual);
+    assert!(matches!(&events[..], [Event::Started { source: SourceId(2), .. }]), "{events:?}");
+    // Tick 25 was its first, this is tick 50.
+    assert_eq!(heard(&wire), [25, 26, 27]);
+    assert!(wire.rtp[0].2.marker);
+    // Other music that is asked for before the first packet begins with its beginning.
+    let since = Some(MediaTime::from_millis(505));
+    pacer.handle_command(at(wire.now), Command::Stop { leg: LegId(1) });
+    let play = Command::Play { leg: LegId(1), music: music(2, 100), numbering: None, since };
+    pacer.handle_command(at(wire.now), play);
+    let other = Command::Play { leg: LegId(1), music: music(3, 50), numbering: None, since: None };
+    pacer.handle_command(at(wire.now), other);
+    run(&mut pacer, &mut wire, MediaTime::from_millis(1110), punctual);
+    assert_eq!(heard(&wire)[3..], [0, 1]);
 }
 
 #[test]
@@ -368,19 +560,48 @@ fn report_and_bye(ssrc: u32) -> Vec<u8> {
     datagram
 }
 
+/// An empty report, a description, and a goodbye of `listener`: what RFC 3550 section 6.1 makes of a receiver that
+/// leaves.
+fn bare_bye(listener: u8) -> Vec<u8> {
+    let mut datagram = vec![0x80, 201, 0, 1, 0, 0, 0, listener];
+    datagram.extend([0x81, 202, 0, 3, 0, 0, 0, listener, 1, 2, b'm', b'e', 0, 0, 0, 0]);
+    datagram.extend([0x81, 203, 0, 1, 0, 0, 0, listener]);
+    datagram
+}
+
+/// A pacer whose legs of these numbers play.
+fn playing(numbers: &[u16]) -> (Pacer, Now) {
+    let (mut pacer, mut wire) = (pacer(), Wire::default());
+    for &number in numbers {
+        start(&mut pacer, wire.now, number);
+    }
+    run(&mut pacer, &mut wire, MediaTime::from_millis(100), punctual);
+    (pacer, at(wire.now))
+}
+
+/// The legs whose receivers have said goodbye.
+fn byes(pacer: &mut Pacer) -> Vec<u64> {
+    let events = std::iter::from_fn(|| pacer.poll_event());
+    let mut legs: Vec<_> =
+        events.filter_map(|event| if let Event::Bye { leg } = event { Some(leg.0) } else { None }).collect();
+    legs.sort_unstable();
+    legs
+}
+
+const STRANGER: SocketAddr =
+    SocketAddr::V4(std::net::SocketAddrV4::new(std::net::Ipv4Addr::new(127, 0, 0, 2), 40_001));
+
 #[test]
 fn a_goodbye_counts_only_from_the_listener_of_the_leg() {
-    let (mut pacer, mut wire) = (pacer(), Wire::default());
-    start(&mut pacer, wire.now, 1);
-    run(&mut pacer, &mut wire, MediaTime::from_millis(100), punctual);
-    let stranger = SocketAddr::from(([127, 0, 0, 2], 40_001));
-    pacer.handle_datagram(at(wire.now), stranger, &report_and_bye(0x1001));
-    pacer.handle_datagram(at(wire.now), destination(1), &report_and_bye(0x2002));
-    pacer.handle_datagram(at(wire.now), destination(1), &report_and_bye(0x1001)[32..]);
-    assert!(pacer.poll_event().is_none());
-    pacer.handle_datagram(at(wire.now), destination(1), &report_and_bye(0x1001));
-    assert!(matches!(pacer.poll_event(), Some(Event::Bye { leg: LegId(1) })));
-    pacer.handle_command(at(wire.now), Command::Stop { leg: LegId(1) });
+    let (mut pacer, now) = playing(&[1]);
+    pacer.handle_datagram(now, STRANGER, &report_and_bye(0x1001));
+    pacer.handle_datagram(now, STRANGER, &bare_bye(9));
+    pacer.handle_datagram(now, destination(7), &report_and_bye(0x2002));
+    pacer.handle_datagram(now, destination(7), &bare_bye(9));
+    assert_eq!(byes(&mut pacer), [0; 0]);
+    pacer.handle_datagram(now, destination(1), &report_and_bye(0x1001));
+    assert_eq!(byes(&mut pacer), [1]);
+    pacer.handle_command(now, Command::Stop { leg: LegId(1) });
     let report = std::iter::from_fn(|| pacer.poll_event()).find_map(|event| match event {
         Event::Stopped { report, .. } => Some(report),
         _ => None,
@@ -388,6 +609,81 @@ fn a_goodbye_counts_only_from_the_listener_of_the_leg() {
     let quality =
         Quality { fraction_lost: 64, cumulative_lost: 3, jitter_ns: 1_000_000, round_trip_ns: None };
     assert_eq!(report.unwrap().quality, Some(quality));
+}
+
+/// The report came a while ago; the goodbye has none, and comes from another port of the same host.
+#[test]
+fn a_listener_says_goodbye_without_a_report() {
+    let (mut pacer, now) = playing(&[1, 2]);
+    pacer.handle_datagram(now, destination(1), &report_and_bye(0x1001)[..32]);
+    pacer.handle_datagram(now, STRANGER, &bare_bye(9));
+    pacer.handle_datagram(now, destination(7), &bare_bye(8));
+    assert_eq!(byes(&mut pacer), [0; 0]);
+    pacer.handle_datagram(now, destination(7), &bare_bye(9));
+    assert_eq!(byes(&mut pacer), [1]);
+}
+
+#[test]
+fn who_is_the_destination_of_one_leg_may_say_goodbye_without_having_reported() {
+    let (mut pacer, now) = playing(&[1, 2, 3]);
+    pacer.handle_datagram(now, destination(1), &bare_bye(5));
+    assert_eq!(byes(&mut pacer), [1]);
+    // Somebody else is known to listen there.
+    pacer.handle_datagram(now, destination(2), &report_and_bye(0x1002)[..32]);
+    pacer.handle_datagram(now, destination(2), &bare_bye(5));
+    assert_eq!(byes(&mut pacer), [0; 0]);
+    // RTCP has an address of its own.
+    let apart = LegSpec { rtcp: Some(destination(33)), ..*spec(3) };
+    pacer.handle_command(now, Command::ChangeLeg { leg: LegId(3), spec: Box::new(apart) });
+    pacer.handle_datagram(now, destination(33), &bare_bye(5));
+    assert_eq!(byes(&mut pacer), [3]);
+}
+
+#[test]
+fn a_goodbye_from_the_destination_of_two_legs_does_not_say_which() {
+    let (mut pacer, now) = playing(&[1, 2]);
+    let same = LegSpec { destination: destination(1), ..*spec(2) };
+    pacer.handle_command(now, Command::ChangeLeg { leg: LegId(2), spec: Box::new(same) });
+    pacer.handle_datagram(now, destination(1), &bare_bye(5));
+    assert_eq!(byes(&mut pacer), [0; 0]);
+    // Once it is known whom it hears, it is known what it leaves.
+    pacer.handle_datagram(now, destination(1), &report_and_bye(0x1002)[..32]);
+    pacer.handle_datagram(now, destination(1), &bare_bye(9));
+    assert_eq!(byes(&mut pacer), [2]);
+}
+
+/// Many receivers of one host take the same SSRC when they send nothing; one that hears several legs says goodbye once.
+#[test]
+fn receivers_that_share_a_host_and_an_ssrc_say_goodbye_for_themselves() {
+    let (mut pacer, now) = playing(&[1, 2, 3]);
+    for number in 1..=2u16 {
+        let report = report_and_bye(0x1000 + u32::from(number));
+        pacer.handle_datagram(now, destination(number), &report[..32]);
+    }
+    pacer.handle_datagram(now, destination(2), &report_and_bye(0x1003)[..32]);
+    pacer.handle_datagram(now, destination(7), &bare_bye(9));
+    assert_eq!(byes(&mut pacer), [0; 0], "which of the two it is cannot be known");
+    pacer.handle_datagram(now, destination(2), &bare_bye(9));
+    assert_eq!(byes(&mut pacer), [2, 3]);
+    pacer.handle_datagram(now, destination(7), &bare_bye(9));
+    assert_eq!(byes(&mut pacer), [1]);
+}
+
+#[test]
+fn a_hold_hears_of_one_goodbye_and_the_next_hold_of_another() {
+    let (mut pacer, now) = playing(&[1]);
+    for _ in 0..100 {
+        pacer.handle_datagram(now, destination(1), &bare_bye(5));
+        pacer.handle_datagram(now, destination(1), &report_and_bye(0x1001));
+    }
+    assert_eq!(byes(&mut pacer), [1]);
+    pacer.handle_command(now, Command::Stop { leg: LegId(1) });
+    pacer.handle_datagram(now, destination(1), &bare_bye(5));
+    assert_eq!(byes(&mut pacer), [0; 0]);
+    let again = Command::Play { leg: LegId(1), music: music(1, 7), numbering: None, since: None };
+    pacer.handle_command(now, again);
+    pacer.handle_datagram(now, destination(1), &bare_bye(6));
+    assert_eq!(byes(&mut pacer), [1]);
 }
 
 #[test]

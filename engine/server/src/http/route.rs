@@ -95,6 +95,8 @@ fn calls_place(rest: &[&str]) -> Place {
     let own = |id: &&str| (*id).to_owned();
     match rest {
         [] => Place::Calls,
+        // `logTeleconferenceDeviceQuality` is an action of the collection. No call has an action's name.
+        [word] if graph::known_action(word).is_some() => known(word),
         [call] => Place::Call(own(call)),
         [call, word] if is_action(word, "keepAlive") => Place::KeepAlive(own(call)),
         [call, word] if is(word, "participants") => Place::Participants(own(call)),
@@ -243,8 +245,17 @@ mod tests {
             ("/v1.0/communications/calls/C/participants/invite", "invite"),
             ("/v1.0/communications/calls/C/participants/P/microsoft.graph.mute", "mute"),
             ("/v1.0/communications/calls/C/audioRoutingGroups/1", "audioRoutingGroups"),
+            ("/v1.0/communications/calls/logTeleconferenceDeviceQuality", "logTeleconferenceDeviceQuality"),
+            (
+                "/beta/app/calls/microsoft.graph.logTeleconferenceDeviceQuality",
+                "logTeleconferenceDeviceQuality",
+            ),
         ] {
-            assert_eq!(Target::read(path).place, Place::NotImplemented(action), "{path}");
+            let place = Target::read(path).place;
+            assert_eq!(place, Place::NotImplemented(action), "{path}");
+            for method in [Method::POST, Method::GET, Method::DELETE] {
+                assert_eq!(place.ask(&method, b"{}", "").unwrap_err().refusal.status, 501, "{method} {path}");
+            }
         }
         for path in ["/", "/v1.0", "/v1.0/users", "/v1.0/communications/calls/C/nonsense", "/v2/keys"] {
             assert_eq!(Target::read(path).place, Place::Unknown, "{path}");
