@@ -469,7 +469,10 @@ impl<'a> Gathered<'a> {
         if (self.terms.may_go_on)() {
             return Ok(());
         }
-        Err(DecodeError::TookTooLong { decoded_seconds: self.frames as f64 / f64::from(self.rate.max(1)) })
+        Err(DecodeError::TookTooLong {
+            decoded_seconds: self.frames as f64 / f64::from(self.rate.max(1)),
+            limit_seconds: self.terms.limits.max_cpu_seconds,
+        })
     }
 
     /// Takes one packet's sound. A packet of another shape than the first is skipped: no player mixes rates.
@@ -684,6 +687,8 @@ pub enum DecodeError {
     TookTooLong {
         /// How much had been decoded, in seconds of sound.
         decoded_seconds: f64,
+        /// [`DecodeLimits::max_cpu_seconds`].
+        limit_seconds: u32,
     },
     /// It begins like a format that we play and cannot be decoded.
     Corrupt {
@@ -736,9 +741,10 @@ impl fmt::Display for DecodeError {
                 "nothing is left of the recording's {channels} channels when they are mixed into one: they cancel \
                  each other out"
             ),
-            Self::TookTooLong { decoded_seconds } => write!(
+            Self::TookTooLong { decoded_seconds, limit_seconds } => write!(
                 f,
-                "decoding the recording took too long and was stopped after {decoded_seconds:.1} seconds of sound"
+                "decoding the recording took more than {limit_seconds} s of CPU time, the most that is accepted, and \
+                 was stopped after {decoded_seconds:.1} s of sound"
             ),
             Self::Corrupt { format, words } => write!(f, "the {format} recording is damaged: {words}"),
         }

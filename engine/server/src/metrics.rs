@@ -13,7 +13,7 @@ use holdmusic_control::Counts;
 use holdmusic_media::pacer::Served;
 use prometheus_client::{
     collector::Collector,
-    encoding::{DescriptorEncoder, EncodeMetric},
+    encoding::{DescriptorEncoder, EncodeMetric, NoLabelSet},
     metrics::{MetricType, counter::ConstCounter, gauge::ConstGauge},
     registry::Registry,
 };
@@ -234,6 +234,17 @@ impl Collector for Scrape {
         ];
         for (name, help, value) in counters {
             encode(&mut encoder, name, help, &ConstCounter::new(value))?;
+        }
+        let mut failures = encoder.encode_descriptor(
+            "prompt_failures",
+            "Prompts that could not be played, by cause",
+            None,
+            MetricType::Counter,
+        )?;
+        for (cause, count) in counts.prompt_failures.iter() {
+            failures
+                .encode_family(&[("cause", cause.word())])?
+                .encode_counter::<NoLabelSet, _, u64>(&count, None)?;
         }
         let help = "From the acceptance of a start request to its first RTP packet";
         self.0.first_packet.encode(&mut encoder, "first_packet_latency_seconds", help)?;
