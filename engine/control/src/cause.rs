@@ -211,7 +211,7 @@ impl CauseCounts {
 
 #[cfg(test)]
 mod tests {
-    use holdmusic_codecs::{DecodeLimits, decode_mono};
+    use holdmusic_codecs::{DecodeLimits, EncodeError, decode_mono};
 
     use super::*;
     use crate::graph::results;
@@ -311,5 +311,7 @@ mod tests {
         assert!(decode_mono(&good, &limits, &|| true).is_ok());
         let error = decode_mono(&good, &limits, &|| false).expect_err("no time");
         assert_eq!(PromptFailure::from(&error).cause, PromptCause::DecodeTimeout);
+        let error = PrepareError::Encode(EncodeError::FrameLength { expected: 320, found: 0 });
+        assert_eq!(PromptFailure::from(&error).cause, PromptCause::EncodeFailed);
     }
 }

@@ -405,7 +405,7 @@ pub(crate) fn reason(url: &Url, error: reqwest::Error) -> String {
     } else if error.is_body() || error.is_decode() {
         "broke off in the middle"
     } else {
-        "could not be reached"
+        "gave no valid answer"
     };
     let error = error.without_url();
     let mut cause: &dyn Error = &error;

@@ -285,6 +285,8 @@ mod tests {
             "holdmusic_first_packet_latency_seconds_bucket{le=\"0.001\"} 0",
             "holdmusic_first_packet_latency_seconds_bucket{le=\"0.002\"} 1",
             "holdmusic_first_packet_latency_seconds_count 1",
+            "holdmusic_prompt_failures_total{cause=\"dnsFailed\"} 0",
+            "holdmusic_prompt_failures_total{cause=\"encodeFailed\"} 0",
             "holdmusic_sender_1_wake_lateness_seconds_bucket{le=\"0.001\"} 1",
         ] {
             assert!(text.lines().any(|found| found == line), "{line} is not in\n{text}");

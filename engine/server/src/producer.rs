@@ -8,8 +8,8 @@ use std::{
 };
 
 use crossbeam_channel::{Receiver, Sender, select_biased};
-use holdmusic_codecs::Codec;
-use holdmusic_control::{PromptCause, PromptFailure, SourceFacts};
+use holdmusic_codecs::{Codec, DecodeLimits};
+use holdmusic_control::{DEFAULT_SOURCE, PromptCause, PromptFailure, SourceFacts};
 use holdmusic_media::{
     SourceId,
     bridge::bridge,
@@ -90,6 +90,9 @@ fn cross(settings: &PrepareSettings, wanted: BridgeWork) -> Tiding {
 fn begin(settings: &PrepareSettings, work: Work, jobs: &mut VecDeque<(SourceId, Job)>) -> Tiding {
     let Work { source, bytes } = work;
     let (began, worked) = (clock::mono(), clock::thread_cpu());
+    // The limits are for strangers' recordings: however short they may be, ours is played.
+    let ours = PrepareSettings { limits: DecodeLimits::default(), ..settings.clone() };
+    let settings = if source == DEFAULT_SOURCE { &ours } else { settings };
     let most = Duration::from_secs(settings.limits.max_cpu_seconds.into());
     let in_time = || clock::thread_cpu().saturating_sub(worked) < most;
     let prepared = catch_unwind(AssertUnwindSafe(|| prepare(&bytes, Codec::Opus, settings, &in_time)));
