@@ -1002,6 +1002,22 @@ mod tests {
         }
     }
 
+    /// 2^36 samples in the first block of a FLAC (RFC 9639 section 8.2), 9 channels in a WAV: refused by what they
+    /// declare, before anybody is asked for time to decode.
+    #[test]
+    fn what_declares_too_much_is_refused_before_any_of_it_is_decoded() {
+        let mut flac = FLAC.to_vec();
+        flac[21] |= 0x0F;
+        flac[22..26].fill(0xFF);
+        let mut wav = SOURCE.to_vec();
+        wav[22..24].copy_from_slice(&9u16.to_le_bytes());
+        let never = || -> bool { panic!("it is decoded") };
+        let refused =
+            |bytes: &[u8]| decode_mono(bytes, &DecodeLimits::default(), &never).expect_err("too much");
+        assert_eq!(refused(&flac), DecodeError::Limit(BeyondLimit::Seconds { limit: 1800 }));
+        assert_eq!(refused(&wav), DecodeError::Limit(BeyondLimit::Channels { found: 9, limit: 8 }));
+    }
+
     #[test]
     fn a_file_cut_in_the_middle_plays_what_is_there() {
         for bytes in

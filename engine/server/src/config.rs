@@ -25,6 +25,10 @@ use crate::{fetch::FetchLimits, mailbox::WORK, webhook::TokenFacts};
 /// The most that `--max-prompt-bytes` may be: 4 GiB, as long as a WAV can be.
 const MOST_PROMPT_BYTES: u64 = 4 << 30;
 
+/// What `--min-prompt-rate` and `--max-prompt-rate` may be, in Hz: what the resampler is tried with.
+const LEAST_PROMPT_RATE: u32 = 1_000;
+const MOST_PROMPT_RATE: u32 = 384_000;
+
 /// The most that `--max-prompt-samples` may be: 16 GiB while they are decoded.
 const MOST_PROMPT_SAMPLES: u64 = 4 << 30;
 
@@ -425,9 +429,9 @@ impl Options {
         limits.max_channels =
             within("--max-prompt-channels", self.max_prompt_channels.unwrap_or(limits.max_channels), 1, 64)?;
         let most = self.max_prompt_rate.unwrap_or(limits.max_rate);
-        limits.max_rate = within("--max-prompt-rate", most, 1, 1_536_000)?;
+        limits.max_rate = within("--max-prompt-rate", most, LEAST_PROMPT_RATE, MOST_PROMPT_RATE)?;
         let least = self.min_prompt_rate.unwrap_or(limits.min_rate);
-        limits.min_rate = within("--min-prompt-rate", least, 1, limits.max_rate)?;
+        limits.min_rate = within("--min-prompt-rate", least, LEAST_PROMPT_RATE, limits.max_rate)?;
         limits.max_cpu_seconds = within(
             "--prompt-cpu-seconds",
             self.prompt_cpu_seconds.unwrap_or(limits.max_cpu_seconds),
@@ -658,8 +662,12 @@ impl Options {
     }
 }
 
+/// Without secrets; a `data` URI has none, and is a sound only as a whole.
 fn shown_uri(uri: &str) -> String {
-    url::Url::parse(uri).map_or_else(|_| uri.to_owned(), |url| holdmusic_control::guard::redact(&url))
+    match url::Url::parse(uri) {
+        Ok(url) if url.scheme() != "data" => holdmusic_control::guard::redact(&url),
+        _ => uri.to_owned(),
+    }
 }
 
 fn target_lufs(text: &str) -> Result<Option<f64>, String> {
@@ -774,9 +782,9 @@ mod tests {
             ("--max-prompt-seconds 0", "expected 1 to 86400"),
             ("--max-prompt-samples 0", "expected 1 to 4294967296"),
             ("--max-prompt-channels 65", "expected 1 to 64"),
-            ("--max-prompt-rate 0", "expected 1 to 1536000"),
-            ("--min-prompt-rate 0", "expected 1 to 384000"),
-            ("--min-prompt-rate 48000 --max-prompt-rate 44100", "expected 1 to 44100"),
+            ("--max-prompt-rate 384001", "expected 1000 to 384000"),
+            ("--min-prompt-rate 999", "expected 1000 to 384000"),
+            ("--min-prompt-rate 48000 --max-prompt-rate 44100", "expected 1000 to 44100"),
             ("--prompt-cpu-seconds 0", "expected 1 to 3600"),
             ("--max-preparing 1025", "expected 1 to 1024"),
             ("--fetch-total 0", "expected 1 to 600"),
@@ -792,7 +800,7 @@ mod tests {
     fn the_limits_of_prompts_reach_those_who_keep_them() {
         let config = check(
             "--max-prompt-bytes 1 --max-prompt-seconds 2 --max-prompt-samples 3 --max-prompt-channels 4 \
-             --min-prompt-rate 5 --max-prompt-rate 6 --prompt-cpu-seconds 7 --max-preparing 8 --fetch-connect 9 \
+             --min-prompt-rate 5000 --max-prompt-rate 6000 --prompt-cpu-seconds 7 --max-preparing 8 --fetch-connect 9 \
              --fetch-silence 10 --fetch-total 11",
         )
         .unwrap();
@@ -800,8 +808,8 @@ mod tests {
             max_seconds: 2,
             max_samples: 3,
             max_channels: 4,
-            min_rate: 5,
-            max_rate: 6,
+            min_rate: 5_000,
+            max_rate: 6_000,
             max_cpu_seconds: 7,
         };
         assert_eq!(
@@ -820,7 +828,7 @@ mod tests {
 
     #[test]
     fn the_explained_settings_are_a_file_that_is_read_back() {
-        let flags = "--senders 2 --allow-fetch 10.0.0.0/8,fd00::/8 --status-case pascal --token s3cret";
+        let flags = "--default-prompt data:,RIFF --senders 2 --allow-fetch 10.0.0.0/8,fd00::/8 --status-case pascal --token s3cret";
         let line =
             Line::try_parse_from(std::iter::once("holdmusic").chain(flags.split_whitespace())).unwrap();
         let text = line.options.explained();
@@ -828,6 +836,7 @@ mod tests {
         let read: Options = toml::from_str(&text).unwrap();
         assert_eq!((read.senders, read.allow_fetch.len()), (Some(2), 2));
         assert_eq!(read.status_case, Some(CaseChoice::Pascal));
+        assert_eq!(read.default_prompt.as_deref(), Some("data:,RIFF"));
         assert!(text.contains("# How long a new hold waits"));
     }
 

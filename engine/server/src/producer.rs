@@ -116,3 +116,32 @@ fn begin(settings: &PrepareSettings, work: Work, jobs: &mut VecDeque<(SourceId, 
     jobs.push_back((source, job));
     Tiding::SourceReady { source, reader, facts: SourceFacts { seconds, format, gain_db, ready_at, bytes } }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MUSIC: &[u8] = include_bytes!("../../../assets/fixtures/kinds/pcm-16.wav");
+
+    fn begun(source: SourceId, limits: DecodeLimits) -> Tiding {
+        let settings = PrepareSettings { limits, ..PrepareSettings::default() };
+        begin(&settings, Work { source, bytes: MUSIC.to_vec() }, &mut VecDeque::new())
+    }
+
+    #[test]
+    fn a_prompt_without_cpu_time_is_given_up_with_that_cause() {
+        let Tiding::SourceFailed { failure, .. } =
+            begun(SourceId(1), DecodeLimits { max_cpu_seconds: 0, ..DecodeLimits::default() })
+        else {
+            panic!("it has no time")
+        };
+        assert_eq!(failure.cause, PromptCause::DecodeTimeout);
+    }
+
+    #[test]
+    fn the_limits_of_prompts_do_not_hold_for_our_own_music() {
+        let short = DecodeLimits { max_seconds: 0, ..DecodeLimits::default() };
+        assert!(matches!(begun(SourceId(1), short.clone()), Tiding::SourceFailed { .. }));
+        assert!(matches!(begun(DEFAULT_SOURCE, short), Tiding::SourceReady { .. }));
+    }
+}
