@@ -1,11 +1,15 @@
 //! What was asked for: a prompt by URI and resourceId goes in, a source that all its listeners share comes out.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use holdmusic_media::{MediaTime, SourceId};
 use url::Url;
 
 use crate::{
+    data_uri::DataUri,
     guard::redact,
     id::{CallId, ParticipantId},
 };
@@ -20,6 +24,8 @@ pub enum Origin {
     Web(Url),
     /// A file in the operator's directory (`--prompts`), named by a `file` URI whose path begins there.
     Directory(Url),
+    /// In the URI itself.
+    Data(Arc<DataUri>),
 }
 
 impl Origin {
@@ -27,6 +33,7 @@ impl Origin {
     pub fn redacted(&self) -> String {
         match self {
             Self::Web(url) | Self::Directory(url) => redact(url),
+            Self::Data(data) => data.redacted(),
         }
     }
 }
@@ -54,15 +61,6 @@ pub struct SourceFacts {
     pub ready_at: MediaTime,
     /// Memory that it takes, in bytes.
     pub bytes: u64,
-}
-
-/// Why a prompt cannot be played. The text is for the customer: it names the reason, not the secrets.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum PromptFailure {
-    /// It could not be fetched: subcode 8536.
-    Fetch(String),
-    /// It is not sound that we can play: subcode 8535.
-    Sound(String),
 }
 
 /// Who listens to a source.

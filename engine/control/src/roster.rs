@@ -331,7 +331,11 @@ impl Control {
             return Ok(source);
         }
         if self.prompts.preparing() >= self.settings.max_preparing {
-            return Err(Refusal::unavailable("Too many prompts are being prepared.", 2));
+            let most = self.settings.max_preparing;
+            return Err(Refusal::unavailable(
+                format!("{most} prompts are being prepared, the limit of this server."),
+                2,
+            ));
         }
         if self.prompts.len() >= self.settings.max_prompts {
             let Some((_, unused, _)) = self.prompts.longest_unused() else {
