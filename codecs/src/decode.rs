@@ -469,7 +469,10 @@ impl<'a> Gathered<'a> {
         if (self.terms.may_go_on)() {
             return Ok(());
         }
-        Err(DecodeError::TookTooLong { decoded_seconds: self.frames as f64 / f64::from(self.rate.max(1)) })
+        Err(DecodeError::TookTooLong {
+            decoded_seconds: self.frames as f64 / f64::from(self.rate.max(1)),
+            limit_seconds: self.terms.limits.max_cpu_seconds,
+        })
     }
 
     /// Takes one packet's sound. A packet of another shape than the first is skipped: no player mixes rates.
@@ -684,6 +687,8 @@ pub enum DecodeError {
     TookTooLong {
         /// How much had been decoded, in seconds of sound.
         decoded_seconds: f64,
+        /// [`DecodeLimits::max_cpu_seconds`].
+        limit_seconds: u32,
     },
     /// It begins like a format that we play and cannot be decoded.
     Corrupt {
@@ -736,9 +741,10 @@ impl fmt::Display for DecodeError {
                 "nothing is left of the recording's {channels} channels when they are mixed into one: they cancel \
                  each other out"
             ),
-            Self::TookTooLong { decoded_seconds } => write!(
+            Self::TookTooLong { decoded_seconds, limit_seconds } => write!(
                 f,
-                "decoding the recording took too long and was stopped after {decoded_seconds:.1} seconds of sound"
+                "decoding the recording took more than {limit_seconds} s of CPU time, the most that is accepted, and \
+                 was stopped after {decoded_seconds:.1} s of sound"
             ),
             Self::Corrupt { format, words } => write!(f, "the {format} recording is damaged: {words}"),
         }
@@ -994,6 +1000,22 @@ mod tests {
             let error = decode(bytes, &limits).expect_err("too fast");
             assert!(matches!(error, DecodeError::Limit(BeyondLimit::Rate { .. })), "{error:?}");
         }
+    }
+
+    /// 2^36 samples in the first block of a FLAC (RFC 9639 section 8.2), 9 channels in a WAV: refused by what they
+    /// declare, before anybody is asked for time to decode.
+    #[test]
+    fn what_declares_too_much_is_refused_before_any_of_it_is_decoded() {
+        let mut flac = FLAC.to_vec();
+        flac[21] |= 0x0F;
+        flac[22..26].fill(0xFF);
+        let mut wav = SOURCE.to_vec();
+        wav[22..24].copy_from_slice(&9u16.to_le_bytes());
+        let never = || -> bool { panic!("it is decoded") };
+        let refused =
+            |bytes: &[u8]| decode_mono(bytes, &DecodeLimits::default(), &never).expect_err("too much");
+        assert_eq!(refused(&flac), DecodeError::Limit(BeyondLimit::Seconds { limit: 1800 }));
+        assert_eq!(refused(&wav), DecodeError::Limit(BeyondLimit::Channels { found: 9, limit: 8 }));
     }
 
     #[test]

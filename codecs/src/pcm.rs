@@ -68,6 +68,9 @@ pub struct DecodeLimits {
     /// Most samples over all channels. Default 172 800 000, which is half an hour of 48 kHz stereo (659 MiB while
     /// it is decoded): the other limits together would allow 22 GB.
     pub max_samples: u64,
+    /// Most CPU time for decoding, in seconds. Default 15: half an hour of MP3 takes about ten on one slow core. Kept by
+    /// whoever has a clock, through `may_go_on`.
+    pub max_cpu_seconds: u32,
 }
 
 impl Default for DecodeLimits {
@@ -78,6 +81,7 @@ impl Default for DecodeLimits {
             min_rate: 4_000,
             max_rate: 384_000,
             max_samples: 1800 * 48_000 * 2,
+            max_cpu_seconds: 15,
         }
     }
 }

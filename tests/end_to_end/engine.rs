@@ -146,8 +146,13 @@ impl Engine {
 
     /// Starts one on a free port with these flags alone.
     pub(crate) fn start_in(data: tempfile::TempDir, flags: &[&str]) -> Self {
+        Self::start_among(data, flags, &[])
+    }
+
+    /// As [`Engine::start_in`], with these variables in its environment.
+    pub(crate) fn start_among(data: tempfile::TempDir, flags: &[&str], variables: &[(&str, &str)]) -> Self {
         let mut command = command(["serve", "--listen", "127.0.0.1:0"]);
-        command.arg("--data").arg(data.path()).args(flags);
+        command.arg("--data").arg(data.path()).args(flags).envs(variables.iter().copied());
         let mut child = Guarded(command.spawn().expect("holdmusic can be run"));
         let stderr = read_all(child.0.stderr.take().expect("piped"));
         let mut stdout = BufReader::new(child.0.stdout.take().expect("piped"));
@@ -183,6 +188,14 @@ impl Engine {
         let authorization = format!("Bearer {TOKEN}");
         let headers = [("Authorization", authorization.as_str()), ("Content-Type", "application/json")];
         http::request(self.address, method, path, &headers, body)
+    }
+
+    /// The most memory that it has ever had, in bytes.
+    pub(crate) fn peak_memory(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.child.0.id())).expect("it runs");
+        let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        let kib = peak.and_then(|peak| peak.trim().strip_suffix(" kB")?.parse::<u64>().ok());
+        kib.expect("the kernel tells it") << 10
     }
 
     /// Sends it a signal.

@@ -11,6 +11,7 @@ use std::{
 };
 
 use holdmusic_codecs::Codec;
+use holdmusic_control::PromptCause;
 use holdmusic_media::{MediaTime, rtp::Ssrc};
 use holdmusic_tests::{Call, Manner, Member, SEED_VARIABLE, Sent, World};
 use rand::RngExt;
@@ -109,7 +110,12 @@ impl Story {
         );
         world.shelf.put("https://prompts.test/page.wav", b"<html>nothing to hear</html>");
         world.shelf.put_silence("https://prompts.test/never.wav");
-        world.shelf.put_failure("https://prompts.test/late.wav", "not complete after 15 s", seconds(15.0));
+        world.shelf.put_failure(
+            "https://prompts.test/late.wav",
+            PromptCause::FetchTimeout,
+            "not complete after 15 s",
+            seconds(15.0),
+        );
         Self {
             world,
             calls: vec![],

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use holdmusic_control::PromptCause;
 use holdmusic_tests::{Item, World, asset};
 use serde_json::json;
 
@@ -44,38 +45,47 @@ fn a_prompt_within_the_grace_time_is_the_first_thing_heard() {
     assert_eq!(world.stop(&alice).body["holdMusic"]["report"]["defaultMusicMs"], 0);
 }
 
-/// Every kind of failure, with its subcode.
-fn failures() -> Vec<(&'static str, Option<Item>, u64)> {
+/// Every kind of failure, with its subcode and the word of its cause.
+fn failures() -> Vec<(&'static str, Option<Item>, u64, &'static str)> {
     let bytes = |file: &str| Item::Bytes { bytes: asset(file).into(), after: Duration::from_millis(30) };
-    let fails = |reason: &str, after| Item::Fails { reason: reason.to_owned(), after };
+    let fails = |cause, reason: &str, after| Item::Fails { cause, reason: reason.to_owned(), after };
+    let refused = fails(PromptCause::ConnectionRefused, "connection refused", seconds(0.01));
+    let nameless = fails(PromptCause::DnsFailed, "the name has no address", seconds(4.9));
+    let late = fails(PromptCause::FetchTimeout, "not complete after 15 s", seconds(15.0));
     let mut all = vec![
-        ("404", None, 8536),
-        ("refused", Some(fails("connection refused", seconds(0.01))), 8536),
-        ("DNS", Some(fails("the name has no address", seconds(4.9))), 8536),
-        ("timeout", Some(fails("not complete after 15 s", seconds(15.0))), 8536),
-        ("never", Some(Item::Never), 8536),
+        ("404", None, 8536, "httpStatus"),
+        ("refused", Some(refused), 8536, "connectionRefused"),
+        ("DNS", Some(nameless), 8536, "dnsFailed"),
+        ("timeout", Some(late), 8536, "fetchTimeout"),
+        ("never", Some(Item::Never), 8536, "notReadyInTime"),
     ];
-    for (name, file) in [
-        ("an error page", "fixtures/broken/html-page.wav"),
-        ("nothing", "fixtures/broken/empty.wav"),
-        ("cut in its header", "fixtures/broken/cut-in-header.wav"),
-        ("no fmt", "fixtures/broken/no-fmt.wav"),
-        ("no data", "fixtures/broken/no-data.wav"),
-        ("no samples", "fixtures/broken/data-empty.wav"),
-        ("no rate", "fixtures/broken/rate-zero.wav"),
-        ("65 535 channels", "fixtures/broken/channels-65535.wav"),
-        ("digital silence", "fixtures/broken/silence.wav"),
-        ("an unknown tag", "fixtures/broken/unsupported-tag.wav"),
+    for (name, file, cause) in [
+        ("an error page", "fixtures/broken/html-page.wav", "notAudio"),
+        ("nothing", "fixtures/broken/empty.wav", "notAudio"),
+        ("cut in its header", "fixtures/broken/cut-in-header.wav", "headerCut"),
+        ("no fmt", "fixtures/broken/no-fmt.wav", "corrupt"),
+        ("no data", "fixtures/broken/no-data.wav", "noSamples"),
+        ("no samples", "fixtures/broken/data-empty.wav", "noSamples"),
+        ("no rate", "fixtures/broken/rate-zero.wav", "sampleRate"),
+        ("65 535 channels", "fixtures/broken/channels-65535.wav", "tooManyChannels"),
+        ("digital silence", "fixtures/broken/silence.wav", "silent"),
+        ("an unknown tag", "fixtures/broken/unsupported-tag.wav", "unsupportedFormat"),
     ] {
-        all.push((name, Some(bytes(file)), 8535));
+        all.push((name, Some(bytes(file)), 8535, cause));
     }
     all
+}
+
+/// The reason as an operation and a participant show it: the word, and the words.
+fn told(holder: &serde_json::Value) -> (&str, &str) {
+    let reason = &holder["reason"];
+    (reason["cause"].as_str().unwrap_or_default(), reason["message"].as_str().unwrap_or_default())
 }
 
 fn put(world: &mut World, item: Option<Item>) {
     match item {
         Some(Item::Bytes { bytes, after }) => world.shelf.put_slowly(URL, &bytes, after),
-        Some(Item::Fails { reason, after }) => world.shelf.put_failure(URL, &reason, after),
+        Some(Item::Fails { cause, reason, after }) => world.shelf.put_failure(URL, cause, &reason, after),
         Some(Item::Never) => world.shelf.put_silence(URL),
         None => {}
     }
@@ -83,33 +93,42 @@ fn put(world: &mut World, item: Option<Item>) {
 
 #[test]
 fn whatever_is_wrong_with_a_prompt_default_music_is_heard_within_a_second_and_the_reason_is_told() {
-    for (name, item, subcode) in failures() {
+    for (name, item, subcode, cause) in failures() {
         let (mut world, call, alice) = one(203, no_rules());
         put(&mut world, item);
         let asked = world.now();
         let operation = hold(&mut world, &alice, Some(URL));
         let over = world.ended_within(&alice.call, &operation, ENDS_WITHIN);
         assert_eq!((&over["status"], result(&over)), (&json!("completed"), (200, subcode)), "{name}: {over}");
-        assert!(over["resultInfo"]["message"].as_str().unwrap().len() > 40, "{name}: {over}");
+        let message = over["resultInfo"]["message"].as_str().unwrap();
+        let (word, words) = told(&over["holdMusic"]);
+        assert_eq!(word, cause, "{name}: {over}");
+        assert!(message.ends_with(&format!(" ({cause}): {words}")) && words.len() > 15, "{name}: {over}");
         world.run(seconds(3.0));
         let first = world.taps().rtp[0].at;
         assert!(first.since(asked) <= seconds(1.0), "{name}: {:?}", first.since(asked));
         assert_hears(&world, &alice, first, seconds(2.5), DEFAULT_FILE);
         let flow = world.taps().flow(alice.ssrc);
         assert!(flow.is_one_piece(), "{name}: {flow:?}");
-        assert_eq!(state(&mut world, &alice)["source"], "default", "{name}");
+        let state = state(&mut world, &alice);
+        assert_eq!(
+            (&state["source"], told(&state["report"]).0),
+            (&json!("default"), cause),
+            "{name}: {state}"
+        );
         assert_eq!(world.customer(&call).ends_of(&operation).len(), 1, "{name}");
     }
 }
 
 #[test]
 fn who_wants_no_default_music_is_told_of_a_failure_and_the_hold_ends() {
-    for (name, item, subcode) in failures() {
+    for (name, item, subcode, cause) in failures() {
         let (mut world, call, alice) = one(204, json!({ "onPromptFailure": "fail" }));
         put(&mut world, item);
         let operation = hold(&mut world, &alice, Some(URL));
         let over = world.ended_within(&alice.call, &operation, ENDS_WITHIN);
         assert_eq!((&over["status"], result(&over)), (&json!("failed"), (400, subcode)), "{name}: {over}");
+        assert_eq!(told(&over["holdMusic"]).0, cause, "{name}: {over}");
         assert_eq!(state(&mut world, &alice)["state"], "none", "{name}");
         let sent = world.taps().rtp.len();
         world.run(seconds(2.0));

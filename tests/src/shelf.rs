@@ -2,6 +2,8 @@
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
+use holdmusic_control::PromptCause;
+
 /// What comes of fetching one URL.
 #[derive(Clone, Debug)]
 pub enum Item {
@@ -14,6 +16,8 @@ pub enum Item {
     },
     /// This reason, after so long.
     Fails {
+        /// What went wrong.
+        cause: PromptCause,
         /// What the door says.
         reason: String,
         /// After how long.
@@ -45,8 +49,8 @@ impl Shelf {
     }
 
     /// Fetching `url` fails after so long.
-    pub fn put_failure(&mut self, url: &str, reason: &str, after: Duration) {
-        self.items.insert(url.to_owned(), Item::Fails { reason: reason.to_owned(), after });
+    pub fn put_failure(&mut self, url: &str, cause: PromptCause, reason: &str, after: Duration) {
+        self.items.insert(url.to_owned(), Item::Fails { cause, reason: reason.to_owned(), after });
     }
 
     /// Fetching `url` leads to nothing, ever.
@@ -63,6 +67,7 @@ impl Shelf {
     pub(crate) fn fetch(&mut self, url: &str) -> Item {
         self.fetches.push(url.to_owned());
         self.items.get(url).cloned().unwrap_or_else(|| Item::Fails {
+            cause: PromptCause::HttpStatus,
             reason: format!("{url} answered 404 Not Found, expected 200 OK"),
             after: USUAL,
         })

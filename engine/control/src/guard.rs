@@ -76,6 +76,8 @@ pub enum UrlRefused {
     Address(AddressRefused),
     /// `http` to an address that is not loopback.
     PlainHttp,
+    /// Something else than HTTP speaks on this port.
+    Port(u16),
 }
 
 impl fmt::Display for UrlRefused {
@@ -86,6 +88,9 @@ impl fmt::Display for UrlRefused {
             }
             Self::NoHost => f.write_str("it names no host"),
             Self::Address(refused) => refused.fmt(f),
+            Self::Port(port) => {
+                write!(f, "port {port} belongs to another protocol than HTTP, as browsers have it too")
+            }
             Self::PlainHttp => f.write_str("http is allowed only to loopback; expected https"),
         }
     }
@@ -140,8 +145,17 @@ impl Guard {
             return Err(UrlRefused::Scheme { found: url.scheme().to_owned(), expected: "https or http" });
         }
         match literal(url)? {
-            Some(address) => self.fetch(address).map_err(UrlRefused::Address),
-            None => Ok(()),
+            Some(address) => self.fetch(address).map_err(UrlRefused::Address)?,
+            // Whatever a resolver makes of it.
+            None if url.host_str().is_some_and(is_localhost) => {
+                let [v4, v6] = [IpAddr::from(Ipv4Addr::LOCALHOST), IpAddr::from(Ipv6Addr::LOCALHOST)];
+                self.fetch(v4).or_else(|refused| self.fetch(v6).map_err(|_| UrlRefused::Address(refused)))?;
+            }
+            None => {}
+        }
+        match url.port() {
+            Some(port) if BLOCKED_PORTS.contains(&port) => Err(UrlRefused::Port(port)),
+            _ => Ok(()),
         }
     }
 
@@ -167,6 +181,15 @@ impl Guard {
         if url.scheme() == "http" && !plain_is_fine { Err(UrlRefused::PlainHttp) } else { Ok(()) }
     }
 }
+
+/// Ports of protocols that an HTTP request could be made to speak, mail and name servers above all: the list of the
+/// Fetch standard, section 2.9, "port blocking".
+const BLOCKED_PORTS: [u16; 83] = [
+    0, 1, 7, 9, 11, 13, 15, 17, 19, 20, 21, 22, 23, 25, 37, 42, 43, 53, 69, 77, 79, 87, 95, 101, 102, 103,
+    104, 109, 110, 111, 113, 115, 117, 119, 123, 135, 137, 139, 143, 161, 179, 389, 427, 465, 512, 513, 514,
+    515, 526, 530, 531, 532, 540, 548, 554, 556, 563, 587, 601, 636, 989, 990, 993, 995, 1719, 1720, 1723,
+    2049, 3659, 4045, 4190, 5060, 5061, 6000, 6566, 6665, 6666, 6667, 6668, 6669, 6679, 6697, 10080,
+];
 
 /// RFC 6761 section 6.3: these names mean loopback.
 fn is_localhost(host: &str) -> bool {
@@ -297,6 +320,9 @@ fn special_v6(address: Ipv6Addr) -> Option<Range> {
 /// A URL as messages and logs may show it: without user, password, query and fragment, which carry access
 /// signatures. A `?…` shows that there was a query.
 pub fn redact(url: &Url) -> String {
+    if url.scheme() == "data" {
+        return "data:…".to_owned();
+    }
     let mut shown = url.clone();
     // Both fail only for URLs that cannot have a user, which then have none.
     let _ = shown.set_username("");
@@ -442,11 +468,109 @@ mod tests {
         assert!(matches!(Guard::default().callback_url(&url("http://127.1/")), Err(UrlRefused::Address(_))));
     }
 
+    /// What people write who want into the network behind the engine.
     #[test]
-    fn odd_spellings_of_an_address_are_the_same_address() {
+    fn no_spelling_of_a_forbidden_address_gets_through() {
         let guard = Guard::default();
-        for odd in ["http://2130706433/", "http://0x7f.1/", "http://0177.0.0.1/", "http://[::ffff:7f00:1]/"] {
-            assert!(matches!(guard.fetch_url(&url(odd)), Err(UrlRefused::Address(_))), "{odd}");
+        for hostile in [
+            "http://127.0.0.1/",
+            "http://127.1/",
+            "http://127.0.1/",
+            "http://2130706433/",
+            "http://0x7f000001/",
+            "http://0x7f.1/",
+            "http://0X7F.0.0.1/",
+            "http://017700000001/",
+            "http://0177.0.0.1/",
+            "http://0177.0x0.0.1/",
+            "http://127.0.0.1./",
+            "http://127。0。0。1/",
+            "http://①②⑦.⓪.⓪.①/",
+            "http://１２７.0.0.1/",
+            "http://%31%32%37.0.0.1/",
+            "http://127.0.0.1:80@127.0.0.1/",
+            "http://public.example@10.0.0.1/",
+            "http://public.example:80@10.0.0.1/",
+            "http://public.example%2f@10.0.0.1/",
+            "http:\\\\10.0.0.1\\",
+            "http:/10.0.0.1/",
+            "http:10.0.0.1",
+            "https://10.0.0.1#public.example/",
+            "https://10.0.0.1?public.example/",
+            "https://10.0.0.1\t/",
+            "http://0/",
+            "http://0.0.0.0/",
+            "http://169.254.169.254/latest/meta-data/",
+            "http://2852039166/",
+            "http://0xa9fea9fe/",
+            "http://0251.0376.0251.0376/",
+            "http://192.168.1.1/",
+            "http://172.16.0.1/",
+            "http://172.31.255.255/",
+            "http://100.64.0.1/",
+            "http://198.18.0.1/",
+            "http://192.0.2.1/",
+            "http://224.0.0.251/",
+            "http://240.0.0.1/",
+            "http://255.255.255.255/",
+            "http://[::]/",
+            "http://[::1]/",
+            "http://[0:0:0:0:0:0:0:1]/",
+            "http://[::127.0.0.1]/",
+            "http://[::ffff:127.0.0.1]/",
+            "http://[::ffff:7f00:1]/",
+            "http://[::ffff:0:127.0.0.1]/",
+            "http://[64:ff9b::10.0.0.1]/",
+            "http://[64:ff9b::a9fe:a9fe]/",
+            "http://[64:ff9b:1::1]/",
+            "http://[2002:a00:1::]/",
+            "http://[2001:0:53aa:64c:0:0:f5ff:fffe]/",
+            "http://[fc00::1]/",
+            "http://[fd00:ec2::254]/",
+            "http://[fe80::1]/",
+            "http://[fec0::1]/",
+            "http://[ff02::1]/",
+            "http://localhost/",
+            "http://LOCALHOST/",
+            "http://localhost./",
+            "http://a.localhost/",
+            "http://ｌocalhost/",
+            "http://localhost\u{ad}/",
+        ] {
+            let read = Url::parse(hostile).expect(hostile);
+            let refused = guard.fetch_url(&read);
+            assert!(matches!(refused, Err(UrlRefused::Address(_))), "{hostile} is {read}: {refused:?}");
+        }
+        // These are no URLs, whoever reads them.
+        for broken in
+            ["http://[fe80::1%25eth0]/", "http://[::1/", "http://1.2.3.4.5/", "http://0x7g.1/", "http:///"]
+        {
+            assert!(Url::parse(broken).is_err(), "{broken}");
+        }
+    }
+
+    #[test]
+    fn only_http_is_spoken_and_only_where_it_is_at_home() {
+        let guard = Guard { fetch: vec!["127.0.0.0/8".parse().unwrap()], ..Guard::default() };
+        for scheme in
+            ["file:///etc/passwd", "data:,x", "ftp://host/", "gopher://host/", "javascript:1", "ws://h/"]
+        {
+            assert!(matches!(guard.fetch_url(&url(scheme)), Err(UrlRefused::Scheme { .. })), "{scheme}");
+        }
+        for port in [1, 22, 25, 53, 110, 143, 389, 465, 587, 993, 2049, 5060, 6000, 6667, 10080] {
+            for host in ["93.184.216.34", "host", "127.0.0.1"] {
+                let refused = guard.fetch_url(&url(&format!("http://{host}:{port}/")));
+                assert_eq!(refused, Err(UrlRefused::Port(port)), "{host}");
+            }
+        }
+        for fine in [
+            "http://host:80/",
+            "https://host:443/",
+            "http://host:8080/",
+            "http://localhost:8000/",
+            "http://h:1024/",
+        ] {
+            assert_eq!(guard.fetch_url(&url(fine)), Ok(()), "{fine}");
         }
     }
 
@@ -454,5 +578,6 @@ mod tests {
     fn secrets_in_a_url_are_not_shown() {
         assert_eq!(redact(&url("https://me:pw@host/a.wav?sig=secret#part")), "https://host/a.wav?…");
         assert_eq!(redact(&url("https://host:8443/a%20b.wav")), "https://host:8443/a%20b.wav");
+        assert_eq!(redact(&url("data:audio/wav;base64,UklGRg==")), "data:…");
     }
 }

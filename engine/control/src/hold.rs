@@ -9,12 +9,13 @@ use crate::{
     Control, Output,
     ask::StartHoldMusic,
     call::{Call, CompletesWhen, OnPromptFailure},
+    cause::{PromptCause, PromptFailure},
     graph::{Answer, Refusal, Writer, results},
     id::{CallId, OperationId, ParticipantId},
     negotiation::StateOffer,
     operation::{Operation, OperationKind, ResultInfo},
     participant::{EndedBy, Heard, Hold, Participant, PastHold},
-    prompt::{DEFAULT_SOURCE, Freshness, Listener, Origin, Prompt, PromptFailure, SourceFacts},
+    prompt::{DEFAULT_SOURCE, Freshness, Listener, Origin, Prompt, SourceFacts},
     stop::StopRequest,
     timer::Timer,
 };
@@ -338,6 +339,7 @@ impl Control {
         };
         let facts = self.prompts.facts(heard);
         let (gain, ready) = (facts.map(|facts| facts.gain_db), facts.map(|facts| facts.ready_at));
+        let failure = hold.failure.clone();
         let (heard_at, kind, when) = (hold.heard_at, hold.kind, call.rules.completes_when);
         for operation in hold.operations.clone() {
             let Some(entry) = self.operation_mut(call_id, operation) else { continue };
@@ -349,6 +351,7 @@ impl Control {
             entry.facts.prompt_ready_ns = ready.map(nanos);
             entry.facts.heard = kind;
             entry.facts.gain_db = gain;
+            entry.facts.reason = failure.clone();
             let bound = entry.bound.take();
             self.timers.cancel(bound, Timer::Bound(call_id, operation));
             match when {
@@ -374,15 +377,15 @@ impl Control {
         let before = hold.sources();
         let lost = hold.wants.take();
         let silent = hold.playing.is_none() || hold.playing == lost;
-        let (PromptFailure::Fetch(reason) | PromptFailure::Sound(reason)) = &failure;
-        hold.reason = Some(reason.clone());
+        hold.reason = Some(failure.clone());
         // Nobody asked for a default prompt that fails: the built-in music is as good.
         if hold.asked.is_some() {
             hold.failure = Some(failure.clone());
             if fails {
                 for operation in hold.operations.clone() {
                     let waits = |entry: &&mut Operation| !entry.is_over() && entry.promised.is_none();
-                    if self.operation_mut(call_id, operation).filter(waits).is_some() {
+                    if let Some(entry) = self.operation_mut(call_id, operation).filter(waits) {
+                        entry.facts.reason = Some(failure.clone());
                         self.finish(now, call_id, operation, Err(results::prompt(400, &failure)));
                     }
                 }
@@ -470,6 +473,7 @@ impl Control {
             self.leave(now.mono, older, Listener::Refresh);
         }
         let Some(listeners) = self.prompts.remove(source) else { return };
+        self.counts.prompt_failures.add(failure.cause);
         // First the defaults, so that no hold falls back to what has just failed.
         for listener in &listeners {
             match listener {
@@ -494,8 +498,7 @@ impl Control {
             if hold.wants == Some(source) {
                 self.fail_prompt(now, call, id, failure.clone());
             } else if hold.playing == Some(source) {
-                let (PromptFailure::Fetch(reason) | PromptFailure::Sound(reason)) = failure;
-                hold.reason = Some(reason.clone());
+                hold.reason = Some(failure.clone());
                 self.play(now.mono, call, id, fallback);
             }
         }
@@ -541,7 +544,7 @@ impl Control {
     pub(crate) fn check_origin(&self, prompt: Option<&Prompt>) -> Result<(), Refusal> {
         match prompt.map(|prompt| &prompt.origin) {
             Some(Origin::Directory(_)) if !self.settings.prompt_directory => Err(Refusal::invalid(
-                "'uri' has the scheme 'file'; expected https or http. The operator can name a directory with --prompts.",
+                "'uri' has the scheme 'file'; expected https, http or data. The operator can name a directory with --prompts.",
             )),
             _ => Ok(()),
         }
@@ -580,12 +583,12 @@ impl Control {
             let heard = hold.heard;
             if late.is_some_and(|source| !self.prompts.is_ready(source)) {
                 let seconds = self.settings.start_bound.as_secs();
-                self.fail_prompt(
-                    now,
-                    call,
-                    id,
-                    PromptFailure::Fetch(format!("timeout: not ready within {seconds} s")),
+                let failure = PromptFailure::new(
+                    PromptCause::NotReadyInTime,
+                    format!("timeout: not ready within {seconds} s"),
                 );
+                self.counts.prompt_failures.add(failure.cause);
+                self.fail_prompt(now, call, id, failure);
             }
             // A promise that was not even a packet cannot be kept any more.
             let why = "no packet could be sent in time";

@@ -7,6 +7,8 @@
 
 pub mod ask;
 pub mod call;
+pub mod cause;
+pub mod data_uri;
 pub mod graph;
 pub mod guard;
 mod hold;
@@ -34,6 +36,7 @@ use url::Url;
 
 use crate::{
     call::Call,
+    cause::CauseCounts,
     graph::Writer,
     notification::Notifications,
     participant::EndedBy,
@@ -43,10 +46,12 @@ use crate::{
 };
 
 pub use ask::Ask;
+pub use cause::{PromptCause, PromptFailure};
+pub use data_uri::DataUri;
 pub use graph::{Answer, Refusal};
 pub use id::{CallId, NotificationId, OperationId, ParticipantId, RequestId};
 pub use notification::{DeliveryOutcome, Undelivered};
-pub use prompt::{DEFAULT_SOURCE, Freshness, Origin, Prompt, PromptFailure, SourceFacts};
+pub use prompt::{DEFAULT_SOURCE, Freshness, Origin, Prompt, SourceFacts};
 pub use settings::Settings;
 
 /// What enters.
@@ -254,6 +259,8 @@ pub struct Counts {
     pub starts_failed: u64,
     /// Stop operations accepted.
     pub stops: u64,
+    /// Prompts that failed, by cause.
+    pub prompt_failures: CauseCounts,
     /// Notifications owed and not yet delivered.
     pub notifications_pending: u64,
     /// Notifications delivered.

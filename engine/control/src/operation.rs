@@ -4,6 +4,7 @@
 use holdmusic_media::{HoldReport, MediaTime, RtpState};
 
 use crate::{
+    cause::PromptFailure,
     id::{OperationId, ParticipantId},
     participant::Heard,
 };
@@ -52,6 +53,8 @@ pub struct HoldFacts {
     pub heard: Option<Heard>,
     /// Gain that was applied to the recording, in dB.
     pub gain_db: Option<f64>,
+    /// Why what was asked for is not heard.
+    pub reason: Option<PromptFailure>,
     /// On a stop: there was no hold.
     pub nothing_to_stop: bool,
     /// On a stop: the numbering of the next packet.

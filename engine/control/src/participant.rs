@@ -7,8 +7,9 @@ use holdmusic_media::{HoldReport, LegId, LegSpec, MediaTime, Numbering, SourceId
 use serde_json::{Map, Value};
 
 use crate::{
+    cause::PromptFailure,
     id::{OperationId, ParticipantId},
-    prompt::{DEFAULT_SOURCE, Prompt, PromptFailure},
+    prompt::{DEFAULT_SOURCE, Prompt},
 };
 
 /// Whose music it is.
@@ -90,8 +91,8 @@ pub(crate) struct Hold {
     pub(crate) numbering: Option<Numbering>,
     /// Why what was asked for is not heard and will not be.
     pub(crate) failure: Option<PromptFailure>,
-    /// Why a prompt of this hold is not heard, for people.
-    pub(crate) reason: Option<String>,
+    /// Why a prompt of this hold is not heard, its default prompt included.
+    pub(crate) reason: Option<PromptFailure>,
     /// What the sender told last.
     pub(crate) report: Option<HoldReport>,
 }
@@ -111,7 +112,7 @@ pub(crate) struct PastHold {
     pub(crate) ended_by: EndedBy,
     pub(crate) heard: Option<Heard>,
     pub(crate) since: WallTime,
-    pub(crate) reason: Option<String>,
+    pub(crate) reason: Option<PromptFailure>,
     pub(crate) report: Option<HoldReport>,
 }
 

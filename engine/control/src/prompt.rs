@@ -1,11 +1,16 @@
 //! What was asked for: a prompt by URI and resourceId goes in, a source that all its listeners share comes out.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    sync::Arc,
+};
 
 use holdmusic_media::{MediaTime, SourceId};
 use url::Url;
 
 use crate::{
+    PromptFailure,
+    data_uri::DataUri,
     guard::redact,
     id::{CallId, ParticipantId},
 };
@@ -20,6 +25,8 @@ pub enum Origin {
     Web(Url),
     /// A file in the operator's directory (`--prompts`), named by a `file` URI whose path begins there.
     Directory(Url),
+    /// In the URI itself.
+    Data(Arc<DataUri>),
 }
 
 impl Origin {
@@ -27,6 +34,7 @@ impl Origin {
     pub fn redacted(&self) -> String {
         match self {
             Self::Web(url) | Self::Directory(url) => redact(url),
+            Self::Data(data) => data.redacted(),
         }
     }
 }
@@ -74,15 +82,6 @@ impl Freshness {
     /// Never asked about again.
     pub const FOR_EVER: Self =
         Self { until: MediaTime::NEVER, while_asked_until: MediaTime::NEVER, when_slow: true };
-}
-
-/// Why a prompt cannot be played. The text is for the customer: it names the reason, not the secrets.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum PromptFailure {
-    /// It could not be fetched: subcode 8536.
-    Fetch(String),
-    /// It is not sound that we can play: subcode 8535.
-    Sound(String),
 }
 
 /// Who listens to a source.

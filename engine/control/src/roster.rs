@@ -375,7 +375,9 @@ impl Control {
         if self.prompts.preparing() < self.settings.max_preparing {
             return Ok(());
         }
-        Err(Refusal::unavailable("Too many prompts are being prepared.", 2))
+        let most = self.settings.max_preparing;
+        let words = format!("{most} prompts are being prepared, the limit of this server.");
+        Err(Refusal::unavailable(words, 2))
     }
 
     /// A call wants to find these prompts ready. What cannot be had now is fetched when it is asked for.

@@ -15,7 +15,7 @@ use serde_json::Value;
 
 use crate::{
     Answer, Ask, CallId, Control, DeliveryOutcome, Freshness, Input, NotificationId, Output, ParticipantId,
-    PromptFailure, Refusal, RequestId, Settings, SourceFacts,
+    PromptCause, PromptFailure, Refusal, RequestId, Settings, SourceFacts,
     graph::{Query, read_create_call, read_create_participant, read_start_hold_music, read_stop_hold_music},
 };
 
@@ -198,7 +198,7 @@ impl Desk {
     }
 
     fn fail(&mut self, source: u64) {
-        let failure = PromptFailure::Fetch("HTTP status 404 from host".into());
+        let failure = PromptFailure::new(PromptCause::HttpStatus, "HTTP status 404 from host");
         self.tell(Input::SourceFailed { source: SourceId(source), failure });
     }
 

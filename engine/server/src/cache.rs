@@ -190,13 +190,14 @@ impl Cache {
 
 /// A name for the file of a prompt that tells nothing about its address, which may carry a secret.
 fn name_of(prompt: &Prompt) -> String {
-    let (kind, url) = match &prompt.origin {
-        Origin::Web(url) => ("web", url),
-        Origin::Directory(url) => ("directory", url),
+    let (kind, place) = match &prompt.origin {
+        Origin::Web(url) => ("web", url.as_str().as_bytes()),
+        Origin::Directory(url) => ("directory", url.as_str().as_bytes()),
+        Origin::Data(data) => ("data", data.bytes()),
     };
     // Without a resource id is not the same as with an empty one.
     let resource = prompt.resource_id.as_ref().map_or(String::new(), |id| format!("+{id}"));
-    Hash::of(format!("{kind}\n{url}\n{resource}").as_bytes()).into()
+    Hash::of(&[kind.as_bytes(), b"\n", &Hash::of(place).0, resource.as_bytes()].concat()).into()
 }
 
 trait NowHere: Sized {

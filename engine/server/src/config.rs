@@ -20,7 +20,29 @@ use holdmusic_media::prepare::PrepareSettings;
 use ipnet::IpNet;
 use serde::Deserialize;
 
-use crate::{fetch::FetchLimits, webhook::TokenFacts};
+use crate::{fetch::FetchLimits, mailbox::WORK, webhook::TokenFacts};
+
+/// The most that `--max-prompt-bytes` may be: 4 GiB, as long as a WAV can be.
+const MOST_PROMPT_BYTES: u64 = 4 << 30;
+
+/// What `--min-prompt-rate` and `--max-prompt-rate` may be, in Hz: what the resampler is tried with.
+const LEAST_PROMPT_RATE: u32 = 1_000;
+const MOST_PROMPT_RATE: u32 = 384_000;
+
+/// The most that `--max-prompt-samples` may be: 16 GiB while they are decoded.
+const MOST_PROMPT_SAMPLES: u64 = 4 << 30;
+
+/// Where the API listens: nobody but this machine is let in unasked.
+const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8080);
+
+/// Where media sockets bind.
+const DEFAULT_MEDIA_BIND: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+
+/// Bytes of prepared prompts on disk: some seventy hours of music.
+const DEFAULT_PROMPT_CACHE_BYTES: u64 = 1 << 30;
+
+/// When a destination counts as unreachable, in seconds: longer than a phone takes to start again.
+const DEFAULT_UNREACHABLE_AFTER_S: u64 = 10;
 
 /// Every setting, as far as it was given: on the command line, in the environment (`HOLDMUSIC_LISTEN`, …) or, with
 /// the same names, as keys of the file.
@@ -119,6 +141,24 @@ pub struct Options {
     /// Bytes of prepared prompts kept on disk, so that they need not be encoded again; 0 keeps none [default: 1073741824]
     #[arg(long, env = "HOLDMUSIC_PROMPT_CACHE_BYTES", value_name = "N", help_heading = "Limits")]
     pub prompt_cache_bytes: Option<u64>,
+    /// Most samples of a prompt, over all its channels [default: 172800000]
+    #[arg(long, env = "HOLDMUSIC_MAX_PROMPT_SAMPLES", value_name = "N", help_heading = "Limits")]
+    pub max_prompt_samples: Option<u64>,
+    /// Most channels of a prompt [default: 8]
+    #[arg(long, env = "HOLDMUSIC_MAX_PROMPT_CHANNELS", value_name = "N", help_heading = "Limits")]
+    pub max_prompt_channels: Option<u16>,
+    /// Lowest sample rate of a prompt, in Hz [default: 4000]
+    #[arg(long, env = "HOLDMUSIC_MIN_PROMPT_RATE", value_name = "HZ", help_heading = "Limits")]
+    pub min_prompt_rate: Option<u32>,
+    /// Highest sample rate of a prompt, in Hz [default: 384000]
+    #[arg(long, env = "HOLDMUSIC_MAX_PROMPT_RATE", value_name = "HZ", help_heading = "Limits")]
+    pub max_prompt_rate: Option<u32>,
+    /// CPU time that decoding one prompt may take, in seconds [default: 15]
+    #[arg(long, env = "HOLDMUSIC_PROMPT_CPU_SECONDS", value_name = "S", help_heading = "Limits")]
+    pub prompt_cpu_seconds: Option<u32>,
+    /// Prompts that are prepared at the same time; more are refused with 503 [default: 256]
+    #[arg(long, env = "HOLDMUSIC_MAX_PREPARING", value_name = "N", help_heading = "Limits")]
+    pub max_preparing: Option<usize>,
     /// How long DNS and connecting to a prompt's origin may take, in seconds [default: 5]
     #[arg(long, env = "HOLDMUSIC_FETCH_CONNECT", value_name = "S", help_heading = "Limits")]
     pub fetch_connect: Option<u64>,
@@ -283,13 +323,55 @@ impl Options {
             };
         }
         merge!(
-            config, listen, public_url, data, media_bind, media_address, media_ports, token, app_id, tenant_id,
-            issuer, prompts, default_prompt, senders, producers, tls_cert, tls_key, log, realtime, dscp_ef, max_calls, max_held,
-            max_participants, max_prompt_bytes, max_prompt_seconds, prompt_cache_bytes, fetch_connect, fetch_silence,
-            fetch_total, grace,
-            unreachable_after, max_held_participants, on_prompt_failure, completes_when, status_case,
-            max_duration, target_lufs, ceiling_dbtp, opus_bitrate, opus_complexity;
-            allow_fetch, allow_media, allow_callback
+            config,
+            listen,
+            public_url,
+            data,
+            media_bind,
+            media_address,
+            media_ports,
+            token,
+            app_id,
+            tenant_id,
+            issuer,
+            prompts,
+            default_prompt,
+            senders,
+            producers,
+            tls_cert,
+            tls_key,
+            log,
+            realtime,
+            dscp_ef,
+            max_calls,
+            max_held,
+            max_participants,
+            max_prompt_bytes,
+            max_prompt_seconds,
+            max_prompt_samples,
+            max_prompt_channels,
+            min_prompt_rate,
+            max_prompt_rate,
+            prompt_cpu_seconds,
+            prompt_cache_bytes,
+            max_preparing,
+            fetch_connect,
+            fetch_silence,
+            fetch_total,
+            grace,
+            unreachable_after,
+            max_held_participants,
+            on_prompt_failure,
+            completes_when,
+            status_case,
+            max_duration,
+            target_lufs,
+            ceiling_dbtp,
+            opus_bitrate,
+            opus_complexity;
+            allow_fetch,
+            allow_media,
+            allow_callback
         )
     }
 
@@ -299,7 +381,7 @@ impl Options {
     ///
     /// One line: which setting, what was found, what is expected.
     pub fn check(self) -> Result<Config, String> {
-        let listen = self.listen.unwrap_or(SocketAddr::from((Ipv4Addr::LOCALHOST, 8080)));
+        let listen = self.listen.unwrap_or(DEFAULT_LISTEN);
         let loopback = listen.ip().is_loopback();
         let tls = match (self.tls_cert, self.tls_key) {
             (Some(certificate), Some(key)) => Some((certificate, key)),
@@ -327,7 +409,7 @@ impl Options {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let senders = positive("--senders", self.senders.unwrap_or(cores.saturating_sub(1).max(1)), 256)?;
         let producers = positive("--producers", self.producers.unwrap_or(cores), 256)?;
-        let media_bind = self.media_bind.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST));
+        let media_bind = self.media_bind.unwrap_or(DEFAULT_MEDIA_BIND);
         let media_binds = media_binds(media_bind, self.media_ports.as_deref(), senders)?;
         if media_bind.is_unspecified() && self.media_address.is_none() {
             return Err(format!(
@@ -361,10 +443,15 @@ impl Options {
         };
         let fetch = FetchLimits::default();
         let fetch = FetchLimits {
-            max_bytes: self.max_prompt_bytes.unwrap_or(fetch.max_bytes),
-            connect: self.fetch_connect.map_or(fetch.connect, Duration::from_secs),
-            silence: self.fetch_silence.map_or(fetch.silence, Duration::from_secs),
-            total: self.fetch_total.map_or(fetch.total, Duration::from_secs),
+            max_bytes: within(
+                "--max-prompt-bytes",
+                self.max_prompt_bytes.unwrap_or(fetch.max_bytes),
+                1,
+                MOST_PROMPT_BYTES,
+            )?,
+            connect: seconds("--fetch-connect", self.fetch_connect, fetch.connect)?,
+            silence: seconds("--fetch-silence", self.fetch_silence, fetch.silence)?,
+            total: seconds("--fetch-total", self.fetch_total, fetch.total)?,
             directory: self.prompts,
         };
         let level = LevelSettings::default();
@@ -379,9 +466,31 @@ impl Options {
             ..level
         };
         let mut producer = PrepareSettings { encoder, level, ..PrepareSettings::default() };
-        if let Some(seconds) = self.max_prompt_seconds {
-            producer.limits.max_seconds = within("--max-prompt-seconds", seconds, 1, 24 * 3600)?;
-        }
+        let limits = &mut producer.limits;
+        limits.max_seconds = within(
+            "--max-prompt-seconds",
+            self.max_prompt_seconds.unwrap_or(limits.max_seconds),
+            1,
+            24 * 3600,
+        )?;
+        limits.max_samples = within(
+            "--max-prompt-samples",
+            self.max_prompt_samples.unwrap_or(limits.max_samples),
+            1,
+            MOST_PROMPT_SAMPLES,
+        )?;
+        limits.max_channels =
+            within("--max-prompt-channels", self.max_prompt_channels.unwrap_or(limits.max_channels), 1, 64)?;
+        let most = self.max_prompt_rate.unwrap_or(limits.max_rate);
+        limits.max_rate = within("--max-prompt-rate", most, LEAST_PROMPT_RATE, MOST_PROMPT_RATE)?;
+        let least = self.min_prompt_rate.unwrap_or(limits.min_rate);
+        limits.min_rate = within("--min-prompt-rate", least, LEAST_PROMPT_RATE, limits.max_rate)?;
+        limits.max_cpu_seconds = within(
+            "--prompt-cpu-seconds",
+            self.prompt_cpu_seconds.unwrap_or(limits.max_cpu_seconds),
+            1,
+            3600,
+        )?;
         let mut control = Settings {
             guard: Guard {
                 fetch: self.allow_fetch,
@@ -396,6 +505,8 @@ impl Options {
         };
         control.grace = self.grace.map_or(control.grace, Duration::from_millis);
         control.max_calls = positive("--max-calls", self.max_calls.unwrap_or(control.max_calls), 1_000_000)?;
+        control.max_preparing =
+            positive("--max-preparing", self.max_preparing.unwrap_or(control.max_preparing), WORK)?;
         control.max_held = positive("--max-held", self.max_held.unwrap_or(control.max_held), 1_000_000)?;
         control.max_participants = positive(
             "--max-participants",
@@ -420,6 +531,7 @@ impl Options {
             Some(CaseChoice::Pascal) => StatusCase::Pascal,
             _ => StatusCase::Camel,
         };
+        let facts = TokenFacts::default();
         Ok(Config {
             listen,
             public_url,
@@ -428,9 +540,9 @@ impl Options {
             media_address: self.media_address,
             token: self.token,
             token_facts: TokenFacts {
-                issuer: self.issuer.unwrap_or_else(|| "https://api.botframework.com".to_owned()),
-                audience: self.app_id.unwrap_or_else(|| "holdmusic".to_owned()),
-                tenant: self.tenant_id.unwrap_or_else(|| "00000000-0000-0000-0000-000000000000".to_owned()),
+                issuer: self.issuer.unwrap_or(facts.issuer),
+                audience: self.app_id.unwrap_or(facts.audience),
+                tenant: self.tenant_id.unwrap_or(facts.tenant),
             },
             producers,
             tls,
@@ -438,9 +550,11 @@ impl Options {
             realtime: self.realtime.unwrap_or(true),
             dscp_ef: self.dscp_ef.unwrap_or(true),
             fetch,
-            prompt_cache_bytes: self.prompt_cache_bytes.unwrap_or(1 << 30),
+            prompt_cache_bytes: self.prompt_cache_bytes.unwrap_or(DEFAULT_PROMPT_CACHE_BYTES),
             producer,
-            unreachable_after: Duration::from_secs(self.unreachable_after.unwrap_or(10)),
+            unreachable_after: Duration::from_secs(
+                self.unreachable_after.unwrap_or(DEFAULT_UNREACHABLE_AFTER_S),
+            ),
             control,
         })
     }
@@ -452,9 +566,9 @@ impl Options {
             #[command(flatten)]
             options: Options,
         }
-        let given = self.given();
+        let (given, defaults) = (self.given(), Self::defaults().given());
         let mut text = String::from(
-            "# Settings of holdmusic. A key without '#' was given; the others show their default.\n",
+            "# Settings of holdmusic. A key without '#' was given; the others show their default, if it is a value.\n",
         );
         for argument in Keys::command().get_arguments() {
             let Some(key) = argument.get_long().filter(|key| !matches!(*key, "config" | "help")) else {
@@ -464,10 +578,73 @@ impl Options {
             text.push_str(&format!("\n# {help}\n"));
             match given.get(key) {
                 Some(value) => text.push_str(&format!("{key} = {value}\n")),
-                None => text.push_str(&format!("# {key} =\n")),
+                None => match defaults.get(key) {
+                    Some(value) => text.push_str(&format!("# {key} = {value}\n")),
+                    None => text.push_str(&format!("# {key} =\n")),
+                },
             }
         }
         text
+    }
+
+    /// What stands in place of a key that was not given, where that is a value: the rest is found out at start-up, or
+    /// nothing at all.
+    fn defaults() -> Self {
+        let (fetch, prompt) = (FetchLimits::default(), PrepareSettings::default());
+        let (control, facts) = (Settings::default(), TokenFacts::default());
+        let limits = prompt.limits;
+        Self {
+            config: None,
+            listen: Some(DEFAULT_LISTEN),
+            public_url: None,
+            data: None,
+            media_bind: Some(DEFAULT_MEDIA_BIND),
+            media_address: None,
+            media_ports: None,
+            token: None,
+            app_id: Some(facts.audience),
+            tenant_id: Some(facts.tenant),
+            issuer: Some(facts.issuer),
+            prompts: None,
+            default_prompt: None,
+            senders: None,
+            producers: None,
+            allow_fetch: Vec::new(),
+            allow_media: Vec::new(),
+            allow_callback: Vec::new(),
+            tls_cert: None,
+            tls_key: None,
+            insecure: false,
+            log: Some(LogForm::default()),
+            realtime: Some(true),
+            dscp_ef: Some(true),
+            max_calls: Some(control.max_calls),
+            max_held: Some(control.max_held),
+            max_participants: Some(control.max_participants),
+            max_prompt_bytes: Some(fetch.max_bytes),
+            max_prompt_seconds: Some(limits.max_seconds),
+            max_prompt_samples: Some(limits.max_samples),
+            max_prompt_channels: Some(limits.max_channels),
+            min_prompt_rate: Some(limits.min_rate),
+            max_prompt_rate: Some(limits.max_rate),
+            prompt_cpu_seconds: Some(limits.max_cpu_seconds),
+            prompt_cache_bytes: Some(DEFAULT_PROMPT_CACHE_BYTES),
+            max_preparing: Some(control.max_preparing),
+            fetch_connect: Some(fetch.connect.as_secs()),
+            fetch_silence: Some(fetch.silence.as_secs()),
+            fetch_total: Some(fetch.total.as_secs()),
+            grace: u64::try_from(control.grace.as_millis()).ok(),
+            unreachable_after: Some(DEFAULT_UNREACHABLE_AFTER_S),
+            max_held_participants: Some(control.hold.max_held),
+            on_prompt_failure: Some(PromptFailureChoice::DefaultMusic),
+            completes_when: Some(CompletionChoice::MusicStarts),
+            status_case: Some(CaseChoice::Camel),
+            max_duration: None,
+            target_lufs: prompt.level.target_lufs.map(|target| target.to_string()),
+            ceiling_dbtp: Some(prompt.level.ceiling_dbtp),
+            opus_bitrate: Some(prompt.encoder.opus_bitrate),
+            opus_complexity: Some(prompt.encoder.opus_complexity),
+        }
     }
 
     /// Keys that were given, as TOML writes their values; secrets are not shown.
@@ -510,6 +687,12 @@ impl Options {
             max_prompt_bytes = "max-prompt-bytes": max_prompt_bytes.to_string(),
             max_prompt_seconds = "max-prompt-seconds": max_prompt_seconds.to_string(),
             prompt_cache_bytes = "prompt-cache-bytes": prompt_cache_bytes.to_string(),
+            max_prompt_samples = "max-prompt-samples": max_prompt_samples.to_string(),
+            max_prompt_channels = "max-prompt-channels": max_prompt_channels.to_string(),
+            min_prompt_rate = "min-prompt-rate": min_prompt_rate.to_string(),
+            max_prompt_rate = "max-prompt-rate": max_prompt_rate.to_string(),
+            prompt_cpu_seconds = "prompt-cpu-seconds": prompt_cpu_seconds.to_string(),
+            max_preparing = "max-preparing": max_preparing.to_string(),
             fetch_connect = "fetch-connect": fetch_connect.to_string(),
             fetch_silence = "fetch-silence": fetch_silence.to_string(),
             fetch_total = "fetch-total": fetch_total.to_string(),
@@ -542,8 +725,12 @@ impl Options {
     }
 }
 
+/// Without secrets; a `data` URI has none, and is a sound only as a whole.
 fn shown_uri(uri: &str) -> String {
-    url::Url::parse(uri).map_or_else(|_| uri.to_owned(), |url| holdmusic_control::guard::redact(&url))
+    match url::Url::parse(uri) {
+        Ok(url) if url.scheme() != "data" => holdmusic_control::guard::redact(&url),
+        _ => uri.to_owned(),
+    }
 }
 
 fn target_lufs(text: &str) -> Result<Option<f64>, String> {
@@ -552,6 +739,11 @@ fn target_lufs(text: &str) -> Result<Option<f64>, String> {
     }
     let target = text.parse().map_err(|_| format!("--target-lufs is '{text}'; expected a number or off"))?;
     within("--target-lufs", target, -50.0, -5.0).map(Some)
+}
+
+/// A time of a fetch: at least a second, and no longer than an operation can wait for anything.
+fn seconds(name: &str, given: Option<u64>, default: Duration) -> Result<Duration, String> {
+    within(name, given.unwrap_or(default.as_secs()), 1, 600).map(Duration::from_secs)
 }
 
 fn positive(name: &str, value: usize, most: usize) -> Result<usize, String> {
@@ -608,6 +800,8 @@ fn default_data() -> Result<PathBuf, String> {
 mod tests {
     use super::*;
 
+    use holdmusic_codecs::DecodeLimits;
+
     #[derive(Parser)]
     struct Line {
         #[command(flatten)]
@@ -646,11 +840,47 @@ mod tests {
             ("--public-url hold.example.com", "absolute URL"),
             ("--default-prompt ftp://a/b.wav", "scheme"),
             ("--allow-fetch 10.0.0.0/40", "--allow-fetch"),
+            ("--default-prompt data:;base64,*", "no data URI"),
+            ("--max-prompt-bytes 0", "expected 1 to 4294967296"),
+            ("--max-prompt-seconds 0", "expected 1 to 86400"),
+            ("--max-prompt-samples 0", "expected 1 to 4294967296"),
+            ("--max-prompt-channels 65", "expected 1 to 64"),
+            ("--max-prompt-rate 384001", "expected 1000 to 384000"),
+            ("--min-prompt-rate 999", "expected 1000 to 384000"),
+            ("--min-prompt-rate 48000 --max-prompt-rate 44100", "expected 1000 to 44100"),
+            ("--prompt-cpu-seconds 0", "expected 1 to 3600"),
+            ("--max-preparing 1025", "expected 1 to 1024"),
+            ("--fetch-total 0", "expected 1 to 600"),
+            ("--fetch-connect 601", "expected 1 to 600"),
         ] {
             let error = check(flags).expect_err(flags);
             assert!(error.contains(words), "{flags}: {error}");
         }
         assert!(check("--listen 0.0.0.0:8080 --insecure").is_ok());
+    }
+
+    #[test]
+    fn the_limits_of_prompts_reach_those_who_keep_them() {
+        let config = check(
+            "--max-prompt-bytes 1 --max-prompt-seconds 2 --max-prompt-samples 3 --max-prompt-channels 4 \
+             --min-prompt-rate 5000 --max-prompt-rate 6000 --prompt-cpu-seconds 7 --max-preparing 8 --fetch-connect 9 \
+             --fetch-silence 10 --fetch-total 11",
+        )
+        .unwrap();
+        let limits = DecodeLimits {
+            max_seconds: 2,
+            max_samples: 3,
+            max_channels: 4,
+            min_rate: 5_000,
+            max_rate: 6_000,
+            max_cpu_seconds: 7,
+        };
+        assert_eq!(
+            (config.producer.limits, config.fetch.max_bytes, config.control.max_preparing),
+            (limits, 1, 8)
+        );
+        let times = [config.fetch.connect, config.fetch.silence, config.fetch.total];
+        assert_eq!(times, [9, 10, 11].map(Duration::from_secs));
     }
 
     #[test]
@@ -661,7 +891,7 @@ mod tests {
 
     #[test]
     fn the_explained_settings_are_a_file_that_is_read_back() {
-        let flags = "--senders 2 --allow-fetch 10.0.0.0/8,fd00::/8 --status-case pascal --token s3cret";
+        let flags = "--default-prompt data:,RIFF --senders 2 --allow-fetch 10.0.0.0/8,fd00::/8 --status-case pascal --token s3cret";
         let line =
             Line::try_parse_from(std::iter::once("holdmusic").chain(flags.split_whitespace())).unwrap();
         let text = line.options.explained();
@@ -669,6 +899,39 @@ mod tests {
         let read: Options = toml::from_str(&text).unwrap();
         assert_eq!((read.senders, read.allow_fetch.len()), (Some(2), 2));
         assert_eq!(read.status_case, Some(CaseChoice::Pascal));
+        assert_eq!(read.default_prompt.as_deref(), Some("data:,RIFF"));
         assert!(text.contains("# How long a new hold waits"));
+    }
+
+    /// With the '#' taken away from each default the file says what holds without it, and so do the explanations.
+    #[test]
+    fn the_defaults_that_are_shown_are_those_that_hold() {
+        let text = Options::default().explained();
+        let shown: Vec<_> = text
+            .lines()
+            .filter_map(|line| line.strip_prefix("# ")?.split_once(" = "))
+            .filter(|(key, _)| !key.contains(' '))
+            .collect();
+        let file: String = shown.iter().map(|(key, value)| format!("{key} = {value}\n")).collect();
+        let read: Options = toml::from_str(&file).unwrap();
+        let told = |config: Result<Config, String>| format!("{:?}", config.unwrap());
+        assert_eq!(told(read.check()), told(Options::default().check()));
+        assert!(shown.contains(&("listen", "\"127.0.0.1:8080\"")), "{file}");
+        assert!(shown.contains(&("max-prompt-bytes", "268435456")), "{file}");
+
+        // A default of one word is a value, and `--help` and the file say the same.
+        for line in Line::command().get_arguments() {
+            let (Some(key), Some(help)) = (line.get_long(), line.get_help()) else { continue };
+            let help = help.to_string();
+            let Some((_, rest)) = help.split_once("[default: ") else { continue };
+            let default = rest.split(']').next().unwrap_or_default();
+            let value = shown.iter().find(|(name, _)| *name == key).map(|(_, value)| value.trim_matches('"'));
+            match value {
+                Some(value) => assert_eq!(value, default, "--{key}"),
+                None => {
+                    assert!(default.contains(' '), "--{key} has the default {default}, which is not shown")
+                }
+            }
+        }
     }
 }

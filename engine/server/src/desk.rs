@@ -5,7 +5,8 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use crossbeam_channel::{Receiver, Sender, select};
 use holdmusic_control::{
-    Answer, Control, DEFAULT_SOURCE, Input, NotificationId, Origin, Output, PromptFailure, Refusal, RequestId,
+    Answer, Control, DEFAULT_SOURCE, Input, NotificationId, Origin, Output, PromptCause, PromptFailure,
+    Refusal, RequestId,
 };
 use holdmusic_media::{
     LegId, MediaTime, Music, Now, SourceId,
@@ -260,14 +261,15 @@ impl State {
             let fetched = match origin {
                 Origin::Web(url) => fetcher.fetch(url).await,
                 Origin::Directory(url) => fetcher.read_file(&url).await,
+                Origin::Data(data) => Ok(data.bytes().to_vec()),
             };
             let failure = match fetched {
                 Ok(bytes) => {
                     let took_ms = clock::mono().since(began).as_millis();
                     debug!(source = source.0, bytes = bytes.len(), took_ms, "a prompt is fetched");
-                    match work.try_send(Work { source, bytes }) {
+                    match hand_over(&work, Work { source, bytes }) {
                         Ok(()) => return,
-                        Err(_) => PromptFailure::Fetch("too many prompts wait to be prepared".to_owned()),
+                        Err(failure) => failure,
                     }
                 }
                 Err(failure) => failure,
@@ -302,10 +304,33 @@ impl State {
     }
 }
 
+/// Gives a prompt to the producers, if their queue has room.
+fn hand_over(work: &Sender<Work>, prompt: Work) -> Result<(), PromptFailure> {
+    work.try_send(prompt).map_err(|_| {
+        PromptFailure::new(PromptCause::TooManyPreparing, "too many prompts wait to be prepared")
+    })
+}
+
 /// Tells control, without keeping a thread of the runtime while the mailbox is full.
 async fn tell_later(tell: &Sender<Tiding>, mut tiding: Tiding) {
     while let Err(crossbeam_channel::TrySendError::Full(back)) = tell.try_send(tiding) {
         tiding = back;
         tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_prompt_for_which_the_queue_has_no_room_fails_with_that_cause() {
+        let (work, _prompts) = crossbeam_channel::bounded(1);
+        let prompt = || Work { source: SourceId(1), bytes: vec![] };
+        assert_eq!(hand_over(&work, prompt()), Ok(()));
+        assert_eq!(
+            hand_over(&work, prompt()).map_err(|failure| failure.cause),
+            Err(PromptCause::TooManyPreparing)
+        );
     }
 }

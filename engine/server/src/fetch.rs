@@ -11,21 +11,33 @@ use std::{
     time::Duration,
 };
 
+use axum::body::Bytes;
 use holdmusic_control::{
-    PromptFailure,
-    guard::{Guard, redact},
+    PromptCause, PromptFailure,
+    guard::{Guard, UrlRefused, redact},
 };
 use percent_encoding::percent_decode_str;
 use reqwest::{
     Client, StatusCode,
     dns::{Addrs, Name, Resolve, Resolving},
-    header::{ACCEPT, HeaderValue, LOCATION},
+    header::{ACCEPT, ACCEPT_ENCODING, CONTENT_ENCODING, HeaderValue, LOCATION},
     redirect::Policy,
 };
 use url::Url;
 
 /// Redirects followed for one prompt; each hop is checked like the first.
 const MAX_REDIRECTS: usize = 5;
+
+/// Longest `Location` that is followed, in bytes: as long as the URI of a prompt may be.
+const MAX_LOCATION: usize = 8192;
+
+/// Most headers of an answer, and their bytes: what common clients and servers allow each other.
+const MAX_HEADERS: usize = 100;
+const MAX_HEADER_BYTES: u32 = 64 << 10;
+
+/// The head of an answer counts from the request on, connecting included: for so much longer than either may take, so
+/// that a connection that does not come about is told as that.
+const HEAD_MARGIN: Duration = Duration::from_millis(250);
 
 /// What the prompt may cost.
 #[derive(Clone, Debug)]
@@ -73,7 +85,14 @@ impl Fetcher {
             let guard = Arc::clone(&guard);
             move |address: SocketAddr| guard.fetch(address.ip()).map_err(|refused| refused.to_string())
         };
-        let client = client(check).connect_timeout(limits.connect).read_timeout(limits.silence).build()?;
+        let client = client(check)
+            .connect_timeout(limits.connect)
+            // Every request has a connection of its own, to an address checked for it. A kept one would be faster by a
+            // round trip, and fail when the origin closes it at the moment it is used again.
+            .pool_max_idle_per_host(0)
+            .http1_max_headers(MAX_HEADERS)
+            .http2_max_header_list_size(MAX_HEADER_BYTES)
+            .build()?;
         Ok(Self { client, guard, limits })
     }
 
@@ -85,10 +104,11 @@ impl Fetcher {
     pub async fn fetch(&self, url: Url) -> Result<Vec<u8>, PromptFailure> {
         let limit = self.limits.total;
         match tokio::time::timeout(limit, self.follow(url)).await {
-            Ok(result) => result.map_err(PromptFailure::Fetch),
-            Err(_) => {
-                Err(PromptFailure::Fetch(format!("the prompt was not complete after {} s", limit.as_secs())))
-            }
+            Ok(result) => result,
+            Err(_) => Err(PromptFailure::new(
+                PromptCause::FetchTimeout,
+                format!("the prompt was not complete after {} s", limit.as_secs_f64()),
+            )),
         }
     }
 
@@ -100,71 +120,166 @@ impl Fetcher {
     pub async fn read_file(&self, url: &Url) -> Result<Vec<u8>, PromptFailure> {
         let (limits, path) = (self.limits.clone(), url.path().to_owned());
         let reading = tokio::task::spawn_blocking(move || read_file(&limits, &path));
-        let failed = |_| Err("the file could not be read".to_owned());
-        reading.await.unwrap_or_else(failed).map_err(PromptFailure::Fetch)
+        let failed = |_| Err(PromptFailure::new(PromptCause::FileUnreadable, "the file could not be read"));
+        reading.await.unwrap_or_else(failed)
     }
 
-    async fn follow(&self, mut url: Url) -> Result<Vec<u8>, String> {
+    async fn follow(&self, mut url: Url) -> Result<Vec<u8>, PromptFailure> {
         for _ in 0..=MAX_REDIRECTS {
-            self.guard.fetch_url(&url).map_err(|refused| format!("{}: {refused}", redact(&url)))?;
-            let request =
-                self.client.get(url.clone()).header(ACCEPT, HeaderValue::from_static("audio/*, */*;q=0.5"));
-            let response = request.send().await.map_err(|error| reason(&url, error))?;
-            let status = response.status();
-            if !status.is_redirection() || status == StatusCode::NOT_MODIFIED {
-                return self.read(&url, response).await;
+            self.guard.fetch_url(&url).map_err(|refused| {
+                PromptFailure::new(refusal(&refused), format!("{}: {refused}", redact(&url)))
+            })?;
+            let request = self
+                .client
+                .get(url.clone())
+                .header(ACCEPT, HeaderValue::from_static("audio/*, */*;q=0.5"))
+                .header(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+            let head = self.limits.connect.max(self.limits.silence) + HEAD_MARGIN;
+            let response = tokio::time::timeout(head, request.send()).await;
+            let response = response.map_err(|_| silent(&url))?.map_err(|error| failure(&url, error))?;
+            match response.status() {
+                StatusCode::MOVED_PERMANENTLY
+                | StatusCode::FOUND
+                | StatusCode::SEE_OTHER
+                | StatusCode::TEMPORARY_REDIRECT
+                | StatusCode::PERMANENT_REDIRECT => url = next_hop(&url, &response)?,
+                _ => return self.read(&url, response).await,
             }
-            let location = response.headers().get(LOCATION).and_then(|location| location.to_str().ok());
-            let next = location.and_then(|location| url.join(location).ok());
-            url =
-                next.ok_or_else(|| format!("{} answered {status} without a usable Location", redact(&url)))?;
         }
-        Err(format!("more than {MAX_REDIRECTS} redirects, the last one to {}", redact(&url)))
+        Err(PromptFailure::new(
+            PromptCause::RedirectLimit,
+            format!("more than {MAX_REDIRECTS} redirects, the last one to {}", redact(&url)),
+        ))
     }
 
-    async fn read(&self, url: &Url, mut response: reqwest::Response) -> Result<Vec<u8>, String> {
-        let status = response.status();
-        if status != StatusCode::OK {
-            return Err(format!("{} answered {status}, expected 200 OK", redact(url)));
-        }
+    async fn read(&self, url: &Url, mut response: reqwest::Response) -> Result<Vec<u8>, PromptFailure> {
         let max = self.limits.max_bytes;
-        let declared = response.content_length();
-        if let Some(declared) = declared.filter(|declared| *declared > max) {
-            return Err(format!("the prompt is {declared} bytes long, at most {max} are allowed"));
-        }
+        let declared = declared_length(url, &response, max)?;
         let mut bytes = Vec::new();
-        while let Some(chunk) = response.chunk().await.map_err(|error| reason(url, error))? {
+        while let Some(chunk) = self.chunk(url, &mut response).await? {
             if bytes.len() as u64 + chunk.len() as u64 > max {
-                return Err(format!("the prompt is longer than {max} bytes"));
+                return Err(too_large(format!(
+                    "the prompt is longer than {max} bytes, the most that are allowed"
+                )));
             }
             bytes.extend_from_slice(&chunk);
         }
         match declared {
-            Some(declared) if declared != bytes.len() as u64 => {
-                Err(format!("{declared} bytes were declared, {} came", bytes.len()))
-            }
+            Some(declared) if declared != bytes.len() as u64 => Err(PromptFailure::new(
+                PromptCause::ShortBody,
+                format!("{declared} bytes were declared, {} came", bytes.len()),
+            )),
             _ => Ok(bytes),
         }
+    }
+
+    /// The next piece of a body, unless the origin is silent for too long.
+    async fn chunk(
+        &self,
+        url: &Url,
+        response: &mut reqwest::Response,
+    ) -> Result<Option<Bytes>, PromptFailure> {
+        let chunk = tokio::time::timeout(self.limits.silence, response.chunk()).await;
+        chunk.map_err(|_| silent(url))?.map_err(|error| failure(url, error))
+    }
+}
+
+/// What we say of an origin that says nothing.
+fn silent(url: &Url) -> PromptFailure {
+    PromptFailure::new(PromptCause::OriginSilent, format!("{} sent nothing for too long", redact(url)))
+}
+
+/// Where a redirect leads. Not from `https` to `http`: what the customer asked to be protected on its way would be in
+/// anybody's hands who stands there, and so would be what a participant hears.
+fn next_hop(url: &Url, response: &reqwest::Response) -> Result<Url, PromptFailure> {
+    let location = response.headers().get(LOCATION).and_then(|location| location.to_str().ok());
+    let next = location
+        .filter(|location| location.len() <= MAX_LOCATION)
+        .and_then(|location| url.join(location).ok())
+        .filter(|next| next.as_str().len() <= MAX_LOCATION);
+    let Some(next) = next else {
+        return Err(PromptFailure::new(
+            PromptCause::RedirectInvalid,
+            format!("{} answered {} without a usable Location", redact(url), response.status()),
+        ));
+    };
+    if url.scheme() == "https" && next.scheme() == "http" {
+        return Err(PromptFailure::new(
+            PromptCause::SchemeRefused,
+            format!("{} redirects from https to http, to {}", redact(url), redact(&next)),
+        ));
+    }
+    Ok(next)
+}
+
+/// Whether the body of an answer is worth reading, and how long it says that it is.
+fn declared_length(url: &Url, response: &reqwest::Response, max: u64) -> Result<Option<u64>, PromptFailure> {
+    let status = response.status();
+    if status != StatusCode::OK {
+        let words = format!("{} answered {status}, expected 200 OK", redact(url));
+        return Err(PromptFailure::new(PromptCause::HttpStatus, words));
+    }
+    // A compressed body may become a thousand times as long, and recordings are compressed already.
+    let coding = response.headers().get_all(CONTENT_ENCODING).into_iter().find(|coding| {
+        let coding = coding.as_bytes().trim_ascii();
+        !coding.is_empty() && !coding.eq_ignore_ascii_case(b"identity")
+    });
+    if let Some(coding) = coding {
+        let shown: String = String::from_utf8_lossy(coding.as_bytes()).chars().take(40).collect();
+        let words = format!("{} answered with Content-Encoding '{shown}', expected none", redact(url));
+        return Err(PromptFailure::new(PromptCause::ContentEncoded, words));
+    }
+    let declared = response.content_length();
+    if let Some(declared) = declared.filter(|declared| *declared > max) {
+        return Err(too_large(format!("the prompt is {declared} bytes long, at most {max} are allowed")));
+    }
+    Ok(declared)
+}
+
+fn too_large(words: String) -> PromptFailure {
+    PromptFailure::new(PromptCause::TooLarge, words)
+}
+
+fn refusal(refused: &UrlRefused) -> PromptCause {
+    match refused {
+        UrlRefused::Scheme { .. } | UrlRefused::PlainHttp => PromptCause::SchemeRefused,
+        UrlRefused::NoHost | UrlRefused::Address(_) => PromptCause::AddressRefused,
+        UrlRefused::Port(_) => PromptCause::PortRefused,
     }
 }
 
 /// Reads `path` below the operator's directory. Links that lead out of it are not followed.
-fn read_file(limits: &FetchLimits, path: &str) -> Result<Vec<u8>, String> {
-    let directory = limits.directory.as_deref().ok_or("there is no directory of prompts")?;
+fn read_file(limits: &FetchLimits, path: &str) -> Result<Vec<u8>, PromptFailure> {
+    let missing = |words: String| PromptFailure::new(PromptCause::FileNotFound, words);
+    let directory =
+        limits.directory.as_deref().ok_or_else(|| missing("there is no directory of prompts".into()))?;
     let name = percent_decode_str(path.trim_start_matches('/')).decode_utf8_lossy();
-    let told = |error: io::Error| format!("the prompt '{name}' cannot be read: {error}");
+    let told = |error: io::Error| {
+        let cause = match error.kind() {
+            // The two last: a file in the middle of the path, and a NUL in it.
+            io::ErrorKind::NotFound | io::ErrorKind::NotADirectory | io::ErrorKind::InvalidInput => {
+                PromptCause::FileNotFound
+            }
+            _ => PromptCause::FileUnreadable,
+        };
+        PromptFailure::new(cause, format!("the prompt '{name}' cannot be read: {error}"))
+    };
     let root = directory.canonicalize().map_err(told)?;
     let found = root.join(&*name).canonicalize().map_err(told)?;
     if !found.starts_with(&root) || !found.is_file() {
-        return Err(format!("the prompt '{name}' is no file in the directory of prompts"));
+        return Err(missing(format!("the prompt '{name}' is no file in the directory of prompts")));
     }
     let max = limits.max_bytes;
-    let mut bytes = Vec::new();
-    File::open(found).and_then(|file| file.take(max + 1).read_to_end(&mut bytes)).map_err(told)?;
-    if bytes.len() as u64 > max {
-        return Err(format!("the prompt '{name}' is longer than {max} bytes"));
+    let longer =
+        || too_large(format!("the prompt '{name}' is longer than {max} bytes, the most that are allowed"));
+    let file = File::open(found).map_err(told)?;
+    if file.metadata().map_err(told)?.len() > max {
+        return Err(longer());
     }
-    Ok(bytes)
+    let mut bytes = Vec::new();
+    // It may grow while it is read.
+    file.take(max + 1).read_to_end(&mut bytes).map_err(told)?;
+    if bytes.len() as u64 > max { Err(longer()) } else { Ok(bytes) }
 }
 
 /// A client that resolves names itself and connects only where `check` agrees. It follows no redirect, uses no proxy
@@ -189,32 +304,95 @@ impl Resolve for Resolver {
     fn resolve(&self, name: Name) -> Resolving {
         let check = Arc::clone(&self.0);
         Box::pin(async move {
-            let found: Vec<_> = tokio::net::lookup_host((name.as_str(), 0)).await?.collect();
-            let mut refused = None;
-            let allowed: Vec<_> = found
-                .into_iter()
-                .filter(|address| check(*address).map_err(|reason| refused = Some(reason)).is_ok())
-                .collect();
-            match refused {
-                Some(reason) if allowed.is_empty() => Err(AddressRefused(reason).into()),
-                _ if allowed.is_empty() => Err(io::Error::other("the name has no address").into()),
-                _ => Ok(Box::new(allowed.into_iter()) as Addrs),
-            }
+            let found = tokio::net::lookup_host((name.as_str(), 0)).await.map_err(NameFailed::NotFound)?;
+            let allowed = allowed(found, &*check)?;
+            Ok(Box::new(allowed.into_iter()) as Addrs)
         })
     }
 }
 
-/// A name leads only to addresses that are not allowed.
-#[derive(Debug)]
-struct AddressRefused(String);
-
-impl fmt::Display for AddressRefused {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+/// Those of a name's addresses that may be used. They are what is connected to: the name is not asked for again.
+fn allowed(
+    found: impl IntoIterator<Item = SocketAddr>,
+    check: &Check,
+) -> Result<Vec<SocketAddr>, NameFailed> {
+    let mut refused = None;
+    let allowed: Vec<_> = found
+        .into_iter()
+        .filter(|address| check(*address).map_err(|reason| refused = Some(reason)).is_ok())
+        .collect();
+    match refused {
+        Some(reason) if allowed.is_empty() => Err(NameFailed::Refused(reason)),
+        _ if allowed.is_empty() => Err(NameFailed::NotFound(io::Error::other("the name has no address"))),
+        _ => Ok(allowed),
     }
 }
 
-impl Error for AddressRefused {}
+/// Why a name leads nowhere.
+#[derive(Debug)]
+enum NameFailed {
+    /// It has no address.
+    NotFound(io::Error),
+    /// It leads only to addresses that are not allowed.
+    Refused(String),
+}
+
+impl fmt::Display for NameFailed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotFound(error) => error.fmt(f),
+            Self::Refused(reason) => f.write_str(reason),
+        }
+    }
+}
+
+impl Error for NameFailed {}
+
+/// What went wrong with a request for a prompt.
+fn failure(url: &Url, error: reqwest::Error) -> PromptFailure {
+    PromptFailure::new(cause(url, &error), reason(url, error))
+}
+
+fn cause(url: &Url, error: &reqwest::Error) -> PromptCause {
+    let chain = || std::iter::successors(Some(error as &(dyn Error + 'static)), |error| (**error).source());
+    let named = chain().find_map(|error| error.downcast_ref::<NameFailed>());
+    let kind = chain().filter_map(|error| error.downcast_ref::<io::Error>()).map(innermost).last();
+    match named {
+        Some(NameFailed::Refused(_)) => return PromptCause::AddressRefused,
+        Some(NameFailed::NotFound(_)) => return PromptCause::DnsFailed,
+        None => {}
+    }
+    if error.is_timeout() {
+        return if error.is_connect() { PromptCause::ConnectTimeout } else { PromptCause::OriginSilent };
+    }
+    if error.is_connect() {
+        return match kind {
+            Some(io::ErrorKind::ConnectionRefused) => PromptCause::ConnectionRefused,
+            // The TLS library's own errors, and an origin that hangs up in the handshake.
+            Some(io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof) if url.scheme() == "https" => {
+                PromptCause::TlsFailed
+            }
+            _ => PromptCause::ConnectionFailed,
+        };
+    }
+    if !error.is_body() && !error.is_decode() {
+        return PromptCause::ResponseInvalid;
+    }
+    match kind {
+        // Chunks that are none.
+        Some(io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData) => PromptCause::ResponseInvalid,
+        _ => PromptCause::ShortBody,
+    }
+}
+
+/// The kind of an error that may stand inside another of the same type, which its `source` steps over.
+fn innermost(error: &io::Error) -> io::ErrorKind {
+    let mut error = error;
+    while let Some(inner) = error.get_ref().and_then(|inner| inner.downcast_ref::<io::Error>()) {
+        error = inner;
+    }
+    error.kind()
+}
 
 /// What went wrong with a request, in words of ours around the library's innermost cause.
 pub(crate) fn reason(url: &Url, error: reqwest::Error) -> String {
@@ -227,7 +405,7 @@ pub(crate) fn reason(url: &Url, error: reqwest::Error) -> String {
     } else if error.is_body() || error.is_decode() {
         "broke off in the middle"
     } else {
-        "could not be reached"
+        "gave no valid answer"
     };
     let error = error.without_url();
     let mut cause: &dyn Error = &error;
@@ -238,25 +416,4 @@ pub(crate) fn reason(url: &Url, error: reqwest::Error) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn files_are_read_from_the_directory_of_prompts_and_from_nowhere_else() {
-        let outside = tempfile::tempdir().unwrap();
-        std::fs::write(outside.path().join("secret"), "s").unwrap();
-        let inside = outside.path().join("prompts");
-        std::fs::create_dir(&inside).unwrap();
-        std::fs::write(inside.join("on hold.wav"), "RIFF").unwrap();
-        std::os::unix::fs::symlink(outside.path().join("secret"), inside.join("link")).unwrap();
-        let limits = FetchLimits { directory: Some(inside), max_bytes: 4, ..FetchLimits::default() };
-        assert_eq!(read_file(&limits, "/on%20hold.wav").unwrap(), b"RIFF");
-        for path in ["/link", "/%2e%2e/secret", "/../secret", "//etc/passwd", "/", "/none.wav"] {
-            let error = read_file(&limits, path).unwrap_err();
-            assert!(error.starts_with("the prompt "), "{path}: {error}");
-        }
-        let small = FetchLimits { max_bytes: 3, ..limits };
-        assert!(read_file(&small, "/on%20hold.wav").unwrap_err().contains("longer than 3 bytes"));
-        assert!(read_file(&FetchLimits::default(), "/on%20hold.wav").is_err());
-    }
-}
+mod tests;

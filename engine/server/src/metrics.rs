@@ -13,7 +13,7 @@ use holdmusic_control::Counts;
 use holdmusic_media::pacer::Served;
 use prometheus_client::{
     collector::Collector,
-    encoding::{DescriptorEncoder, EncodeMetric},
+    encoding::{DescriptorEncoder, EncodeMetric, NoLabelSet},
     metrics::{MetricType, counter::ConstCounter, gauge::ConstGauge},
     registry::Registry,
 };
@@ -240,6 +240,17 @@ impl Collector for Scrape {
         for (name, help, value) in counters {
             encode(&mut encoder, name, help, &ConstCounter::new(value))?;
         }
+        let mut failures = encoder.encode_descriptor(
+            "prompt_failures",
+            "Prompts that could not be played, by cause",
+            None,
+            MetricType::Counter,
+        )?;
+        for (cause, count) in counts.prompt_failures.iter() {
+            failures
+                .encode_family(&[("cause", cause.word())])?
+                .encode_counter::<NoLabelSet, _, u64>(&count, None)?;
+        }
         let help = "From the acceptance of a start request to its first RTP packet";
         self.0.first_packet.encode(&mut encoder, "first_packet_latency_seconds", help)?;
         for (index, sender) in self.0.senders.iter().enumerate() {
@@ -279,6 +290,8 @@ mod tests {
             "holdmusic_first_packet_latency_seconds_bucket{le=\"0.001\"} 0",
             "holdmusic_first_packet_latency_seconds_bucket{le=\"0.002\"} 1",
             "holdmusic_first_packet_latency_seconds_count 1",
+            "holdmusic_prompt_failures_total{cause=\"dnsFailed\"} 0",
+            "holdmusic_prompt_failures_total{cause=\"encodeFailed\"} 0",
             "holdmusic_sender_1_wake_lateness_seconds_bucket{le=\"0.001\"} 1",
         ] {
             assert!(text.lines().any(|found| found == line), "{line} is not in\n{text}");

@@ -8,8 +8,8 @@ use std::{
 };
 
 use crossbeam_channel::{Receiver, Sender, select_biased};
-use holdmusic_codecs::Codec;
-use holdmusic_control::{Freshness, PromptFailure, SourceFacts};
+use holdmusic_codecs::{Codec, DecodeLimits};
+use holdmusic_control::{DEFAULT_SOURCE, Freshness, PromptCause, PromptFailure, SourceFacts};
 use holdmusic_media::{
     SourceId,
     bridge::bridge,
@@ -22,10 +22,6 @@ use crate::{
     clock,
     mailbox::{BridgeWork, Tiding, Work},
 };
-
-/// The longest that decoding one prompt may take, of this thread's time. Half an hour of MP3 takes about ten seconds on
-/// one slow core.
-const DECODING: Duration = Duration::from_secs(15);
 
 /// Longer than any wait; channels take no infinity.
 const FOR_EVER: Duration = Duration::from_secs(1 << 30);
@@ -72,8 +68,10 @@ fn go_on(jobs: &mut VecDeque<(SourceId, Job)>) -> Option<Tiding> {
         Ok(Ok(Progress::Working { .. } | Progress::Waiting { .. })) => jobs.push_back((source, job)),
         Ok(Ok(Progress::Closed)) => debug!(source = source.0, "the loop is closed"),
         Ok(Err(_)) | Err(_) => {
-            let failure =
-                PromptFailure::Sound("the encoder failed in the middle of the recording".to_owned());
+            let failure = PromptFailure::new(
+                PromptCause::EncodeFailed,
+                "the encoder failed in the middle of the recording",
+            );
             return Some(Tiding::SourceFailed { source, failure });
         }
     }
@@ -91,17 +89,21 @@ fn cross(settings: &PrepareSettings, wanted: BridgeWork) -> Tiding {
 /// Makes a recording playable: its first frames are encoded when this returns.
 fn begin(settings: &PrepareSettings, work: Work, jobs: &mut VecDeque<(SourceId, Job)>) -> Tiding {
     let Work { source, bytes } = work;
-    let began = clock::mono();
-    let in_time = || clock::mono().since(began) < DECODING;
+    let (began, worked) = (clock::mono(), clock::thread_cpu());
+    // The limits are for strangers' recordings: however short they may be, ours is played.
+    let ours = PrepareSettings { limits: DecodeLimits::default(), ..settings.clone() };
+    let settings = if source == DEFAULT_SOURCE { &ours } else { settings };
+    let most = Duration::from_secs(settings.limits.max_cpu_seconds.into());
+    let in_time = || clock::thread_cpu().saturating_sub(worked) < most;
     let prepared = catch_unwind(AssertUnwindSafe(|| prepare(&bytes, Codec::Opus, settings, &in_time)));
     let Prepared { reader, job, seconds, format, gain_db, warning, bytes } = match prepared {
         Ok(Ok(prepared)) => prepared,
         Ok(Err(error)) => {
-            return Tiding::SourceFailed { source, failure: PromptFailure::Sound(error.to_string()) };
+            return Tiding::SourceFailed { source, failure: (&error).into() };
         }
         Err(_) => {
             error!(source = source.0, "a decoder panicked; the prompt is refused");
-            let failure = PromptFailure::Sound("the recording is corrupt".to_owned());
+            let failure = PromptFailure::new(PromptCause::Corrupt, "the recording is corrupt");
             return Tiding::SourceFailed { source, failure };
         }
     };
@@ -116,5 +118,34 @@ fn begin(settings: &PrepareSettings, work: Work, jobs: &mut VecDeque<(SourceId, 
         source,
         reader,
         facts: SourceFacts { seconds, format, gain_db, ready_at, bytes, freshness: Freshness::FOR_EVER },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MUSIC: &[u8] = include_bytes!("../../../assets/fixtures/kinds/pcm-16.wav");
+
+    fn begun(source: SourceId, limits: DecodeLimits) -> Tiding {
+        let settings = PrepareSettings { limits, ..PrepareSettings::default() };
+        begin(&settings, Work { source, bytes: MUSIC.to_vec() }, &mut VecDeque::new())
+    }
+
+    #[test]
+    fn a_prompt_without_cpu_time_is_given_up_with_that_cause() {
+        let Tiding::SourceFailed { failure, .. } =
+            begun(SourceId(1), DecodeLimits { max_cpu_seconds: 0, ..DecodeLimits::default() })
+        else {
+            panic!("it has no time")
+        };
+        assert_eq!(failure.cause, PromptCause::DecodeTimeout);
+    }
+
+    #[test]
+    fn the_limits_of_prompts_do_not_hold_for_our_own_music() {
+        let short = DecodeLimits { max_seconds: 0, ..DecodeLimits::default() };
+        assert!(matches!(begun(SourceId(1), short.clone()), Tiding::SourceFailed { .. }));
+        assert!(matches!(begun(DEFAULT_SOURCE, short), Tiding::SourceReady { .. }));
     }
 }

@@ -40,6 +40,16 @@ pub struct TokenFacts {
     pub tenant: String,
 }
 
+impl Default for TokenFacts {
+    fn default() -> Self {
+        Self {
+            issuer: "https://api.botframework.com".to_owned(),
+            audience: "holdmusic".to_owned(),
+            tenant: "00000000-0000-0000-0000-000000000000".to_owned(),
+        }
+    }
+}
+
 /// Delivers notifications.
 pub struct Webhook {
     client: Client,

@@ -109,11 +109,17 @@ impl World {
             Output::Prepare { source, prompt, instead_of: _ } => {
                 let before = self.sources.insert(source, None);
                 assert!(before.is_none(), "seed {}: a source was prepared twice", self.seed);
-                let (Origin::Web(url) | Origin::Directory(url)) = prompt.origin;
+                let url = match prompt.origin {
+                    Origin::Web(url) | Origin::Directory(url) => url,
+                    Origin::Data(data) => {
+                        return self
+                            .later(Duration::ZERO, Happening::Fetched(source, Ok(data.bytes().into())));
+                    }
+                };
                 match self.shelf.fetch(url.as_str()) {
                     Item::Bytes { bytes, after } => self.later(after, Happening::Fetched(source, Ok(bytes))),
-                    Item::Fails { reason, after } => {
-                        let failure = PromptFailure::Fetch(reason);
+                    Item::Fails { cause, reason, after } => {
+                        let failure = PromptFailure::new(cause, reason);
                         self.later(after, Happening::Fetched(source, Err(failure)));
                     }
                     Item::Never => {}
@@ -165,7 +171,7 @@ fn prepare(bytes: &[u8], ready_at: MediaTime) -> Result<(Reader, Job, SourceFact
     let prepared =
         holdmusic_media::prepare::prepare(bytes, Codec::Opus, &PrepareSettings::default(), &|| true);
     let Prepared { reader, job, seconds, format, gain_db, bytes, .. } =
-        prepared.map_err(|error| PromptFailure::Sound(error.to_string()))?;
+        prepared.map_err(|error| PromptFailure::from(&error))?;
     Ok((
         reader,
         job,

@@ -1,7 +1,7 @@
 //! Bodies as clients send them -> [`crate::ask`]. Strict JSON is tried first; then comments and trailing commas
 //! are forgiven, because the request printed in Graph's own documentation has some.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use holdmusic_codecs::Codec;
 use holdmusic_media::rtp::{PayloadType, SeqNo, Ssrc, Timestamp};
@@ -16,6 +16,7 @@ use super::{
 use crate::{
     ask::{CreateCall, CreateParticipant, HoldOverrides, StartHoldMusic, StopHoldMusic},
     call::{CompletesWhen, OnPromptFailure},
+    data_uri::DataUri,
     graph::Refusal,
     id::{CallId, OperationId, ParticipantId},
     negotiation::{MediaOffer, RtpOffer, StateOffer},
@@ -26,6 +27,9 @@ use crate::{
 const MAX_CONTEXT: usize = 256;
 /// Longest URI, in bytes: what browsers and proxies commonly carry.
 const MAX_URI: usize = 8192;
+/// Longest `data` URI of a prompt, in bytes: half of the longest body, and 12 s of G.711 or 24 s of Opus in base64.
+/// Whoever has more to say has a web server.
+const MAX_DATA_URI: usize = 128 << 10;
 /// Longest `resourceId`, in characters.
 const MAX_RESOURCE_ID: usize = 1024;
 /// Longest `metadata`, in characters.
@@ -337,7 +341,7 @@ fn read_media_prompt(prompt: &Object<'_>) -> Result<Prompt, Refusal> {
 /// Graph's `mediaInfo`.
 fn read_media(facts: &Object<'_>) -> Result<Prompt, Refusal> {
     facts.odata_type(&["mediaInfo"])?;
-    let uri = facts.required_text("uri", MAX_URI)?;
+    let uri = facts.required_text("uri", MAX_DATA_URI)?;
     Ok(Prompt {
         origin: read_uri(&facts.path("uri"), uri)?,
         resource_id: facts.text("resourceId", MAX_RESOURCE_ID)?.map(str::to_owned),
@@ -346,11 +350,20 @@ fn read_media(facts: &Object<'_>) -> Result<Prompt, Refusal> {
 
 fn read_uri(path: &str, text: &str) -> Result<Origin, Refusal> {
     let url = absolute(path, text)?;
+    let longest = if url.scheme() == "data" { MAX_DATA_URI } else { MAX_URI };
+    if text.len() > longest {
+        let length = text.len();
+        return Err(Refusal::invalid(format!("'{path}' has {length} bytes; expected at most {longest}.")));
+    }
     match url.scheme() {
         "http" | "https" => Ok(Origin::Web(url)),
         "file" if url.host_str().is_none() => Ok(Origin::Directory(url)),
+        "data" => match DataUri::read(url) {
+            Ok(data) => Ok(Origin::Data(Arc::new(data))),
+            Err(wrong) => Err(Refusal::invalid(format!("'{path}' is no data URI: {wrong}."))),
+        },
         scheme => Err(Refusal::invalid(format!(
-            "'{path}' has the scheme '{}'; expected https or http.",
+            "'{path}' has the scheme '{}'; expected https, http or data.",
             shorten(scheme)
         ))),
     }
@@ -478,7 +491,7 @@ mod tests {
             'customPrompt.mediaInfo.uri' is a number; expected a string.
             'customPrompt.mediaInfo.uri' is empty.
             'customPrompt.mediaInfo.uri' is a relative URI; expected an absolute one.
-            'customPrompt.mediaInfo.uri' has the scheme 'file'; expected https or http.
+            'customPrompt.mediaInfo.uri' has the scheme 'file'; expected https, http or data.
             'customPrompt.mediaInfo.uri' is no URI: empty host.
             'customPrompt.mediaInfo.resourceId' is an object; expected a string.
             'holdMusic.rtpState.sequenceNumber' is missing.
@@ -487,6 +500,32 @@ mod tests {
             'holdMusic.rtpState.sequenceNumber' is 1.5; expected a whole number from 0 to 65535.
             'holdMusic.rtpState.at' is 'noon'; expected a moment such as "2026-01-31T12:00:00.000000Z".
         "#]].assert_eq(&told);
+    }
+
+    #[test]
+    fn a_data_uri_is_read_within_its_own_limit() {
+        let read = |uri: &str| read_prompt(uri).map_err(|refusal| refusal.message);
+        match read("data:audio/wav;base64,UklGRg==").unwrap().origin {
+            Origin::Data(data) => assert_eq!(data.bytes(), b"RIFF"),
+            other => panic!("{other:?}"),
+        }
+        let uri = |scheme: &str, length: usize| format!("{scheme}{}", "a".repeat(length - scheme.len()));
+        assert!(read(&uri("data:,", MAX_DATA_URI)).is_ok());
+        assert!(read(&uri("https://host/", MAX_URI)).is_ok());
+        let told: Vec<_> = [
+            uri("data:,", MAX_DATA_URI + 1),
+            uri("https://host/", MAX_URI + 1),
+            "data:audio/wav;base64".to_owned(),
+            "data:;base64,*".to_owned(),
+        ]
+        .map(|uri| read(&uri).unwrap_err())
+        .into();
+        expect![[r#"
+            'uri' has 131073 bytes; expected at most 131072.
+            'uri' has 8193 bytes; expected at most 8192.
+            'uri' is no data URI: a comma before the data was expected.
+            'uri' is no data URI: base64 was expected behind the comma."#]]
+        .assert_eq(&told.join("\n"));
     }
 
     #[test]

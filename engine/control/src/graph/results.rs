@@ -1,6 +1,9 @@
 //! `resultInfo` of the ways in which an operation or a call ends: codes, subcodes and messages.
 
-use crate::{operation::ResultInfo, prompt::PromptFailure};
+use crate::{
+    cause::{PromptCause, PromptFailure},
+    operation::ResultInfo,
+};
 
 fn result(code: u32, subcode: u32, message: impl Into<String>) -> ResultInfo {
     ResultInfo { code, subcode, message: message.into() }
@@ -13,11 +16,49 @@ pub(crate) fn success() -> ResultInfo {
 
 /// The prompt failed; what is heard instead is up to the call's rules.
 pub(crate) fn prompt(code: u32, failure: &PromptFailure) -> ResultInfo {
-    match failure {
-        PromptFailure::Fetch(reason) => {
-            result(code, 8536, format!("The prompt could not be fetched: {reason}"))
-        }
-        PromptFailure::Sound(reason) => result(code, 8535, format!("The prompt cannot be played: {reason}")),
+    let PromptFailure { cause, message } = failure;
+    let subcode = prompt_subcode(*cause);
+    let what = if subcode == 8536 { "could not be fetched" } else { "cannot be played" };
+    result(code, subcode, format!("The prompt {what} ({}): {message}", cause.word()))
+}
+
+/// 8536 for what keeps the bytes from coming, 8535 for what is wrong with them.
+pub(crate) fn prompt_subcode(cause: PromptCause) -> u32 {
+    match cause {
+        PromptCause::AddressRefused
+        | PromptCause::PortRefused
+        | PromptCause::SchemeRefused
+        | PromptCause::DnsFailed
+        | PromptCause::ConnectionRefused
+        | PromptCause::ConnectionFailed
+        | PromptCause::ConnectTimeout
+        | PromptCause::TlsFailed
+        | PromptCause::HttpStatus
+        | PromptCause::RedirectLimit
+        | PromptCause::RedirectInvalid
+        | PromptCause::ResponseInvalid
+        | PromptCause::ContentEncoded
+        | PromptCause::OriginSilent
+        | PromptCause::FetchTimeout
+        | PromptCause::TooLarge
+        | PromptCause::ShortBody
+        | PromptCause::FileNotFound
+        | PromptCause::FileUnreadable
+        | PromptCause::TooManyPreparing
+        | PromptCause::NotReadyInTime => 8536,
+        PromptCause::NotAudio
+        | PromptCause::UnsupportedFormat
+        | PromptCause::HeaderCut
+        | PromptCause::NoSamples
+        | PromptCause::TooLong
+        | PromptCause::TooManySamples
+        | PromptCause::TooManyChannels
+        | PromptCause::SampleRate
+        | PromptCause::Silent
+        | PromptCause::CancelsOut
+        | PromptCause::Corrupt
+        | PromptCause::DecodeTimeout
+        | PromptCause::EncodeFailed => 8535,
     }
 }
 

@@ -5,6 +5,7 @@ use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
 use crate::{
     call::{CompletesWhen, OnPromptFailure},
+    cause::PromptCause,
     operation::{OperationKind, Status},
     participant::{EndedBy, Heard},
 };
@@ -91,6 +92,48 @@ impl EndedBy {
             Self::Unreachable => "unreachable",
             Self::Bye => "bye",
             Self::PromptFailed => "promptFailed",
+        }
+    }
+}
+
+impl PromptCause {
+    /// The word as in `holdMusic.reason.cause`.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::AddressRefused => "addressRefused",
+            Self::PortRefused => "portRefused",
+            Self::SchemeRefused => "schemeRefused",
+            Self::DnsFailed => "dnsFailed",
+            Self::ConnectionRefused => "connectionRefused",
+            Self::ConnectionFailed => "connectionFailed",
+            Self::ConnectTimeout => "connectTimeout",
+            Self::TlsFailed => "tlsFailed",
+            Self::HttpStatus => "httpStatus",
+            Self::RedirectLimit => "redirectLimit",
+            Self::RedirectInvalid => "redirectInvalid",
+            Self::ResponseInvalid => "responseInvalid",
+            Self::ContentEncoded => "contentEncoded",
+            Self::OriginSilent => "originSilent",
+            Self::FetchTimeout => "fetchTimeout",
+            Self::TooLarge => "tooLarge",
+            Self::ShortBody => "shortBody",
+            Self::FileNotFound => "fileNotFound",
+            Self::FileUnreadable => "fileUnreadable",
+            Self::TooManyPreparing => "tooManyPreparing",
+            Self::NotReadyInTime => "notReadyInTime",
+            Self::NotAudio => "notAudio",
+            Self::UnsupportedFormat => "unsupportedFormat",
+            Self::HeaderCut => "headerCut",
+            Self::NoSamples => "noSamples",
+            Self::TooLong => "tooLong",
+            Self::TooManySamples => "tooManySamples",
+            Self::TooManyChannels => "tooManyChannels",
+            Self::SampleRate => "sampleRate",
+            Self::Silent => "silent",
+            Self::CancelsOut => "cancelsOut",
+            Self::Corrupt => "corrupt",
+            Self::DecodeTimeout => "decodeTimeout",
+            Self::EncodeFailed => "encodeFailed",
         }
     }
 }

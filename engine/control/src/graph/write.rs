@@ -13,6 +13,7 @@ use super::{
 };
 use crate::{
     call::Call,
+    cause::PromptFailure,
     id::{CallId, OperationId},
     operation::{HoldFacts, Operation, OperationKind, ResultInfo, Status},
     participant::{Leg, Participant},
@@ -88,6 +89,7 @@ fn hold_facts(facts: &HoldFacts, kind: OperationKind) -> Option<Value> {
     put("promptReadyMs", facts.prompt_ready_ns.map(millis));
     put("source", facts.heard.map(|heard| json!(heard.word())));
     put("gainDb", facts.gain_db.map(|gain| json!((gain * 100.0).round() / 100.0)));
+    put("reason", facts.reason.as_ref().map(prompt_reason));
     put("rtpState", facts.rtp_state.map(|state| rtp_state(&state)));
     put("report", facts.report.as_ref().map(|report| hold_report(report, None)));
     if kind == OperationKind::StopHoldMusic {
@@ -105,7 +107,11 @@ fn rtp_state(state: &RtpState) -> Value {
     })
 }
 
-fn hold_report(report: &HoldReport, reason: Option<&str>) -> Value {
+fn prompt_reason(failure: &PromptFailure) -> Value {
+    json!({ "cause": failure.cause.word(), "message": failure.message })
+}
+
+fn hold_report(report: &HoldReport, reason: Option<&PromptFailure>) -> Value {
     let duration = match (report.first_sent, report.last_sent) {
         (Some(first), Some(last)) => last.since(first).as_nanos(),
         _ => 0,
@@ -128,7 +134,7 @@ fn hold_report(report: &HoldReport, reason: Option<&str>) -> Value {
         json["roundTripMs"] = quality.round_trip_ns.map_or(Value::Null, millis);
     }
     if let Some(reason) = reason {
-        json["reason"] = json!(reason);
+        json["reason"] = prompt_reason(reason);
     }
     json
 }
@@ -138,12 +144,15 @@ fn duration_text(duration: Duration) -> String {
 }
 
 fn prompt_json(prompt: &crate::prompt::Prompt) -> Value {
-    let (Origin::Web(uri) | Origin::Directory(uri)) = &prompt.origin;
+    let uri = match &prompt.origin {
+        Origin::Web(uri) | Origin::Directory(uri) => uri.as_str(),
+        Origin::Data(data) => data.uri(),
+    };
     json!({
         "@odata.type": "#microsoft.graph.mediaPrompt",
         "mediaInfo": {
             "@odata.type": "#microsoft.graph.mediaInfo",
-            "uri": uri.as_str(),
+            "uri": uri,
             "resourceId": prompt.resource_id,
         },
     })
@@ -238,7 +247,7 @@ fn participant_hold(participant: &Participant) -> Value {
             "operationId": hold.operations.last(),
             "source": hold.kind.map(|heard| heard.word()),
             "since": wall_text(hold.since, 6),
-            "report": hold_report(&report, hold.reason.as_deref()),
+            "report": hold_report(&report, hold.reason.as_ref()),
         });
     }
     match &participant.past {
@@ -249,7 +258,7 @@ fn participant_hold(participant: &Participant) -> Value {
             "source": past.heard.map(|heard| heard.word()),
             "since": wall_text(past.since, 6),
             "endedBy": past.ended_by.word(),
-            "report": hold_report(&past.report.unwrap_or_default(), past.reason.as_deref()),
+            "report": hold_report(&past.report.unwrap_or_default(), past.reason.as_ref()),
         }),
     }
 }

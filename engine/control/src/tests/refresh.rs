@@ -186,12 +186,12 @@ fn a_prompt_that_is_gone_is_named_and_not_asked_for_again_at_once() {
             notify updated roster [inactive:starting]
             play 0 on leg 1
             release 2
-            notify deleted completed first 200/8536 The prompt could not be fetched: HTTP status 404 from host
+            notify deleted completed first 200/8536 The prompt could not be fetched (httpStatus): HTTP status 404 from host
             stop leg 1
             notify updated roster [sendReceive:none/stop]
             play 0 on leg 1
             notify updated roster [inactive:starting]
-            notify deleted completed second 200/8536 The prompt could not be fetched: HTTP status 404 from host
+            notify deleted completed second 200/8536 The prompt could not be fetched (httpStatus): HTTP status 404 from host
             stop leg 1
             notify updated roster [sendReceive:none/stop]
             prepare 3 https://host/a.wav instead of 1

@@ -132,10 +132,10 @@ fn a_prompt_that_fails_leaves_default_music_and_a_reason() {
         notify updated roster [inactive:starting]
         play 0 on leg 1
         release 1
-        notify deleted completed 200/8536 The prompt could not be fetched: HTTP status 404 from host
+        notify deleted completed 200/8536 The prompt could not be fetched (httpStatus): HTTP status 404 from host
     "#]],
     );
-    assert_eq!(desk.read(who)["holdMusic"]["report"]["reason"], "HTTP status 404 from host");
+    assert_eq!(desk.read(who)["holdMusic"]["report"]["reason"], not_found());
     // The same prompt once more is tried once more, if not at once, while the music goes on.
     desk.pass(2000);
     desk.start(who, "a.wav", "").unwrap();
@@ -164,7 +164,7 @@ fn where_the_call_says_fail_a_failed_prompt_ends_the_hold_that_it_began_and_no_o
         notify updated roster [inactive:starting]
         stop leg 1
         release 1
-        notify deleted failed a 400/8536 The prompt could not be fetched: HTTP status 404 from host
+        notify deleted failed a 400/8536 The prompt could not be fetched (httpStatus): HTTP status 404 from host
         notify updated roster [sendReceive:none/promptFailed]
     "#]],
     );
@@ -180,7 +180,7 @@ fn where_the_call_says_fail_a_failed_prompt_ends_the_hold_that_it_began_and_no_o
         notify deleted completed b 200/0 Action completed successfully.
         prepare 2 https://host/c.wav
         release 2
-        notify deleted failed c 400/8536 The prompt could not be fetched: HTTP status 404 from host
+        notify deleted failed c 400/8536 The prompt could not be fetched (httpStatus): HTTP status 404 from host
     "#]],
     );
     assert_eq!(desk.read(who)["holdMusic"]["state"], "playing");
@@ -201,7 +201,7 @@ fn a_prompt_that_never_comes_ends_its_operation_in_time() {
         notify updated roster [inactive:starting]
         play 0 on leg 1
         release 1
-        notify deleted completed 200/8536 The prompt could not be fetched: timeout: not ready within 19 s
+        notify deleted completed 200/8536 The prompt could not be fetched (notReadyInTime): timeout: not ready within 19 s
     "#]],
     );
     assert_eq!(desk.read(who)["holdMusic"]["state"], "playing");
@@ -225,6 +225,11 @@ fn an_operation_whose_packets_never_leave_fails_in_time_and_its_hold_ends() {
     );
 }
 
+/// The reason of what [`Desk::fail`] tells, as customers read it.
+fn not_found() -> Value {
+    serde_json::json!({ "cause": "httpStatus", "message": "HTTP status 404 from host" })
+}
+
 #[test]
 fn a_prompt_that_breaks_later_gives_way_to_default_music_and_its_operation_stays_completed() {
     let mut desk = Desk::new();
@@ -243,10 +248,7 @@ fn a_prompt_that_breaks_later_gives_way_to_default_music_and_its_operation_stays
     "#]],
     );
     let hold = &desk.read(who)["holdMusic"];
-    assert_eq!(
-        (&hold["source"], &hold["report"]["reason"]),
-        (&"default".into(), &"HTTP status 404 from host".into())
-    );
+    assert_eq!((&hold["source"], &hold["report"]["reason"]), (&"default".into(), &not_found()));
 }
 
 #[test]
