@@ -65,7 +65,7 @@ fn every_bad_prompt_is_named_while_default_music_plays() {
     let to = |name, url: &str, cause, word| Bad { name, url: url.to_owned(), subcode: 8536, cause, word };
     let bad = [
         at("not found", "/nowhere", 8536, "httpStatus", "404"),
-        at("server error", "/error", 8536, "httpStatus", "500"),
+        at("server error", "/error", 8536, "serverError", "500"),
         at("a redirect to a private address", "/private", 8536, "addressRefused", "10.0.0.1"),
         at("a redirect to a file", "/file", 8536, "schemeRefused", "file"),
         at("a redirect to a mail server", "/mail", 8536, "portRefused", "25"),

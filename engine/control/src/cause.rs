@@ -24,8 +24,10 @@ pub enum PromptCause {
     ConnectTimeout,
     /// No TLS connection came about: its certificate is not trusted, or the origin speaks no TLS there.
     TlsFailed,
-    /// The origin answered with another status than 200.
+    /// The origin answered with a status that is neither 200 nor an error of its own.
     HttpStatus,
+    /// The origin answered that it has failed itself: a status of 500 to 599.
+    ServerError,
     /// One redirect too many.
     RedirectLimit,
     /// A redirect that leads nowhere.
@@ -81,7 +83,7 @@ pub enum PromptCause {
 
 impl PromptCause {
     /// Every cause, in the order of the documentation.
-    pub const ALL: [Self; 34] = [
+    pub const ALL: [Self; 35] = [
         Self::AddressRefused,
         Self::PortRefused,
         Self::SchemeRefused,
@@ -91,6 +93,7 @@ impl PromptCause {
         Self::ConnectTimeout,
         Self::TlsFailed,
         Self::HttpStatus,
+        Self::ServerError,
         Self::RedirectLimit,
         Self::RedirectInvalid,
         Self::ResponseInvalid,

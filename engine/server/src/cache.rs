@@ -153,6 +153,11 @@ impl Cache {
         }
     }
 
+    /// Whether there is a finished rendition of this content, as far as names tell.
+    pub fn has_rendition(&self, content: Hash) -> bool {
+        self.renditions.join(self.name_of_rendition(content)).exists()
+    }
+
     /// Keeps a finished rendition of this content, unless it alone is larger than all may be.
     pub fn keep(&self, content: Hash, preserved: &Preserved) {
         let Some(bytes) = preserved.to_bytes().filter(|bytes| bytes.len() as u64 + 32 <= self.max_bytes)

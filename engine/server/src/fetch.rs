@@ -217,7 +217,9 @@ fn declared_length(url: &Url, response: &reqwest::Response, max: u64) -> Result<
     let status = response.status();
     if status != StatusCode::OK {
         let words = format!("{} answered {status}, expected 200 OK", redact(url));
-        return Err(PromptFailure::new(PromptCause::HttpStatus, words));
+        let cause =
+            if status.is_server_error() { PromptCause::ServerError } else { PromptCause::HttpStatus };
+        return Err(PromptFailure::new(cause, words));
     }
     // A compressed body may become a thousand times as long, and recordings are compressed already.
     let coding = response.headers().get_all(CONTENT_ENCODING).into_iter().find(|coding| {

@@ -34,6 +34,7 @@ pub(crate) fn prompt_subcode(cause: PromptCause) -> u32 {
         | PromptCause::ConnectTimeout
         | PromptCause::TlsFailed
         | PromptCause::HttpStatus
+        | PromptCause::ServerError
         | PromptCause::RedirectLimit
         | PromptCause::RedirectInvalid
         | PromptCause::ResponseInvalid

@@ -109,6 +109,7 @@ impl PromptCause {
             Self::ConnectTimeout => "connectTimeout",
             Self::TlsFailed => "tlsFailed",
             Self::HttpStatus => "httpStatus",
+            Self::ServerError => "serverError",
             Self::RedirectLimit => "redirectLimit",
             Self::RedirectInvalid => "redirectInvalid",
             Self::ResponseInvalid => "responseInvalid",

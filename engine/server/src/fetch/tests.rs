@@ -116,7 +116,7 @@ async fn hostile() -> Vec<(&'static str, String, PromptCause)> {
     let chunked = "Transfer-Encoding: chunked\r\n";
     let plain = [
         ("not found", status("404 Not Found"), C::HttpStatus),
-        ("broken", status("500 Internal Server Error"), C::HttpStatus),
+        ("broken", status("500 Internal Server Error"), C::ServerError),
         ("login needed", status("401 Unauthorized"), C::HttpStatus),
         ("accepted, later perhaps", status("202 Accepted"), C::HttpStatus),
         ("no content", says("HTTP/1.1 204 No Content\r\n\r\n"), C::HttpStatus),
