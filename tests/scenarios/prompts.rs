@@ -75,6 +75,7 @@ fn failures() -> Vec<(&'static str, Option<Item>, u64)> {
 fn put(world: &mut World, item: Option<Item>) {
     match item {
         Some(Item::Bytes { bytes, after }) => world.shelf.put_slowly(URL, &bytes, after),
+        Some(Item::Pieces { bytes, over, end, .. }) => world.shelf.put_in_pieces(URL, &bytes, over, end),
         Some(Item::Fails { reason, after }) => world.shelf.put_failure(URL, &reason, after),
         Some(Item::Never) => world.shelf.put_silence(URL),
         None => {}

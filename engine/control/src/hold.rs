@@ -354,8 +354,12 @@ impl Control {
         self.settle(now, call_id, id);
     }
 
-    /// A source can be played: whoever waits for it hears it.
+    /// A source can be played: whoever waits for it hears it. Told again, more is known about it.
     pub(crate) fn source_ready(&mut self, now: Now, source: SourceId, facts: SourceFacts) {
+        if self.prompts.is_ready(source) {
+            self.prompts.update(source, facts);
+            return self.drop_unused(now.mono);
+        }
         for listener in self.prompts.ready(source, facts).unwrap_or_default() {
             if let Listener::Hold(call, id) = listener
                 && self.hold_mut(call, id).is_some_and(|hold| hold.wants == Some(source))

@@ -64,7 +64,8 @@ pub enum Input {
         /// What is asked.
         ask: Ask,
     },
-    /// A source can be played from its first frame (more frames may still be on their way).
+    /// A source can be played from its first frame (more frames may still be on their way). Told again when more is
+    /// known about it.
     SourceReady {
         /// Which.
         source: SourceId,

@@ -169,6 +169,16 @@ impl Prompts {
         Some(entry.listeners.iter().copied().collect())
     }
 
+    /// More is known about a source that is ready. It was ready when it was.
+    pub(crate) fn update(&mut self, source: SourceId, facts: SourceFacts) {
+        let Some(entry) = self.entries.get_mut(&source) else { return };
+        let Some(before) = entry.facts.as_mut() else { return };
+        if entry.unused.is_some() {
+            self.unused_bytes = self.unused_bytes + facts.bytes - before.bytes;
+        }
+        *before = SourceFacts { ready_at: before.ready_at, ..facts };
+    }
+
     /// Forgets the source; its former listeners, or `None` if it is not known.
     pub(crate) fn remove(&mut self, source: SourceId) -> Option<Vec<Listener>> {
         let entry = self.entries.remove(&source)?;
@@ -225,7 +235,10 @@ mod tests {
         prompts.ready(b, facts(5)).unwrap();
         assert!(prompts.leave(MediaTime::from_millis(1), a, Listener::Server));
         assert_eq!(prompts.longest_unused(), Some((MediaTime::from_millis(1), a, 15)));
+        prompts.update(a, facts(12));
+        assert_eq!(prompts.longest_unused(), Some((MediaTime::from_millis(1), a, 17)));
         prompts.listen(a, Listener::Server);
+        prompts.update(a, facts(7));
         assert_eq!(prompts.longest_unused(), Some((MediaTime::from_millis(2), b, 5)));
         assert_eq!(prompts.remove(b), Some(vec![]));
         assert_eq!(prompts.longest_unused(), None);

@@ -1,5 +1,7 @@
 //! The only place that asks what time it is, and the only one that sleeps.
 
+use std::time::Duration;
+
 use holdmusic_media::{MediaTime, Now, WallTime};
 use rustix::{
     io::Errno,
@@ -18,6 +20,12 @@ pub fn mono() -> MediaTime {
     let time = clock_gettime(ClockId::Monotonic);
     let nanos = time.tv_sec * 1_000_000_000 + time.tv_nsec;
     MediaTime::from_nanos(u64::try_from(nanos).expect("the monotonic clock counts upwards from 0"))
+}
+
+/// How long this thread has worked so far: what others did meanwhile does not count.
+pub fn thread_cpu() -> Duration {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    Duration::new(u64::try_from(time.tv_sec).unwrap_or(0), u32::try_from(time.tv_nsec).unwrap_or(0))
 }
 
 /// Sleeps until `deadline`: absolute, so that nothing adds up.

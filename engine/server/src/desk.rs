@@ -4,12 +4,14 @@
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use crossbeam_channel::{Receiver, Sender, select};
+use holdmusic_codecs::{Codec, DecodeLimits};
 use holdmusic_control::{
     Answer, Control, DEFAULT_SOURCE, Input, NotificationId, Origin, Output, PromptFailure, Refusal, RequestId,
 };
 use holdmusic_media::{
     LegId, MediaTime, Music, Now, SourceId,
     pacer::{Command, Event},
+    prepare::room,
     ring::Reader,
 };
 use tokio::{
@@ -22,7 +24,7 @@ use tracing::{debug, error, info, warn};
 use crate::{
     clock,
     fetch::Fetcher,
-    mailbox::{BridgeWork, Request, Tiding, Work},
+    mailbox::{BridgeWork, Chunk, Request, Tiding, Work, intake},
     metrics::Metrics,
     webhook::{Notification, Webhook},
 };
@@ -56,6 +58,10 @@ pub struct Desk {
     pub runtime: Handle,
     /// The way to prompts.
     pub fetcher: Fetcher,
+    /// What a prompt may be: how long the ring is that is made for one.
+    pub prompts: DecodeLimits,
+    /// The default music, which is always ready.
+    pub default_music: Reader,
     /// The way to customers.
     pub webhook: Arc<Webhook>,
     /// What is counted.
@@ -75,21 +81,30 @@ struct State {
     counted: MediaTime,
 }
 
-/// A source as the doors know it.
-#[derive(Default)]
+/// A source as the doors know it. Dropping it gives up what is still done for it.
 struct Prepared {
-    reader: Option<Reader>,
+    /// Where its frames are; besides those of legs and bridges this is the only reader.
+    reader: Reader,
     fetch: Option<AbortHandle>,
+}
+
+impl Drop for Prepared {
+    fn drop(&mut self) {
+        if let Some(fetch) = &self.fetch {
+            fetch.abort();
+        }
+    }
 }
 
 impl Desk {
     /// Works until it is told to drain and everything is delivered.
     pub fn run(self) {
+        let default_music = Prepared { reader: self.default_music.clone(), fetch: None };
         let mut state = State {
             desk: self,
             waiting: HashMap::new(),
             last_request: 0,
-            sources: HashMap::from([(DEFAULT_SOURCE, Prepared::default())]),
+            sources: HashMap::from([(DEFAULT_SOURCE, default_music)]),
             legs: HashMap::new(),
             fetches: Arc::new(Semaphore::new(FETCHES)),
             deliveries: Arc::new(Semaphore::new(DELIVERIES)),
@@ -165,7 +180,9 @@ impl State {
             Tiding::SourceReady { source, reader, facts } => {
                 // Released meanwhile: then nobody is to be told.
                 let Some(prepared) = self.sources.get_mut(&source) else { return };
-                prepared.reader = Some(reader);
+                if let Some(reader) = reader {
+                    prepared.reader = reader;
+                }
                 if source == DEFAULT_SOURCE {
                     return;
                 }
@@ -200,9 +217,7 @@ impl State {
             }
             Output::Prepare { source, origin } => self.prepare(source, origin),
             Output::Release { source } => {
-                if let Some(fetch) = self.sources.remove(&source).and_then(|prepared| prepared.fetch) {
-                    fetch.abort();
-                }
+                self.sources.remove(&source);
             }
             Output::AddLeg { leg, spec } => {
                 self.legs.insert(leg, spec.sender);
@@ -212,7 +227,7 @@ impl State {
                 self.command(leg, Command::ChangeLeg { leg, spec: Box::new(spec) });
             }
             Output::Play { leg, source, numbering } => {
-                let Some(reader) = self.sources.get(&source).and_then(|prepared| prepared.reader.clone())
+                let Some(reader) = self.sources.get(&source).map(|prepared| prepared.reader.clone())
                 else {
                     return error!(
                         leg = leg.0,
@@ -250,31 +265,34 @@ impl State {
     }
 
     fn prepare(&mut self, source: SourceId, origin: Origin) {
-        let (fetcher, work, tell) =
-            (self.desk.fetcher.clone(), self.desk.work.clone(), self.desk.tell.clone());
+        let (writer, reader) = room(Codec::Opus, &self.desk.prompts);
+        let (into, chunks) = intake();
+        let full = self.desk.work.try_send(Work { source, writer, chunks }).is_err();
+        let (fetcher, tell) = (self.desk.fetcher.clone(), self.desk.tell.clone());
         let fetches = Arc::clone(&self.fetches);
         let task = self.desk.runtime.spawn(async move {
+            if full {
+                let failure = PromptFailure::Fetch("too many prompts wait to be prepared".to_owned());
+                return tell_later(&tell, Tiding::SourceFailed { source, failure }).await;
+            }
             let _place = fetches.acquire().await;
             let began = clock::mono();
             let fetched = match origin {
-                Origin::Web(url) => fetcher.fetch(url).await,
-                Origin::Directory(url) => fetcher.read_file(&url).await,
+                Origin::Web(url) => fetcher.fetch(url, &into).await,
+                Origin::Directory(url) => fetcher.read_file(&url, &into).await,
             };
-            let failure = match fetched {
+            let end = match fetched {
                 Ok(bytes) => {
                     let took_ms = clock::mono().since(began).as_millis();
-                    debug!(source = source.0, bytes = bytes.len(), took_ms, "a prompt is fetched");
-                    match work.try_send(Work { source, bytes }) {
-                        Ok(()) => return,
-                        Err(_) => PromptFailure::Fetch("too many prompts wait to be prepared".to_owned()),
-                    }
+                    debug!(source = source.0, bytes, took_ms, "a prompt is fetched");
+                    Chunk::End
                 }
-                Err(failure) => failure,
+                Err(failure) => Chunk::Failed(failure),
             };
-            info!(source = source.0, ?failure, "a prompt cannot be played");
-            tell_later(&tell, Tiding::SourceFailed { source, failure }).await;
+            // Not wanted any more: then nobody is to be told.
+            let _ = into.push(end).await;
         });
-        self.sources.insert(source, Prepared { reader: None, fetch: Some(task.abort_handle()) });
+        self.sources.insert(source, Prepared { reader, fetch: Some(task.abort_handle()) });
     }
 
     fn notify(&self, notification: Notification) {

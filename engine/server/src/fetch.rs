@@ -24,6 +24,8 @@ use reqwest::{
 };
 use url::Url;
 
+use crate::mailbox::{Chunk, Intake, NotWanted};
+
 /// Redirects followed for one prompt; each hop is checked like the first.
 const MAX_REDIRECTS: usize = 5;
 
@@ -77,14 +79,14 @@ impl Fetcher {
         Ok(Self { client, guard, limits })
     }
 
-    /// The bytes at `url`.
+    /// Passes the bytes at `url` on as they come; how many there were.
     ///
     /// # Errors
     ///
     /// The reason in the customer's voice, without the secrets of the URL.
-    pub async fn fetch(&self, url: Url) -> Result<Vec<u8>, PromptFailure> {
+    pub async fn fetch(&self, url: Url, into: &Intake) -> Result<u64, PromptFailure> {
         let limit = self.limits.total;
-        match tokio::time::timeout(limit, self.follow(url)).await {
+        match tokio::time::timeout(limit, self.follow(url, into)).await {
             Ok(result) => result.map_err(PromptFailure::Fetch),
             Err(_) => {
                 Err(PromptFailure::Fetch(format!("the prompt was not complete after {} s", limit.as_secs())))
@@ -92,19 +94,19 @@ impl Fetcher {
         }
     }
 
-    /// The bytes of a file in the operator's directory: the path of `url` begins there.
+    /// Passes the bytes of a file in the operator's directory on: the path of `url` begins there. How many there were.
     ///
     /// # Errors
     ///
     /// The reason in the customer's voice, without the directory.
-    pub async fn read_file(&self, url: &Url) -> Result<Vec<u8>, PromptFailure> {
-        let (limits, path) = (self.limits.clone(), url.path().to_owned());
-        let reading = tokio::task::spawn_blocking(move || read_file(&limits, &path));
+    pub async fn read_file(&self, url: &Url, into: &Intake) -> Result<u64, PromptFailure> {
+        let (limits, path, into) = (self.limits.clone(), url.path().to_owned(), into.clone());
+        let reading = tokio::task::spawn_blocking(move || read_file(&limits, &path, &into));
         let failed = |_| Err("the file could not be read".to_owned());
         reading.await.unwrap_or_else(failed).map_err(PromptFailure::Fetch)
     }
 
-    async fn follow(&self, mut url: Url) -> Result<Vec<u8>, String> {
+    async fn follow(&self, mut url: Url, into: &Intake) -> Result<u64, String> {
         for _ in 0..=MAX_REDIRECTS {
             self.guard.fetch_url(&url).map_err(|refused| format!("{}: {refused}", redact(&url)))?;
             let request =
@@ -112,7 +114,7 @@ impl Fetcher {
             let response = request.send().await.map_err(|error| reason(&url, error))?;
             let status = response.status();
             if !status.is_redirection() || status == StatusCode::NOT_MODIFIED {
-                return self.read(&url, response).await;
+                return self.read(&url, response, into).await;
             }
             let location = response.headers().get(LOCATION).and_then(|location| location.to_str().ok());
             let next = location.and_then(|location| url.join(location).ok());
@@ -122,7 +124,12 @@ impl Fetcher {
         Err(format!("more than {MAX_REDIRECTS} redirects, the last one to {}", redact(&url)))
     }
 
-    async fn read(&self, url: &Url, mut response: reqwest::Response) -> Result<Vec<u8>, String> {
+    async fn read(
+        &self,
+        url: &Url,
+        mut response: reqwest::Response,
+        into: &Intake,
+    ) -> Result<u64, String> {
         let status = response.status();
         if status != StatusCode::OK {
             return Err(format!("{} answered {status}, expected 200 OK", redact(url)));
@@ -132,24 +139,33 @@ impl Fetcher {
         if let Some(declared) = declared.filter(|declared| *declared > max) {
             return Err(format!("the prompt is {declared} bytes long, at most {max} are allowed"));
         }
-        let mut bytes = Vec::new();
+        let mut count = 0;
         while let Some(chunk) = response.chunk().await.map_err(|error| reason(url, error))? {
-            if bytes.len() as u64 + chunk.len() as u64 > max {
+            count += chunk.len() as u64;
+            if count > max {
                 return Err(format!("the prompt is longer than {max} bytes"));
             }
-            bytes.extend_from_slice(&chunk);
+            into.push(Chunk::Bytes(chunk.to_vec())).await.map_err(not_wanted)?;
         }
         match declared {
-            Some(declared) if declared != bytes.len() as u64 => {
-                Err(format!("{declared} bytes were declared, {} came", bytes.len()))
+            Some(declared) if declared != count => {
+                Err(format!("{declared} bytes were declared, {count} came"))
             }
-            _ => Ok(bytes),
+            _ => Ok(count),
         }
     }
 }
 
+/// Nobody is left to be told.
+fn not_wanted(NotWanted: NotWanted) -> String {
+    "the prompt was given up".to_owned()
+}
+
+/// Bytes of a file that are passed on in one piece.
+const PIECE: usize = 64 << 10;
+
 /// Reads `path` below the operator's directory. Links that lead out of it are not followed.
-fn read_file(limits: &FetchLimits, path: &str) -> Result<Vec<u8>, String> {
+fn read_file(limits: &FetchLimits, path: &str, into: &Intake) -> Result<u64, String> {
     let directory = limits.directory.as_deref().ok_or("there is no directory of prompts")?;
     let name = percent_decode_str(path.trim_start_matches('/')).decode_utf8_lossy();
     let told = |error: io::Error| format!("the prompt '{name}' cannot be read: {error}");
@@ -159,12 +175,20 @@ fn read_file(limits: &FetchLimits, path: &str) -> Result<Vec<u8>, String> {
         return Err(format!("the prompt '{name}' is no file in the directory of prompts"));
     }
     let max = limits.max_bytes;
-    let mut bytes = Vec::new();
-    File::open(found).and_then(|file| file.take(max + 1).read_to_end(&mut bytes)).map_err(told)?;
-    if bytes.len() as u64 > max {
-        return Err(format!("the prompt '{name}' is longer than {max} bytes"));
+    let mut file = File::open(found).map_err(told)?;
+    let mut count = 0;
+    loop {
+        let mut piece = Vec::with_capacity(PIECE);
+        file.by_ref().take(PIECE as u64).read_to_end(&mut piece).map_err(told)?;
+        if piece.is_empty() {
+            return Ok(count);
+        }
+        count += piece.len() as u64;
+        if count > max {
+            return Err(format!("the prompt '{name}' is longer than {max} bytes"));
+        }
+        into.push_waiting(Chunk::Bytes(piece)).map_err(not_wanted)?;
     }
-    Ok(bytes)
 }
 
 /// A client that resolves names itself and connects only where `check` agrees. It follows no redirect, uses no proxy
@@ -240,6 +264,7 @@ pub(crate) fn reason(url: &Url, error: reqwest::Error) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::mailbox::intake;
 
     #[test]
     fn files_are_read_from_the_directory_of_prompts_and_from_nowhere_else() {
@@ -250,7 +275,16 @@ mod tests {
         std::fs::write(inside.join("on hold.wav"), "RIFF").unwrap();
         std::os::unix::fs::symlink(outside.path().join("secret"), inside.join("link")).unwrap();
         let limits = FetchLimits { directory: Some(inside), max_bytes: 4, ..FetchLimits::default() };
-        assert_eq!(read_file(&limits, "/on%20hold.wav").unwrap(), b"RIFF");
+        let read_file = |limits: &FetchLimits, path: &str| {
+            let (into, chunks) = intake();
+            let read = read_file(limits, path, &into)?;
+            drop(into);
+            let found: Vec<_> = chunks.iter().collect();
+            assert_eq!(read, 4);
+            Ok::<_, String>(found)
+        };
+        let whole = [Chunk::Bytes(b"RIFF".to_vec())];
+        assert_eq!(read_file(&limits, "/on%20hold.wav").unwrap(), whole);
         for path in ["/link", "/%2e%2e/secret", "/../secret", "//etc/passwd", "/", "/none.wav"] {
             let error = read_file(&limits, path).unwrap_err();
             assert!(error.starts_with("the prompt "), "{path}: {error}");

@@ -13,8 +13,9 @@ use std::{
 };
 
 use axum_server::{Handle, tls_rustls::RustlsConfig};
+use holdmusic_codecs::Codec;
 use holdmusic_control::{Control, DEFAULT_SOURCE};
-use holdmusic_media::pacer::Pacer;
+use holdmusic_media::{pacer::Pacer, prepare::room};
 use tokio::{
     runtime::Runtime,
     signal::unix::{Signal, SignalKind, signal},
@@ -24,16 +25,18 @@ use tokio::{
 use tracing::{error, info, warn};
 
 use crate::{
-    clock,
+    analyst, clock,
     config::Config,
     desk::Desk,
     dice,
     fetch::Fetcher,
     http::{self, Door},
     keys::{SigningKey, write_secret},
-    mailbox::{Mailboxes, Tiding, Work},
+    mailbox::{Chunk, Mailboxes, Tiding, Work, intake},
     metrics::Metrics,
-    producer, sender,
+    producer::Producer,
+    room::{MEMORY_MIB, Memory},
+    sender,
     udp::MediaSocket,
     webhook::Webhook,
 };
@@ -131,7 +134,8 @@ impl House {
         let webhook = Webhook::new(guard, Arc::clone(&key), config.token_facts).map_err(tls_error)?;
 
         let metrics = Metrics::new(sockets.len());
-        let Mailboxes { requests, tidings, commands, work, bridges, fallen } = Mailboxes::new(sockets.len());
+        let Mailboxes { requests, tidings, commands, work, analyses, bridges, fallen } =
+            Mailboxes::new(sockets.len());
         let mut senders = Vec::new();
         let mut commanders = Vec::new();
         for (index, (socket, (commander, orders))) in sockets.into_iter().zip(commands).enumerate() {
@@ -143,17 +147,33 @@ impl House {
             })?);
             commanders.push(commander);
         }
+        let memory = Memory::new(MEMORY_MIB);
         for index in 0..config.producers {
-            let settings = config.producer.clone();
-            let (work, bridges, tell) = (work.1.clone(), bridges.1.clone(), tidings.0.clone());
-            start(&format!("hm-producer-{index}"), &fallen.0, move || {
-                producer::run(&settings, &work, &bridges, &tell);
-            })?;
+            let producer = Producer {
+                settings: config.producer.clone(),
+                work: work.1.clone(),
+                bridges: bridges.1.clone(),
+                analyses: analyses.0.clone(),
+                memory: memory.clone(),
+                tell: tidings.0.clone(),
+            };
+            start(&format!("hm-producer-{index}"), &fallen.0, move || producer.run())?;
+        }
+        drop(analyses.0);
+        for index in 0..analyst::ANALYSTS {
+            let errands = analyses.1.clone();
+            start(&format!("hm-analyst-{index}"), &fallen.0, move || analyst::run(&errands))?;
         }
 
         // The default music is there before anybody can ask for it.
-        let music = Work { source: DEFAULT_SOURCE, bytes: DEFAULT_MUSIC.to_vec() };
-        work.0.send(music).map_err(|_| "no producer is at work")?;
+        let (writer, default_music) = room(Codec::Opus, &config.producer.limits);
+        let (into, chunks) = intake();
+        work.0
+            .send(Work { source: DEFAULT_SOURCE, writer, chunks })
+            .map_err(|_| "no producer is at work")?;
+        for chunk in [Chunk::Bytes(DEFAULT_MUSIC.to_vec()), Chunk::End] {
+            into.push_waiting(chunk).map_err(|_| "no producer is at work")?;
+        }
         let ready = tidings.1.recv().map_err(|_| "no producer is at work")?;
         if !matches!(ready, Tiding::SourceReady { source: DEFAULT_SOURCE, .. }) {
             return Err(format!("the default music cannot be played: {ready:?}"));
@@ -170,6 +190,8 @@ impl House {
             bridges: bridges.0,
             runtime: runtime.handle().clone(),
             fetcher,
+            prompts: config.producer.limits,
+            default_music,
             webhook: Arc::new(webhook),
             metrics: Arc::clone(&metrics),
         };

@@ -6,11 +6,13 @@ compile_error!("holdmusic runs on Linux: it relies on sendmmsg, absolute sleep a
 pub mod config;
 pub mod clock;
 pub mod dice;
+pub mod room;
 pub mod mailbox;
 pub mod http;
 pub mod desk;
 pub mod fetch;
 pub mod producer;
+pub mod analyst;
 pub mod sender;
 pub mod udp;
 pub mod keys;
