@@ -5,6 +5,8 @@
 //! recording again, from the same bytes: lengths that lie and chunks behind the sound are known only then. For a WAV
 //! that costs a nanosecond a sample.
 
+use std::ops::Range;
+
 use crate::{
     decode::{DecodeError, Kind, LOOK_AT, Recording, behind_tags, decode_mono},
     pcm::DecodeLimits,
@@ -18,9 +20,8 @@ pub struct StreamDecoder {
     limits: DecodeLimits,
     bytes: Vec<u8>,
     state: State,
-    /// Frames of samples that have been made into `mono`, ever.
+    /// Samples per channel that were taken, ever.
     done: usize,
-    mono: Vec<f32>,
 }
 
 #[derive(Debug)]
@@ -39,7 +40,7 @@ const BLOCK: usize = 65_536;
 impl StreamDecoder {
     /// A decoder for a recording within `limits`.
     pub fn new(limits: &DecodeLimits) -> Self {
-        Self { limits: limits.clone(), bytes: Vec::new(), state: State::Unjudged, done: 0, mono: Vec::new() }
+        Self { limits: limits.clone(), bytes: Vec::new(), state: State::Unjudged, done: 0 }
     }
 
     /// Takes the next bytes.
@@ -52,7 +53,11 @@ impl StreamDecoder {
         if matches!(self.state, State::Unjudged) {
             self.judge()?;
         }
-        self.read()
+        if let State::Sound { head, .. } = &self.state {
+            let frames = head.frames_in(&self.bytes) as u64;
+            self.limits.check(head.rate(), usize::from(head.channels()), frames)?;
+        }
+        Ok(())
     }
 
     /// The rate of the sound in Hz, once it is known that there is some and that it can be taken as it arrives.
@@ -71,10 +76,27 @@ impl StreamDecoder {
         }
     }
 
-    /// The sound that has become known since the last time, mixed into one channel. All that is ever taken is the
-    /// beginning of what [`Self::finish`] gives.
-    pub fn take(&mut self) -> Vec<f32> {
-        std::mem::take(&mut self.mono)
+    /// How many samples of each channel are known, taken ones included.
+    pub fn known(&self) -> usize {
+        match &self.state {
+            State::Sound { head, .. } => head.frames_in(&self.bytes),
+            _ => 0,
+        }
+    }
+
+    /// The next samples that are known and were not taken, mixed into one channel: `most` of them at most. All that is
+    /// ever taken is the beginning of what [`Self::finish`] gives.
+    pub fn take(&mut self, most: usize) -> Vec<f32> {
+        let to = self.known().min(self.done.saturating_add(most));
+        let samples = self.read(self.done..to);
+        self.done = to;
+        samples
+    }
+
+    /// The last samples that are known, mixed into one channel: `most` of them at most, whether or not they were taken.
+    pub fn latest(&self, most: usize) -> Vec<f32> {
+        let known = self.known();
+        self.read(known.saturating_sub(most)..known)
     }
 
     /// How many bytes have arrived.
@@ -92,14 +114,18 @@ impl StreamDecoder {
         &self.bytes
     }
 
+    /// All that has arrived, for who decodes it elsewhere.
+    pub fn into_bytes(self) -> Vec<u8> {
+        self.bytes
+    }
+
     /// All bytes have arrived: the whole recording, in one channel. See [`decode_mono`] for `may_go_on`.
     ///
     /// # Errors
     ///
     /// As [`decode_mono`].
     pub fn finish(self, may_go_on: &dyn Fn() -> bool) -> Result<Recording, DecodeError> {
-        let Self { limits, bytes, mono, .. } = self;
-        drop(mono);
+        let Self { limits, bytes, .. } = self;
         decode_mono(&bytes, &limits, may_go_on)
     }
 
@@ -123,26 +149,28 @@ impl StreamDecoder {
         Ok(())
     }
 
-    /// Makes what has arrived into samples.
-    fn read(&mut self) -> Result<(), DecodeError> {
-        let State::Sound { head, weights } = &self.state else { return Ok(()) };
-        let frames = head.frames_in(&self.bytes);
-        self.limits.check(head.rate(), usize::from(head.channels()), frames as u64)?;
+    /// Makes a part of what has arrived into samples.
+    fn read(&self, frames: Range<usize>) -> Vec<f32> {
+        let State::Sound { head, weights } = &self.state else { return Vec::new() };
+        let finite = |sample: f32| if sample.is_finite() { sample } else { 0.0 };
+        let mut mono = Vec::with_capacity(frames.len());
         let mut block = Vec::new();
-        while self.done < frames {
-            let to = frames.min(self.done + BLOCK);
+        let mut from = frames.start;
+        while from < frames.end {
+            let to = frames.end.min(from + BLOCK);
             block.clear();
-            head.append(&self.bytes, self.done..to, &mut block);
+            head.append(&self.bytes, from..to, &mut block);
             if weights.len() == 1 {
-                self.mono.append(&mut block);
+                mono.extend(block.iter().copied().map(finite));
             } else {
-                let mix =
-                    |frame: &[f32]| frame.iter().zip(weights).map(|(sample, weight)| sample * weight).sum();
-                self.mono.extend(block.chunks_exact(weights.len()).map(|frame| -> f32 { mix(frame) }));
+                let mix = |frame: &[f32]| {
+                    frame.iter().zip(weights).map(|(&sample, weight)| finite(sample) * weight).sum()
+                };
+                mono.extend(block.chunks_exact(weights.len()).map(|frame| -> f32 { mix(frame) }));
             }
-            self.done = to;
+            from = to;
         }
-        Ok(())
+        mono
     }
 }
 
@@ -178,7 +206,7 @@ mod tests {
             // Without a length, what follows could still be anything.
             let waits = index == 8 || index == 10;
             assert_eq!(decoder.rate().is_some(), !waits, "file {index}");
-            assert_eq!(decoder.take().is_empty(), waits, "file {index}");
+            assert_eq!(decoder.take(usize::MAX).is_empty(), waits, "file {index}");
         }
     }
 
@@ -220,7 +248,7 @@ mod tests {
             for piece in pieces.iter().cycle() {
                 let (now, later) = rest.split_at((*piece).min(rest.len()));
                 refused = decoder.push(now).is_err();
-                taken.extend(decoder.take());
+                taken.extend(decoder.take(usize::MAX));
                 rest = later;
                 if refused || rest.is_empty() {
                     break;

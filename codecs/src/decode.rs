@@ -55,7 +55,7 @@ pub struct Recording {
 ///
 /// Says in the customer's voice what was expected and what was found; see [`DecodeError`].
 pub fn decode(bytes: &[u8], limits: &DecodeLimits) -> Result<Recording, DecodeError> {
-    decoded(bytes, &Terms { limits, mono: false, may_go_on: &|| true })
+    decoded(bytes, &Terms { limits, mono: false, may_go_on: &|_| true })
 }
 
 /// Decodes a whole recording and mixes its channels into one while it goes, so that only one channel is ever held:
@@ -71,6 +71,19 @@ pub fn decode_mono(
     limits: &DecodeLimits,
     may_go_on: &dyn Fn() -> bool,
 ) -> Result<Recording, DecodeError> {
+    decode_mono_counted(bytes, limits, &|_| may_go_on())
+}
+
+/// [`decode_mono`] for a caller who limits memory too: `may_go_on` is told how many samples there is room for so far.
+///
+/// # Errors
+///
+/// As [`decode_mono`].
+pub fn decode_mono_counted(
+    bytes: &[u8],
+    limits: &DecodeLimits,
+    may_go_on: &dyn Fn(usize) -> bool,
+) -> Result<Recording, DecodeError> {
     decoded(bytes, &Terms { limits, mono: true, may_go_on })
 }
 
@@ -78,7 +91,7 @@ pub fn decode_mono(
 struct Terms<'a> {
     limits: &'a DecodeLimits,
     mono: bool,
-    may_go_on: &'a dyn Fn() -> bool,
+    may_go_on: &'a dyn Fn(usize) -> bool,
 }
 
 fn decoded(bytes: &[u8], terms: &Terms<'_>) -> Result<Recording, DecodeError> {
@@ -466,7 +479,7 @@ impl<'a> Gathered<'a> {
 
     /// Whether there is time for more.
     fn ask(&self) -> Result<(), DecodeError> {
-        if (self.terms.may_go_on)() {
+        if (self.terms.may_go_on)(self.samples.capacity()) {
             return Ok(());
         }
         Err(DecodeError::TookTooLong {

@@ -16,7 +16,7 @@ pub mod compare;
 
 pub use arrival::StreamDecoder;
 pub use compare::{Alignment, align, align_loop, loudness_lufs};
-pub use decode::{DecodeError, Recording, decode, decode_mono};
+pub use decode::{DecodeError, Recording, decode, decode_mono, decode_mono_counted};
 pub use encode::{Codec, DecodePayload, EncodeError, Encoder, EncoderSettings};
 pub use level::{Gain, Level, LevelSettings, Levelled, LimiterStream, Warning, level_loop};
 pub use pcm::{BeyondLimit, DecodeLimits, Pcm};

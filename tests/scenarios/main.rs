@@ -7,5 +7,6 @@ mod numbers;
 mod prompts;
 mod holds;
 mod endings;
+mod arrival;
 mod callbacks;
 mod chance;

@@ -85,6 +85,7 @@ fn told(holder: &serde_json::Value) -> (&str, &str) {
 fn put(world: &mut World, item: Option<Item>) {
     match item {
         Some(Item::Bytes { bytes, after }) => world.shelf.put_slowly(URL, &bytes, after),
+        Some(Item::Pieces { bytes, over, end, .. }) => world.shelf.put_in_pieces(URL, &bytes, over, end),
         Some(Item::Fails { cause, reason, after }) => world.shelf.put_failure(URL, cause, &reason, after),
         Some(Item::Never) => world.shelf.put_silence(URL),
         None => {}

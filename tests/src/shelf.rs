@@ -14,6 +14,17 @@ pub enum Item {
         /// After how long all of it is there.
         after: Duration,
     },
+    /// These bytes, a piece every ten milliseconds.
+    Pieces {
+        /// What comes.
+        bytes: Arc<[u8]>,
+        /// After how long the first piece comes.
+        after: Duration,
+        /// How long it would take until all of it is there.
+        over: Duration,
+        /// What comes behind the last piece.
+        end: End,
+    },
     /// This reason, after so long.
     Fails {
         /// What went wrong.
@@ -25,6 +36,22 @@ pub enum Item {
     },
     /// The door never tells anything: worse than any origin, since a door has deadlines.
     Never,
+}
+
+/// How a prompt that comes in pieces ends.
+#[derive(Clone, Debug)]
+pub enum End {
+    /// All of it has come.
+    Whole,
+    /// So many bytes come; then, so much later, the door gives up for this reason.
+    BreaksOff {
+        /// Bytes that come.
+        at: usize,
+        /// What the door says.
+        reason: String,
+        /// How long it waits for more.
+        after: Duration,
+    },
 }
 
 /// Prompts by URL. What is not on it is answered as a web server would, with 404.
@@ -46,6 +73,12 @@ impl Shelf {
     /// Puts sound at `url` that takes so long to come.
     pub fn put_slowly(&mut self, url: &str, bytes: &[u8], after: Duration) {
         self.items.insert(url.to_owned(), Item::Bytes { bytes: bytes.into(), after });
+    }
+
+    /// Puts sound at `url` that comes evenly over so long, or as far as `end` lets it.
+    pub fn put_in_pieces(&mut self, url: &str, bytes: &[u8], over: Duration, end: End) {
+        let item = Item::Pieces { bytes: bytes.into(), after: USUAL, over, end };
+        self.items.insert(url.to_owned(), item);
     }
 
     /// Fetching `url` fails after so long.

@@ -16,7 +16,6 @@ use holdmusic_control::{Control, DEFAULT_SOURCE, Input, RequestId, Settings};
 use holdmusic_media::{
     LegId, MediaTime, SourceId,
     pacer::{Command, Event, Pacer},
-    ring::Reader,
     rtp::Ssrc,
 };
 use rand::{Rng, RngExt, SeedableRng, rngs::StdRng};
@@ -30,7 +29,7 @@ use crate::{
     phone::Phone,
     shelf::Shelf,
 };
-use doors::Happening;
+use doors::{Happening, Place, Underway};
 
 /// What URLs in answers begin with.
 const BASE: &str = "https://engine.test/v1.0";
@@ -50,9 +49,9 @@ pub struct WorldSettings {
     pub senders: usize,
     /// How late a sender may wake.
     pub lateness: Duration,
-    /// How long a producer takes until a prompt can be played from its first frame.
+    /// How long an analyst takes for a recording that is whole.
     pub decoding: Duration,
-    /// How long a producer takes for one turn of encoding.
+    /// How long a producer takes for one step.
     pub turn: Duration,
     /// How long a producer takes to make a bridge for a change of music.
     pub bridging: Duration,
@@ -114,7 +113,8 @@ pub struct World {
     phones: BTreeMap<SocketAddr, Phone>,
     /// What is on the shelf.
     pub shelf: Shelf,
-    sources: HashMap<SourceId, Option<Reader>>,
+    sources: HashMap<SourceId, Place>,
+    underway: BTreeMap<u64, Underway>,
     preparations: usize,
     customers: BTreeMap<String, Customer>,
     agenda: BTreeMap<(MediaTime, u64), Happening>,
@@ -171,7 +171,8 @@ impl World {
             network: SimNetwork::new(rng.next_u64()),
             phones: BTreeMap::new(),
             shelf: Shelf::default(),
-            sources: HashMap::from([(DEFAULT_SOURCE, Some(doors::default_music()))]),
+            sources: HashMap::from([(DEFAULT_SOURCE, Place::ready(doors::default_music()))]),
+            underway: BTreeMap::new(),
             preparations: 0,
             customers: BTreeMap::new(),
             agenda: BTreeMap::new(),
@@ -206,6 +207,11 @@ impl World {
     /// How many prompts producers have prepared or refused.
     pub fn preparations(&self) -> usize {
         self.preparations
+    }
+
+    /// How many prompts producers have in hand.
+    pub fn underway(&self) -> usize {
+        self.underway.len()
     }
 
     /// What left the engine.

@@ -149,6 +149,8 @@ impl From<&PrepareError> for PromptFailure {
         match error {
             PrepareError::Decode(error) => error.into(),
             PrepareError::Encode(error) => Self::new(PromptCause::EncodeFailed, error.to_string()),
+            // Nobody who stops it asks why it stopped.
+            PrepareError::Stopped => Self::new(PromptCause::NotReadyInTime, error.to_string()),
         }
     }
 }

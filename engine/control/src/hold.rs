@@ -405,7 +405,8 @@ impl Control {
     /// A source can be played: whoever waits for it hears it. Told again, more is known about it.
     pub(crate) fn source_ready(&mut self, now: Now, source: SourceId, facts: SourceFacts) {
         if self.prompts.is_ready(source) {
-            return self.prompts.update(source, facts);
+            self.prompts.update(source, facts);
+            return self.drop_unused(now.mono);
         }
         let Some(listeners) = self.prompts.ready(source, facts) else { return };
         if let Some(older) = self.prompts.older(source) {

@@ -298,14 +298,14 @@ impl Prompts {
         Some(entry.listeners.iter().copied().collect())
     }
 
-    /// More is known about a source that is ready.
+    /// More is known about a source that is ready. It was ready when it was.
     pub(crate) fn update(&mut self, source: SourceId, facts: SourceFacts) {
         let Some(entry) = self.entries.get_mut(&source) else { return };
         let Some(before) = entry.facts.as_mut() else { return };
         if entry.unused.is_some() {
             self.unused_bytes = self.unused_bytes + facts.bytes - before.bytes;
         }
-        *before = facts;
+        *before = SourceFacts { ready_at: before.ready_at, ..facts };
     }
 
     /// The origin says that `source` is good for so much longer.
@@ -405,7 +405,10 @@ mod tests {
         prompts.ready(b, facts(5)).unwrap();
         assert!(prompts.leave(MediaTime::from_millis(1), a, Listener::Server));
         assert_eq!(prompts.longest_unused(), Some((MediaTime::from_millis(1), a, 15)));
+        prompts.update(a, facts(12));
+        assert_eq!(prompts.longest_unused(), Some((MediaTime::from_millis(1), a, 17)));
         prompts.listen(a, Listener::Server);
+        prompts.update(a, facts(7));
         assert_eq!(prompts.longest_unused(), Some((MediaTime::from_millis(2), b, 5)));
         assert_eq!(prompts.remove(b), Some(vec![]));
         assert_eq!(prompts.longest_unused(), None);

@@ -9,6 +9,7 @@ use std::fmt;
 
 use crate::{
     frame::Frame,
+    prepare::FRAME_BYTES,
     ring::{self, Reader},
 };
 
@@ -55,6 +56,11 @@ impl fmt::Display for RestoreError {
 impl std::error::Error for RestoreError {}
 
 impl Preserved {
+    /// Memory that its frames take, in bytes.
+    pub fn memory_bytes(&self) -> u64 {
+        self.reader.lap().map_or(0, |(frames, _)| frames.len() as u64 * FRAME_BYTES)
+    }
+
     /// As bytes; `None` while the ring is open.
     pub fn to_bytes(&self) -> Option<Vec<u8>> {
         let (frames, back_to) = self.reader.lap()?;

@@ -5,7 +5,7 @@
 //! by any number of legs; the position is a number that each leg holds for itself. This is the only file, metrics
 //! aside, in which two threads look at the same memory.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, OnceLock, Weak};
 
 #[cfg(loom)]
 use loom::sync::atomic::{AtomicU64, Ordering, fence};
@@ -160,6 +160,17 @@ impl LoopWriter {
         self.ring.frame(position)
     }
 
+    /// Whether no reader is left, and so none will ever be: a reader comes from another one only. Nobody will hear what
+    /// is still written.
+    pub fn is_abandoned(&self) -> bool {
+        Arc::strong_count(&self.ring) == 1
+    }
+
+    /// An eye on the ring, for who works for its writer elsewhere. It keeps nothing in memory.
+    pub fn watch(&self) -> Watch {
+        Watch(Arc::downgrade(&self.ring))
+    }
+
     /// Closes the loop: after the last frame the music goes on at position `back_to`.
     ///
     /// # Panics
@@ -169,6 +180,22 @@ impl LoopWriter {
         assert!(back_to < self.written, "a loop needs a frame");
         let turn = Turn { end: self.written, back_to };
         self.ring.turn.set(turn).expect("close takes the only writer");
+    }
+}
+
+/// Sees whether anybody is left to read a closed ring, and whether there still is one.
+#[derive(Clone, Debug)]
+pub struct Watch(Weak<Closed>);
+
+impl Watch {
+    /// Whether no reader is left, or the ring is gone. While there is a writer, see [`LoopWriter::is_abandoned`].
+    pub fn is_abandoned(&self) -> bool {
+        self.0.strong_count() <= 1
+    }
+
+    /// Whether the ring's memory has been given back.
+    pub fn is_gone(&self) -> bool {
+        self.0.strong_count() == 0
     }
 }
 
@@ -376,6 +403,18 @@ mod tests {
         assert_eq!(writer.push(Frame::new(b"y")), Err(Full));
         writer.close(0);
         assert_eq!(read(&reader, SEGMENT as u64).unwrap(), b"x");
+    }
+
+    #[test]
+    fn a_writer_sees_when_its_last_reader_is_gone() {
+        let (writer, reader) = closed(10);
+        let (watch, another) = (writer.watch(), reader.clone());
+        drop(reader);
+        assert!(!writer.is_abandoned() && !watch.is_abandoned());
+        drop(another);
+        assert!(writer.is_abandoned() && watch.is_abandoned() && !watch.is_gone());
+        drop(writer);
+        assert!(watch.is_gone());
     }
 
     /// How much work the stress tests do; Miri interprets, so it gets less.

@@ -7,7 +7,7 @@ use holdmusic_codecs::{Codec, EncodeError, Encoder, EncoderSettings, Loop};
 
 use crate::{
     frame::Frame,
-    ring::{self, Full, LoopWriter, Reader},
+    ring::{self, Full, LoopWriter, Reader, Watch},
 };
 
 /// So many frames in a row must come out the same as a lap before, until the encoder is taken to have settled: one
@@ -46,19 +46,21 @@ pub fn arriving(
     settings: &EncoderSettings,
     max_frames: usize,
 ) -> Result<(Reader, Job), EncodeError> {
-    let encoder = codec.encoder(settings)?;
-    let payload = vec![0; encoder.max_payload_len()];
-    let laps = usize::try_from(MAX_LAPS).expect("small");
-    let (writer, reader) = ring::closed(max_frames.saturating_mul(laps));
-    let sound = Sound::Arriving(Vec::new());
-    let job = Job {
-        sound,
-        samples_per_frame: codec.samples_per_frame(),
-        encoder,
-        payload,
-        work: Some(Work { writer, settled: 0 }),
-    };
-    Ok((reader, job))
+    let (writer, reader) = room(max_frames);
+    Ok((reader, Job::new(writer, codec, settings)?))
+}
+
+/// An empty ring for music of at most `max_frames` frames a lap: to be read before anybody has begun to fill it. It
+/// takes 24 bytes for every 256 frames that may come.
+pub fn room(max_frames: usize) -> (LoopWriter, Reader) {
+    // One lap more than are encoded of the loop: lap one may have arrived before there is a loop.
+    let laps = usize::try_from(MAX_LAPS + 1).expect("small");
+    ring::closed(max_frames.saturating_mul(laps))
+}
+
+/// Bytes of memory that [`room`] takes before there are frames.
+pub(crate) fn room_bytes(max_frames: usize) -> u64 {
+    (max_frames as u64).saturating_mul(MAX_LAPS + 1).div_ceil(256) * 24
 }
 
 /// The encoding of one rendition, cut into steps.
@@ -106,6 +108,47 @@ pub enum Progress {
 }
 
 impl Job {
+    /// Work that fills the ring of `writer`: see [`room`] and [`arriving`].
+    ///
+    /// # Errors
+    ///
+    /// If the encoder refuses the settings.
+    pub fn new(writer: LoopWriter, codec: Codec, settings: &EncoderSettings) -> Result<Self, EncodeError> {
+        let encoder = codec.encoder(settings)?;
+        let payload = vec![0; encoder.max_payload_len()];
+        Ok(Self {
+            sound: Sound::Arriving(Vec::new()),
+            samples_per_frame: codec.samples_per_frame(),
+            encoder,
+            payload,
+            work: Some(Work { writer, settled: 0 }),
+        })
+    }
+
+    /// Whether nobody is left to hear what is still encoded. A closed loop needs nobody.
+    pub fn is_abandoned(&self) -> bool {
+        self.work.as_ref().is_some_and(|work| work.writer.is_abandoned())
+    }
+
+    /// An eye on the ring; `None` once the loop is closed.
+    pub fn watch(&self) -> Option<Watch> {
+        self.work.as_ref().map(|work| work.writer.watch())
+    }
+
+    /// Whether nothing was fed yet, and the whole is not known.
+    pub(crate) fn is_unfed(&self) -> bool {
+        matches!(&self.sound, Sound::Arriving(arrived) if arrived.is_empty())
+    }
+
+    /// Bytes of memory that the sound takes that is not encoded yet; the frames are the ring's.
+    pub fn sound_bytes(&self) -> usize {
+        let samples = match &self.sound {
+            Sound::Arriving(arrived) => arrived.capacity(),
+            Sound::Whole { sound, .. } => sound.intro().len() + sound.samples().len(),
+        };
+        samples * size_of::<f32>()
+    }
+
     /// More of lap one: mono samples at the codec's rate, at the level at which they are to be heard. Without effect
     /// once the whole is known.
     pub fn feed(&mut self, samples: &[f32]) {
@@ -146,8 +189,8 @@ impl Job {
             };
             let len = self.encoder.encode(samples, &mut self.payload)?;
             let payload = &self.payload[..len];
-            let (intro, lap) = self.sound.lengths();
-            let earlier = lap.and_then(|lap| position.checked_sub(lap)).filter(|at| *at >= intro);
+            let (before, lap) = self.sound.lengths();
+            let earlier = lap.and_then(|lap| position.checked_sub(lap)).filter(|at| *at >= before);
             let earlier = earlier.and_then(|at| work.writer.frame(at));
             let same = earlier.is_some_and(|frame| frame.payload() == payload);
             work.settled = if same { work.settled + 1 } else { 0 };
@@ -155,8 +198,8 @@ impl Job {
             work.writer.push(Frame::new(payload)).map_err(full)?;
             let written = position + 1;
             if let Some(lap) = lap
-                && written >= intro + lap
-                && (work.settled >= SETTLED_FRAMES.min(lap) || written >= intro + MAX_LAPS * lap)
+                && written >= before + lap
+                && (work.settled >= SETTLED_FRAMES.min(lap) || written >= before + MAX_LAPS * lap)
                 && let Some(work) = self.work.take()
             {
                 work.writer.close(written - lap);
@@ -182,17 +225,24 @@ impl Sound {
     fn frame(&self, position: u64, len: usize) -> Option<&[f32]> {
         let index = usize::try_from(position).ok()?;
         match self {
+            // One frame is kept back, to be mixed with the loop's.
+            Self::Arriving(arrived) if arrived.len() < (index + 2) * len => None,
             Self::Arriving(arrived) => arrived.get(index * len..(index + 1) * len),
             Self::Whole { joint: Some((at, mixed)), .. } if *at == position => Some(mixed),
             Self::Whole { sound, .. } => Some(sound.frame(index)),
         }
     }
 
-    /// Frames that are heard once, and frames in a lap, if they are known.
+    /// Frames that are heard once, and frames in a lap, if they are known. What was encoded of lap one before there was
+    /// a loop is heard once, and the joint: it lies on the recording, where the loop may have been stretched or, by
+    /// loop points, be somewhere else.
     fn lengths(&self) -> (u64, Option<u64>) {
         match self {
             Self::Arriving(_) => (0, None),
-            Self::Whole { sound, .. } => (sound.intro_frames() as u64, Some(sound.frames() as u64)),
+            Self::Whole { sound, joint } => {
+                let joined = joint.as_ref().map_or(0, |(at, _)| at + 1);
+                (joined.max(sound.intro_frames() as u64), Some(sound.frames() as u64))
+            }
         }
     }
 }
@@ -269,11 +319,49 @@ mod tests {
                 job.feed(piece);
                 assert!(matches!(job.step(1000).unwrap(), Progress::Waiting { .. }));
             }
-            assert_eq!(job.step(1).unwrap(), Progress::Waiting { frames: arrived as u64 / 320 });
+            let encoded = (arrived as u64 / 320).saturating_sub(1);
+            assert_eq!(job.step(1).unwrap(), Progress::Waiting { frames: encoded });
             job.complete(Arc::clone(&sound));
             while job.step(100).unwrap() != Progress::Closed {}
             for position in 0..3 * sound.frames() as u64 {
                 assert_eq!(frame(&reader, position), frame(&whole, position), "{arrived}, {position}");
+            }
+        }
+    }
+
+    /// Lap one lies on the recording; the loop differs from it, by loop points above all. However little of either there
+    /// is, every lap behind the joint is the loop's own.
+    #[test]
+    fn what_arrived_of_lap_one_is_heard_once_even_where_the_loop_is_another_sound() {
+        let settings = EncoderSettings::default();
+        let arrived: Vec<f32> = (0..320 * 400).map(|n| (n as f32 * 0.31).sin() * 0.3).collect();
+        let short = Pcm::new(16_000, 1, clip().samples()[..17_600].to_vec());
+        for sound in
+            [clip(), Arc::new(Loop::new(&short, 16_000, 320)), Arc::new(clip().with_longer_intro(30))]
+        {
+            let (reader, mut job) = arriving(Codec::Opus, &settings, 500).unwrap();
+            job.feed(&arrived);
+            assert_eq!(job.step(1000).unwrap(), Progress::Waiting { frames: 399 });
+            job.complete(Arc::clone(&sound));
+            while job.step(100).unwrap() != Progress::Closed {}
+            let lap = sound.frames() as u64;
+            let mut endless = Codec::Opus.encoder(&settings).unwrap();
+            let mut payload = [0; 1280];
+            for position in 0..400 + 5 * lap {
+                let index = usize::try_from(position).unwrap();
+                let mixed: Vec<f32>;
+                let samples = match index {
+                    0..399 => &arrived[index * 320..][..320],
+                    399 => {
+                        let share = |n: usize| (n as f32 + 0.5) / 320.0;
+                        let both = arrived[399 * 320..].iter().zip(sound.frame(399)).enumerate();
+                        mixed = both.map(|(n, (old, new))| old + (new - old) * share(n)).collect();
+                        &mixed
+                    }
+                    _ => sound.frame(index),
+                };
+                let len = endless.encode(samples, &mut payload).unwrap();
+                assert_eq!(frame(&reader, position), payload[..len], "position {position}, lap {lap}");
             }
         }
     }

@@ -4,13 +4,16 @@
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use crossbeam_channel::{Receiver, Sender, select};
+use holdmusic_codecs::{Codec, DecodeLimits};
 use holdmusic_control::{
-    Answer, Control, DEFAULT_SOURCE, Input, NotificationId, Origin, Output, PromptCause, PromptFailure,
-    Refusal, RequestId,
+    Answer, Control, DEFAULT_SOURCE, Freshness, Input, NotificationId, Output, PromptCause, PromptFailure,
+    Refusal, RequestId, SourceFacts, prompt::Prompt,
 };
 use holdmusic_media::{
     LegId, MediaTime, Music, Now, SourceId,
     pacer::{Command, Event},
+    prepare::room,
+    preserve::Preserved,
     ring::Reader,
 };
 use tokio::{
@@ -21,10 +24,11 @@ use tokio::{
 use tracing::{debug, error, info, warn};
 
 use crate::{
+    cache::Hash,
     clock,
-    fetch::Fetcher,
-    mailbox::{BridgeWork, Request, Tiding, Work},
+    mailbox::{BridgeWork, Chunk, Request, Tiding, Work, intake},
     metrics::Metrics,
+    supply::{Supplied, Supply},
     webhook::{Notification, Webhook},
 };
 
@@ -55,8 +59,12 @@ pub struct Desk {
     pub bridges: Sender<BridgeWork>,
     /// Where fetches and deliveries run.
     pub runtime: Handle,
-    /// The way to prompts.
-    pub fetcher: Fetcher,
+    /// Where prompts come from.
+    pub supply: Supply,
+    /// What a prompt may be: how long the ring is that is made for one.
+    pub prompts: DecodeLimits,
+    /// The default music, which is always ready.
+    pub default_music: Reader,
     /// The way to customers.
     pub webhook: Arc<Webhook>,
     /// What is counted.
@@ -76,21 +84,49 @@ struct State {
     counted: MediaTime,
 }
 
-/// A source as the doors know it.
-#[derive(Default)]
+/// A source as the doors know it. Dropping it gives up what is still done for it.
 struct Prepared {
-    reader: Option<Reader>,
+    /// Where its frames are; besides those of legs and bridges this is the only reader.
+    reader: Reader,
     fetch: Option<AbortHandle>,
+    /// What it is made of, once all of it has come.
+    content: Option<Hash>,
+    /// How long it is good. As long as it arrives nobody asks for it again.
+    freshness: Freshness,
+    /// What control was told of it.
+    facts: Option<SourceFacts>,
+}
+
+impl Prepared {
+    fn new(reader: Reader, fetch: Option<AbortHandle>) -> Self {
+        Self { reader, fetch, content: None, freshness: Freshness::FOR_EVER, facts: None }
+    }
+
+    /// What is to be kept: all of it has come, and its loop is closed.
+    fn finished(&self) -> Option<(Hash, Preserved)> {
+        let SourceFacts { seconds, format, gain_db, .. } = self.facts.clone()?;
+        let preserved = Preserved { reader: self.reader.clone(), seconds, format, gain_db };
+        self.reader.is_closed().then_some((self.content?, preserved))
+    }
+}
+
+impl Drop for Prepared {
+    fn drop(&mut self) {
+        if let Some(fetch) = &self.fetch {
+            fetch.abort();
+        }
+    }
 }
 
 impl Desk {
     /// Works until it is told to drain and everything is delivered.
     pub fn run(self) {
+        let default_music = Prepared::new(self.default_music.clone(), None);
         let mut state = State {
             desk: self,
             waiting: HashMap::new(),
             last_request: 0,
-            sources: HashMap::from([(DEFAULT_SOURCE, Prepared::default())]),
+            sources: HashMap::from([(DEFAULT_SOURCE, default_music)]),
             legs: HashMap::new(),
             fetches: Arc::new(Semaphore::new(FETCHES)),
             deliveries: Arc::new(Semaphore::new(DELIVERIES)),
@@ -166,12 +202,21 @@ impl State {
             Tiding::SourceReady { source, reader, facts } => {
                 // Released meanwhile: then nobody is to be told.
                 let Some(prepared) = self.sources.get_mut(&source) else { return };
-                prepared.reader = Some(reader);
+                if let Some(reader) = reader {
+                    prepared.reader = reader;
+                }
                 if source == DEFAULT_SOURCE {
                     return;
                 }
+                let facts = SourceFacts { freshness: prepared.freshness, ..facts };
+                prepared.facts = Some(facts.clone());
                 Input::SourceReady { source, facts }
             }
+            Tiding::Supplied { source, supplied } => match self.supplied(now, source, supplied) {
+                Some(input) => input,
+                None => return,
+            },
+            Tiding::SourceClosed { source } => return self.keep(source),
             Tiding::SourceFailed { source, failure } => {
                 if source == DEFAULT_SOURCE {
                     return error!(?failure, "the default music cannot be played");
@@ -199,12 +244,13 @@ impl State {
                     let _ = reply.send(result);
                 }
             }
-            Output::Prepare { source, prompt, instead_of: _ } => self.prepare(source, prompt.origin),
-            Output::Purge { prompt: _ } => {}
+            Output::Prepare { source, prompt, instead_of } => self.prepare(source, prompt, instead_of),
+            Output::Purge { prompt } => {
+                let cache = Arc::clone(&self.desk.supply.cache);
+                self.desk.runtime.spawn_blocking(move || cache.purge(prompt.as_ref()));
+            }
             Output::Release { source } => {
-                if let Some(fetch) = self.sources.remove(&source).and_then(|prepared| prepared.fetch) {
-                    fetch.abort();
-                }
+                self.sources.remove(&source);
             }
             Output::AddLeg { leg, spec } => {
                 self.legs.insert(leg, spec.sender);
@@ -214,8 +260,7 @@ impl State {
                 self.command(leg, Command::ChangeLeg { leg, spec: Box::new(spec) });
             }
             Output::Play { leg, source, is_default, numbering, since } => {
-                let Some(reader) = self.sources.get(&source).and_then(|prepared| prepared.reader.clone())
-                else {
+                let Some(reader) = self.sources.get(&source).map(|prepared| prepared.reader.clone()) else {
                     return error!(
                         leg = leg.0,
                         source = source.0,
@@ -251,33 +296,67 @@ impl State {
         }
     }
 
-    fn prepare(&mut self, source: SourceId, origin: Origin) {
-        let (fetcher, work, tell) =
-            (self.desk.fetcher.clone(), self.desk.work.clone(), self.desk.tell.clone());
+    fn prepare(&mut self, source: SourceId, prompt: Prompt, instead_of: Option<SourceId>) {
+        let (writer, reader) = room(Codec::Opus, &self.desk.prompts);
+        let (into, chunks) = intake();
+        let handed_over = hand_over(&self.desk.work, Work { source, writer, chunks });
+        let (supply, tell) = (self.desk.supply.clone(), self.desk.tell.clone());
+        let before = instead_of.and_then(|older| self.sources.get(&older)?.content);
         let fetches = Arc::clone(&self.fetches);
         let task = self.desk.runtime.spawn(async move {
+            if let Err(failure) = handed_over {
+                return tell_later(&tell, Tiding::SourceFailed { source, failure }).await;
+            }
             let _place = fetches.acquire().await;
             let began = clock::mono();
-            let fetched = match origin {
-                Origin::Web(url) => fetcher.fetch(url).await,
-                Origin::Directory(url) => fetcher.read_file(&url).await,
-                Origin::Data(data) => Ok(data.bytes().to_vec()),
-            };
-            let failure = match fetched {
-                Ok(bytes) => {
+            match supply.supply(&prompt, before, &into).await {
+                Ok(supplied) => {
                     let took_ms = clock::mono().since(began).as_millis();
-                    debug!(source = source.0, bytes = bytes.len(), took_ms, "a prompt is fetched");
-                    match hand_over(&work, Work { source, bytes }) {
-                        Ok(()) => return,
-                        Err(failure) => failure,
-                    }
+                    debug!(source = source.0, took_ms, ?supplied, "a prompt is supplied");
+                    tell_later(&tell, Tiding::Supplied { source, supplied }).await;
                 }
-                Err(failure) => failure,
-            };
-            info!(source = source.0, ?failure, "a prompt cannot be played");
-            tell_later(&tell, Tiding::SourceFailed { source, failure }).await;
+                // Behind what was passed on. Not wanted any more: then nobody is to be told.
+                Err(failure) => drop(into.push(Chunk::Failed(failure)).await),
+            }
         });
-        self.sources.insert(source, Prepared { reader: None, fetch: Some(task.abort_handle()) });
+        self.sources.insert(source, Prepared::new(reader, Some(task.abort_handle())));
+    }
+
+    /// What there is to be told to control when a prompt has been supplied.
+    fn supplied(&mut self, now: Now, source: SourceId, supplied: Supplied) -> Option<Input> {
+        let prepared = self.sources.get_mut(&source)?;
+        let input = match supplied {
+            Supplied::Unchanged { freshness } => return Some(Input::SourceUnchanged { source, freshness }),
+            Supplied::Bytes { content, freshness } => {
+                prepared.content = Some(content);
+                prepared.freshness = freshness;
+                prepared.facts.as_mut().map(|facts| {
+                    facts.freshness = freshness;
+                    Input::SourceReady { source, facts: facts.clone() }
+                })
+            }
+            Supplied::Finished { content, preserved, freshness } => {
+                let bytes = preserved.memory_bytes();
+                let Preserved { reader, seconds, format, gain_db } = preserved;
+                let facts = SourceFacts { seconds, format, gain_db, ready_at: now.mono, bytes, freshness };
+                prepared.reader = reader;
+                prepared.content = Some(content);
+                prepared.freshness = freshness;
+                prepared.facts = Some(facts.clone());
+                return Some(Input::SourceReady { source, facts });
+            }
+        };
+        self.keep(source);
+        input
+    }
+
+    /// Keeps what is finished beyond this process.
+    fn keep(&self, source: SourceId) {
+        let Some((content, preserved)) = self.sources.get(&source).and_then(Prepared::finished) else {
+            return;
+        };
+        let cache = Arc::clone(&self.desk.supply.cache);
+        self.desk.runtime.spawn_blocking(move || cache.keep(content, &preserved));
     }
 
     fn notify(&self, notification: Notification) {
@@ -326,7 +405,10 @@ mod tests {
     #[test]
     fn a_prompt_for_which_the_queue_has_no_room_fails_with_that_cause() {
         let (work, _prompts) = crossbeam_channel::bounded(1);
-        let prompt = || Work { source: SourceId(1), bytes: vec![] };
+        let prompt = || {
+            let (writer, _) = room(Codec::Opus, &DecodeLimits::default());
+            Work { source: SourceId(1), writer, chunks: intake().1 }
+        };
         assert_eq!(hand_over(&work, prompt()), Ok(()));
         assert_eq!(
             hand_over(&work, prompt()).map_err(|failure| failure.cause),

@@ -11,9 +11,9 @@ use std::{
     time::Duration,
 };
 
-use axum::body::Bytes;
+use axum::{body::Bytes, http::HeaderMap};
 use holdmusic_control::{
-    PromptCause, PromptFailure,
+    Origin, PromptCause, PromptFailure,
     guard::{Guard, UrlRefused, redact},
 };
 use percent_encoding::percent_decode_str;
@@ -24,6 +24,13 @@ use reqwest::{
     redirect::Policy,
 };
 use url::Url;
+
+use crate::{
+    cache::Hash,
+    clock,
+    freshness::Validity,
+    supply::{Passage, not_wanted},
+};
 
 /// Redirects followed for one prompt; each hop is checked like the first.
 const MAX_REDIRECTS: usize = 5;
@@ -66,6 +73,32 @@ impl Default for FetchLimits {
     }
 }
 
+/// What an origin is asked instead of everything.
+#[derive(Clone, Debug)]
+pub struct Questions {
+    /// About the answer of this address.
+    pub address: Hash,
+    /// The conditions; none asks for everything.
+    pub headers: HeaderMap,
+}
+
+/// What an origin has answered.
+#[derive(Clone, Debug)]
+pub enum Answer {
+    /// All bytes, which have been passed on.
+    Whole {
+        /// Where they came from at last.
+        address: Hash,
+        /// How long they are good.
+        validity: Validity,
+    },
+    /// That they are still the same.
+    Confirmed {
+        /// And what else.
+        headers: HeaderMap,
+    },
+}
+
 /// Fetches prompts.
 #[derive(Clone, Debug)]
 pub struct Fetcher {
@@ -96,14 +129,19 @@ impl Fetcher {
         Ok(Self { client, guard, limits })
     }
 
-    /// The bytes at `url`.
+    /// Passes the bytes at `url` on as they come, unless the origin answers that they are what `questions` ask about.
     ///
     /// # Errors
     ///
     /// The reason in the customer's voice, without the secrets of the URL.
-    pub async fn fetch(&self, url: Url) -> Result<Vec<u8>, PromptFailure> {
+    pub async fn fetch(
+        &self,
+        url: Url,
+        questions: Option<Questions>,
+        passage: &mut Passage,
+    ) -> Result<Answer, PromptFailure> {
         let limit = self.limits.total;
-        match tokio::time::timeout(limit, self.follow(url)).await {
+        match tokio::time::timeout(limit, self.follow(url, questions, passage)).await {
             Ok(result) => result,
             Err(_) => Err(PromptFailure::new(
                 PromptCause::FetchTimeout,
@@ -112,28 +150,55 @@ impl Fetcher {
         }
     }
 
-    /// The bytes of a file in the operator's directory: the path of `url` begins there.
+    /// All bytes of a prompt in one piece, for whoever looks at them without playing them.
+    ///
+    /// # Errors
+    ///
+    /// As [`Fetcher::fetch`] and [`Fetcher::read_file`].
+    pub async fn whole(&self, origin: &Origin) -> Result<Vec<u8>, PromptFailure> {
+        let mut passage = Passage::to_nowhere();
+        match origin {
+            Origin::Web(url) => drop(self.fetch(url.clone(), None, &mut passage).await?),
+            Origin::Directory(url) => passage = self.read_file(url, passage).await?,
+            Origin::Data(data) => return Ok(data.bytes().to_vec()),
+        }
+        Ok(passage.into_bytes())
+    }
+
+    /// Passes the bytes of a file in the operator's directory on: the path of `url` begins there.
     ///
     /// # Errors
     ///
     /// The reason in the customer's voice, without the directory.
-    pub async fn read_file(&self, url: &Url) -> Result<Vec<u8>, PromptFailure> {
+    pub async fn read_file(&self, url: &Url, mut passage: Passage) -> Result<Passage, PromptFailure> {
         let (limits, path) = (self.limits.clone(), url.path().to_owned());
-        let reading = tokio::task::spawn_blocking(move || read_file(&limits, &path));
+        let reading =
+            tokio::task::spawn_blocking(move || read_file(&limits, &path, &mut passage).map(|()| passage));
         let failed = |_| Err(PromptFailure::new(PromptCause::FileUnreadable, "the file could not be read"));
         reading.await.unwrap_or_else(failed)
     }
 
-    async fn follow(&self, mut url: Url) -> Result<Vec<u8>, PromptFailure> {
+    async fn follow(
+        &self,
+        mut url: Url,
+        questions: Option<Questions>,
+        passage: &mut Passage,
+    ) -> Result<Answer, PromptFailure> {
         for _ in 0..=MAX_REDIRECTS {
             self.guard.fetch_url(&url).map_err(|refused| {
                 PromptFailure::new(refusal(&refused), format!("{}: {refused}", redact(&url)))
             })?;
+            let address = Hash::of(url.as_str().as_bytes());
+            // Only where the answer came from that they are about.
+            let asked = questions.as_ref().filter(|questions| questions.address == address);
+            let asked = asked.map(|questions| questions.headers.clone()).unwrap_or_default();
+            let may_confirm = !asked.is_empty();
             let request = self
                 .client
                 .get(url.clone())
                 .header(ACCEPT, HeaderValue::from_static("audio/*, */*;q=0.5"))
-                .header(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+                .header(ACCEPT_ENCODING, HeaderValue::from_static("identity"))
+                .headers(asked);
             let head = self.limits.connect.max(self.limits.silence) + HEAD_MARGIN;
             let response = tokio::time::timeout(head, request.send()).await;
             let response = response.map_err(|_| silent(&url))?.map_err(|error| failure(&url, error))?;
@@ -143,7 +208,14 @@ impl Fetcher {
                 | StatusCode::SEE_OTHER
                 | StatusCode::TEMPORARY_REDIRECT
                 | StatusCode::PERMANENT_REDIRECT => url = next_hop(&url, &response)?,
-                _ => return self.read(&url, response).await,
+                StatusCode::NOT_MODIFIED if may_confirm => {
+                    return Ok(Answer::Confirmed { headers: response.headers().clone() });
+                }
+                _ => {
+                    let validity = Validity::of(response.headers(), clock::now().wall);
+                    self.read(&url, response, passage).await?;
+                    return Ok(Answer::Whole { address, validity });
+                }
             }
         }
         Err(PromptFailure::new(
@@ -152,24 +224,41 @@ impl Fetcher {
         ))
     }
 
-    async fn read(&self, url: &Url, mut response: reqwest::Response) -> Result<Vec<u8>, PromptFailure> {
+    async fn read(
+        &self,
+        url: &Url,
+        mut response: reqwest::Response,
+        passage: &mut Passage,
+    ) -> Result<(), PromptFailure> {
         let max = self.limits.max_bytes;
         let declared = declared_length(url, &response, max)?;
-        let mut bytes = Vec::new();
-        while let Some(chunk) = self.chunk(url, &mut response).await? {
-            if bytes.len() as u64 + chunk.len() as u64 > max {
+        loop {
+            let next = self.chunk(url, &mut response);
+            let chunk = match passage.patience() {
+                None => next.await?,
+                // What is held back goes on; the rest is waited for again.
+                Some(patience) => match tokio::time::timeout(patience, next).await {
+                    Ok(chunk) => chunk?,
+                    Err(_) => {
+                        passage.go_on().await.map_err(not_wanted)?;
+                        continue;
+                    }
+                },
+            };
+            let Some(chunk) = chunk else { break };
+            if passage.count() + chunk.len() as u64 > max {
                 return Err(too_large(format!(
                     "the prompt is longer than {max} bytes, the most that are allowed"
                 )));
             }
-            bytes.extend_from_slice(&chunk);
+            passage.push(&chunk).await.map_err(not_wanted)?;
         }
         match declared {
-            Some(declared) if declared != bytes.len() as u64 => Err(PromptFailure::new(
+            Some(declared) if declared != passage.count() => Err(PromptFailure::new(
                 PromptCause::ShortBody,
-                format!("{declared} bytes were declared, {} came", bytes.len()),
+                format!("{declared} bytes were declared, {} came", passage.count()),
             )),
-            _ => Ok(bytes),
+            _ => Ok(()),
         }
     }
 
@@ -217,8 +306,7 @@ fn declared_length(url: &Url, response: &reqwest::Response, max: u64) -> Result<
     let status = response.status();
     if status != StatusCode::OK {
         let words = format!("{} answered {status}, expected 200 OK", redact(url));
-        let cause =
-            if status.is_server_error() { PromptCause::ServerError } else { PromptCause::HttpStatus };
+        let cause = if status.is_server_error() { PromptCause::ServerError } else { PromptCause::HttpStatus };
         return Err(PromptFailure::new(cause, words));
     }
     // A compressed body may become a thousand times as long, and recordings are compressed already.
@@ -250,8 +338,11 @@ fn refusal(refused: &UrlRefused) -> PromptCause {
     }
 }
 
+/// Bytes of a file that are passed on in one piece.
+const PIECE: usize = 64 << 10;
+
 /// Reads `path` below the operator's directory. Links that lead out of it are not followed.
-fn read_file(limits: &FetchLimits, path: &str) -> Result<Vec<u8>, PromptFailure> {
+fn read_file(limits: &FetchLimits, path: &str, passage: &mut Passage) -> Result<(), PromptFailure> {
     let missing = |words: String| PromptFailure::new(PromptCause::FileNotFound, words);
     let directory =
         limits.directory.as_deref().ok_or_else(|| missing("there is no directory of prompts".into()))?;
@@ -274,14 +365,23 @@ fn read_file(limits: &FetchLimits, path: &str) -> Result<Vec<u8>, PromptFailure>
     let max = limits.max_bytes;
     let longer =
         || too_large(format!("the prompt '{name}' is longer than {max} bytes, the most that are allowed"));
-    let file = File::open(found).map_err(told)?;
+    let mut file = File::open(found).map_err(told)?;
     if file.metadata().map_err(told)?.len() > max {
         return Err(longer());
     }
-    let mut bytes = Vec::new();
-    // It may grow while it is read.
-    file.take(max + 1).read_to_end(&mut bytes).map_err(told)?;
-    if bytes.len() as u64 > max { Err(longer()) } else { Ok(bytes) }
+    let mut piece = Vec::with_capacity(PIECE);
+    loop {
+        piece.clear();
+        file.by_ref().take(PIECE as u64).read_to_end(&mut piece).map_err(told)?;
+        if piece.is_empty() {
+            return Ok(());
+        }
+        // It may grow while it is read.
+        if passage.count() + piece.len() as u64 > max {
+            return Err(longer());
+        }
+        passage.push_waiting(&piece).map_err(not_wanted)?;
+    }
 }
 
 /// A client that resolves names itself and connects only where `check` agrees. It follows no redirect, uses no proxy

@@ -13,8 +13,9 @@ use std::{
 };
 
 use axum_server::{Handle, tls_rustls::RustlsConfig};
+use holdmusic_codecs::{Codec, DecodeLimits};
 use holdmusic_control::{Control, DEFAULT_SOURCE};
-use holdmusic_media::pacer::Pacer;
+use holdmusic_media::{pacer::Pacer, prepare::room};
 use tokio::{
     runtime::Runtime,
     signal::unix::{Signal, SignalKind, signal},
@@ -24,6 +25,8 @@ use tokio::{
 use tracing::{error, info, warn};
 
 use crate::{
+    analyst,
+    cache::Cache,
     clock,
     config::Config,
     desk::Desk,
@@ -31,9 +34,12 @@ use crate::{
     fetch::Fetcher,
     http::{self, Door},
     keys::{SigningKey, write_secret},
-    mailbox::{Mailboxes, Tiding, Work},
+    mailbox::{Chunk, Mailboxes, Tiding, Work, intake},
     metrics::Metrics,
-    producer, sender,
+    producer::Producer,
+    room::{MEMORY_MIB, Memory},
+    sender,
+    supply::Supply,
     udp::MediaSocket,
     webhook::Webhook,
 };
@@ -129,12 +135,15 @@ impl House {
             .build()
             .map_err(|error| format!("the runtime of the doors: {error}"))?;
         let tls_error = |error| format!("the TLS client: {error}");
+        let cache = Cache::open(&config.data, config.prompt_cache_bytes, &config.producer)
+            .map_err(|error| format!("the cache of prompts in {}: {error}", config.data.display()))?;
         let fetcher = Fetcher::new(Arc::clone(&guard), config.fetch).map_err(tls_error)?;
         let issuer = config.token_facts.issuer.clone();
         let webhook = Webhook::new(guard, Arc::clone(&key), config.token_facts).map_err(tls_error)?;
 
         let metrics = Metrics::new(sockets.len());
-        let Mailboxes { requests, tidings, commands, work, bridges, fallen } = Mailboxes::new(sockets.len());
+        let Mailboxes { requests, tidings, commands, work, analyses, bridges, fallen } =
+            Mailboxes::new(sockets.len());
         let mut senders = Vec::new();
         let mut commanders = Vec::new();
         for (index, (socket, (commander, orders))) in sockets.into_iter().zip(commands).enumerate() {
@@ -146,17 +155,31 @@ impl House {
             })?);
             commanders.push(commander);
         }
+        let memory = Memory::new(MEMORY_MIB);
         for index in 0..config.producers {
-            let settings = config.producer.clone();
-            let (work, bridges, tell) = (work.1.clone(), bridges.1.clone(), tidings.0.clone());
-            start(&format!("hm-producer-{index}"), &fallen.0, move || {
-                producer::run(&settings, &work, &bridges, &tell);
-            })?;
+            let producer = Producer {
+                settings: config.producer.clone(),
+                work: work.1.clone(),
+                bridges: bridges.1.clone(),
+                analyses: analyses.0.clone(),
+                memory: memory.clone(),
+                tell: tidings.0.clone(),
+            };
+            start(&format!("hm-producer-{index}"), &fallen.0, move || producer.run())?;
+        }
+        drop(analyses.0);
+        for index in 0..analyst::ANALYSTS {
+            let errands = analyses.1.clone();
+            start(&format!("hm-analyst-{index}"), &fallen.0, move || analyst::run(&errands))?;
         }
 
         // The default music is there before anybody can ask for it.
-        let music = Work { source: DEFAULT_SOURCE, bytes: DEFAULT_MUSIC.to_vec() };
-        work.0.send(music).map_err(|_| "no producer is at work")?;
+        let (writer, default_music) = room(Codec::Opus, &DecodeLimits::default());
+        let (into, chunks) = intake();
+        work.0.send(Work { source: DEFAULT_SOURCE, writer, chunks }).map_err(|_| "no producer is at work")?;
+        for chunk in [Chunk::Bytes(DEFAULT_MUSIC.to_vec()), Chunk::End] {
+            into.push_waiting(chunk).map_err(|_| "no producer is at work")?;
+        }
         let ready = tidings.1.recv().map_err(|_| "no producer is at work")?;
         if !matches!(ready, Tiding::SourceReady { source: DEFAULT_SOURCE, .. }) {
             return Err(format!("the default music cannot be played: {ready:?}"));
@@ -172,7 +195,9 @@ impl House {
             work: work.0,
             bridges: bridges.0,
             runtime: runtime.handle().clone(),
-            fetcher,
+            supply: Supply { fetcher, cache: Arc::new(cache) },
+            prompts: config.producer.limits,
+            default_music,
             webhook: Arc::new(webhook),
             metrics: Arc::clone(&metrics),
         };

@@ -6,13 +6,16 @@ compile_error!("holdmusic runs on Linux: it relies on sendmmsg, absolute sleep a
 pub mod config;
 pub mod clock;
 pub mod dice;
+pub mod room;
 pub mod mailbox;
 pub mod http;
 pub mod desk;
 pub mod fetch;
 pub mod freshness;
 pub mod cache;
+pub mod supply;
 pub mod producer;
+pub mod analyst;
 pub mod sender;
 pub mod udp;
 pub mod keys;

@@ -1,16 +1,19 @@
 //! Every queue between threads, declared side by side. All are bounded; a full one is an answer at the door.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
-use crossbeam_channel::{Receiver, Sender, bounded};
+use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 use holdmusic_control::{Answer, Ask, DeliveryOutcome, NotificationId, PromptFailure, Refusal, SourceFacts};
 use holdmusic_media::{
     Crossing, LegId, MediaTime, SourceId,
     bridge::Bridge,
     pacer::{Command, Event},
-    ring::Reader,
+    prepare::{Analysed, Analysis},
+    ring::{LoopWriter, Reader, Watch},
 };
 use tokio::sync::{mpsc, oneshot};
+
+use crate::{room::Room, supply::Supplied};
 
 /// Requests of customers that wait for control. A request takes some microseconds, so a full queue is a tenth of a
 /// second of work.
@@ -23,8 +26,15 @@ pub const TIDINGS: usize = 65_536;
 /// Commands that wait for one sender; it takes thousands a millisecond.
 pub const COMMANDS: usize = 16_384;
 
-/// Prompts whose bytes have come and that wait for a producer.
+/// Prompts that wait for a producer; control has fewer prepared at the same time.
 pub const WORK: usize = 1_024;
+
+/// Pieces of one prompt that wait for its producer. One has 8 to 64 kB; a producer that is behind by more has the fetch
+/// wait for it, and so the origin.
+pub const CHUNKS: usize = 16;
+
+/// Analyses that wait for an analyst: none. They wait where they can be given up.
+pub const ANALYSES: usize = 0;
 
 /// Changes of music that wait for a producer. One takes 3 ms, and there are 160 ms for it; beyond this the change is a
 /// plain switch.
@@ -50,14 +60,26 @@ pub struct Request {
 pub enum Tiding {
     /// A sender has something to tell.
     Media(Event),
-    /// A source can be played.
+    /// A source can be played. Told again when more is known about it.
     SourceReady {
         /// Which.
         source: SourceId,
-        /// Where its frames are.
-        reader: Reader,
+        /// Where the frames of later plays are, if not where they were until now.
+        reader: Option<Reader>,
         /// What is known about it.
         facts: SourceFacts,
+    },
+    /// The loop of a source is closed.
+    SourceClosed {
+        /// Which.
+        source: SourceId,
+    },
+    /// The bytes of a source have come, or need not.
+    Supplied {
+        /// Which.
+        source: SourceId,
+        /// How it was supplied.
+        supplied: Supplied,
     },
     /// A source cannot be played.
     SourceFailed {
@@ -89,12 +111,91 @@ pub enum Tiding {
     },
 }
 
-/// Sound for a producer to make playable.
+/// A prompt for a producer to make playable.
 pub struct Work {
     /// The source it becomes.
     pub source: SourceId,
-    /// The bytes as they were fetched.
-    pub bytes: Vec<u8>,
+    /// Its ring. Whoever drops all readers gives the prompt up.
+    pub writer: LoopWriter,
+    /// Its bytes. If they end without a mark, it is given up.
+    pub chunks: Receiver<Chunk>,
+}
+
+/// What comes of a fetch, piece by piece.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Chunk {
+    /// The next bytes.
+    Bytes(Vec<u8>),
+    /// There are no more: all have come.
+    End,
+    /// There will be no more, and why.
+    Failed(PromptFailure),
+}
+
+/// The way of one prompt's bytes to its producer.
+#[derive(Clone, Debug)]
+pub struct Intake(Sender<Chunk>);
+
+/// Nobody waits for these bytes any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NotWanted;
+
+/// How long a full queue of chunks is left alone: a producer works them off in that time.
+const FULL: Duration = Duration::from_millis(1);
+
+/// A queue for the bytes of one prompt.
+pub fn intake() -> (Intake, Receiver<Chunk>) {
+    let (into, chunks) = bounded(CHUNKS);
+    (Intake(into), chunks)
+}
+
+impl Intake {
+    /// Passes a chunk on, when there is room for it.
+    ///
+    /// # Errors
+    ///
+    /// [`NotWanted`] if the prompt was given up.
+    pub async fn push(&self, mut chunk: Chunk) -> Result<(), NotWanted> {
+        loop {
+            match self.0.try_send(chunk) {
+                Ok(()) => return Ok(()),
+                Err(TrySendError::Full(back)) => chunk = back,
+                Err(TrySendError::Disconnected(_)) => return Err(NotWanted),
+            }
+            tokio::time::sleep(FULL).await;
+        }
+    }
+
+    /// As [`Self::push`], from a thread that may wait.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::push`].
+    pub fn push_waiting(&self, chunk: Chunk) -> Result<(), NotWanted> {
+        self.0.send(chunk).map_err(|_| NotWanted)
+    }
+}
+
+/// A recording that is whole, for an analyst.
+pub struct Errand {
+    /// Whose it is.
+    pub source: SourceId,
+    /// What is to be done.
+    pub analysis: Box<Analysis>,
+    /// Whether anybody still wants it.
+    pub watch: Watch,
+    /// The memory that it has.
+    pub room: Room,
+    /// Where the result goes.
+    pub back: Sender<Finding>,
+}
+
+/// What came of an [`Errand`].
+pub struct Finding {
+    /// Whose it is.
+    pub source: SourceId,
+    /// The result.
+    pub result: Result<Analysed, PromptFailure>,
 }
 
 /// A change of music for a producer to make a bridge for.
@@ -113,8 +214,10 @@ pub struct Mailboxes {
     pub tidings: (Sender<Tiding>, Receiver<Tiding>),
     /// Control to each sender.
     pub commands: Vec<(Sender<Command>, Receiver<Command>)>,
-    /// Fetch to producers.
+    /// Control to producers; the bytes come by an [`intake`] of each prompt.
     pub work: (Sender<Work>, Receiver<Work>),
+    /// Producers to analysts.
+    pub analyses: (Sender<Errand>, Receiver<Errand>),
     /// Control to producers.
     pub bridges: (Sender<BridgeWork>, Receiver<BridgeWork>),
     /// Threads that panicked, by name, to the house.
@@ -129,6 +232,7 @@ impl Mailboxes {
             tidings: bounded(TIDINGS),
             commands: (0..senders).map(|_| bounded(COMMANDS)).collect(),
             work: bounded(WORK),
+            analyses: bounded(ANALYSES),
             bridges: bounded(BRIDGES),
             fallen: mpsc::channel(FALLEN),
         }

@@ -15,7 +15,6 @@ use crate::{
     cache::{Cache, Fetched, Hash},
     clock,
     fetch::{Answer, Fetcher, Questions},
-    freshness::Validity,
     mailbox::{Chunk, Intake, NotWanted},
 };
 
@@ -76,9 +75,9 @@ impl Supply {
         &self,
         prompt: &Prompt,
         before: Option<Hash>,
-        into: Intake,
+        into: &Intake,
     ) -> Result<Supplied, PromptFailure> {
-        let mut passage = Passage::new(into, before.is_some());
+        let mut passage = Passage::new(into.clone(), before.is_some());
         match &prompt.origin {
             Origin::Data(data) => {
                 passage.push(data.bytes()).await.map_err(not_wanted)?;
@@ -136,7 +135,8 @@ impl Supply {
                         };
                         let Some(fetched) = at_hand.as_ref().filter(lasts) else { return Err(failure) };
                         info!(?failure, "the origin cannot be asked; what it sent before is played");
-                        let stale = Freshness { until: now.mono, while_asked_until: now.mono, when_slow: true };
+                        let stale =
+                            Freshness { until: now.mono, while_asked_until: now.mono, when_slow: true };
                         if before == Some(fetched.content) {
                             return Ok(Supplied::Unchanged { freshness: stale });
                         }
@@ -217,10 +217,7 @@ impl Supply {
     }
 
     /// Does something that may wait for the disk, where nobody else waits for it. `None` if the engine is closing.
-    async fn on_disk<T: Send + 'static>(
-        &self,
-        work: impl FnOnce(&Cache) -> T + Send + 'static,
-    ) -> Option<T> {
+    async fn on_disk<T: Send + 'static>(&self, work: impl FnOnce(&Cache) -> T + Send + 'static) -> Option<T> {
         let cache = Arc::clone(&self.cache);
         tokio::task::spawn_blocking(move || work(&cache)).await.ok()
     }
@@ -244,7 +241,8 @@ pub(crate) fn not_wanted(NotWanted: NotWanted) -> PromptFailure {
 
 /// The way of a prompt's bytes to its producer, on which they are counted, summed up, and held back for a while.
 pub struct Passage {
-    into: Intake,
+    /// `None` holds everything back for ever.
+    into: Option<Intake>,
     sum: Context,
     count: u64,
     /// What has not been passed on; `None` once everything is.
@@ -256,7 +254,18 @@ pub struct Passage {
 impl Passage {
     /// Holds everything back for a moment, or, `to_the_end`, until it is whole.
     pub fn new(into: Intake, to_the_end: bool) -> Self {
-        Self { into, sum: Context::new(&SHA256), count: 0, held: Some(Vec::new()), to_the_end, began: None }
+        Self { into: Some(into), to_the_end, ..Self::to_nowhere() }
+    }
+
+    /// Holds everything back, for whoever wants it in one piece: see [`Passage::into_bytes`].
+    pub fn to_nowhere() -> Self {
+        let sum = Context::new(&SHA256);
+        Self { into: None, sum, count: 0, held: Some(Vec::new()), to_the_end: true, began: None }
+    }
+
+    /// What was held back.
+    pub fn into_bytes(self) -> Vec<u8> {
+        self.held.unwrap_or_default().concat()
     }
 
     fn held_to_the_end(self) -> Self {
@@ -281,7 +290,7 @@ impl Passage {
     /// If nobody waits for them any more.
     pub async fn push(&mut self, bytes: &[u8]) -> Result<(), NotWanted> {
         match self.take(bytes) {
-            Some(bytes) => self.into.push(Chunk::Bytes(bytes)).await,
+            Some(bytes) => self.pass(Chunk::Bytes(bytes)).await,
             None if self.must_go_on() => self.go_on().await,
             None => Ok(()),
         }
@@ -293,15 +302,12 @@ impl Passage {
     ///
     /// If nobody waits for them any more.
     pub fn push_waiting(&mut self, bytes: &[u8]) -> Result<(), NotWanted> {
-        if let Some(bytes) = self.take(bytes) {
-            return self.into.push_waiting(Chunk::Bytes(bytes));
-        }
+        let mut ready: Vec<_> = self.take(bytes).into_iter().collect();
         if self.must_go_on() {
-            for bytes in self.held.take().unwrap_or_default() {
-                self.into.push_waiting(Chunk::Bytes(bytes))?;
-            }
+            ready = self.held.take().unwrap_or_default();
         }
-        Ok(())
+        let Some(into) = &self.into else { return Ok(()) };
+        ready.into_iter().try_for_each(|bytes| into.push_waiting(Chunk::Bytes(bytes)))
     }
 
     /// What is held back goes on.
@@ -311,9 +317,16 @@ impl Passage {
     /// If nobody waits for it any more.
     pub async fn go_on(&mut self) -> Result<(), NotWanted> {
         for bytes in self.held.take().unwrap_or_default() {
-            self.into.push(Chunk::Bytes(bytes)).await?;
+            self.pass(Chunk::Bytes(bytes)).await?;
         }
         Ok(())
+    }
+
+    async fn pass(&self, chunk: Chunk) -> Result<(), NotWanted> {
+        match &self.into {
+            Some(into) => into.push(chunk).await,
+            None => Ok(()),
+        }
     }
 
     /// Takes bytes into account; gives them back if they are not held.
@@ -332,7 +345,7 @@ impl Passage {
 
     fn must_go_on(&self) -> bool {
         let long = self.patience().is_some_and(|left| left.is_zero());
-        self.held.is_some() && (long || self.count > MOST_HELD_BACK as u64)
+        self.into.is_some() && self.held.is_some() && (long || self.count > MOST_HELD_BACK as u64)
     }
 
     fn is_held(&self) -> bool {
@@ -345,6 +358,6 @@ impl Passage {
 
     async fn end(mut self) -> Result<(), NotWanted> {
         self.go_on().await?;
-        self.into.push(Chunk::End).await
+        self.pass(Chunk::End).await
     }
 }

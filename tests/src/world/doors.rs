@@ -3,35 +3,40 @@
 
 use std::{
     fmt,
+    ops::Range,
     sync::{Arc, OnceLock},
     time::Duration,
 };
 
 use holdmusic_codecs::{Codec, EncoderSettings};
 use holdmusic_control::{
-    DeliveryOutcome, Freshness, Input, NotificationId, Origin, Output, PromptFailure, SourceFacts,
+    DeliveryOutcome, Freshness, Input, NotificationId, Origin, Output, PromptCause, PromptFailure,
+    SourceFacts,
 };
 use holdmusic_media::{
     Crossing, LegId, MediaTime, Music, SourceId,
     bridge::bridge,
     pacer::Command,
-    prepare::{PrepareSettings, Prepared},
+    prepare::{Analysed, Facts, Preparation, PrepareError, PrepareSettings, Prepared, Step, prepare, room},
     ring::Reader,
-    source::{Job, Progress},
+    source::Progress,
 };
 
 use super::World;
-use crate::{shelf::Item, sound::asset};
+use crate::{
+    shelf::{End, Item},
+    sound::asset,
+};
 
-/// Frames encoded at one turn, as in the product.
-const TURN: usize = 50;
+/// How often a piece comes of what comes in pieces.
+const PIECE: Duration = Duration::from_millis(10);
 
 /// What will happen at a moment.
 pub(super) enum Happening {
-    Fetched(SourceId, Result<Arc<[u8]>, PromptFailure>),
-    Ready(SourceId, Box<(Reader, Job, SourceFacts)>),
-    Failed(SourceId, PromptFailure),
-    Encode(Box<Job>),
+    Bytes(u64, Arc<[u8]>, Range<usize>),
+    Ended(u64, Result<(), PromptFailure>),
+    Step(u64, MediaTime),
+    Analysed(u64, Box<Result<Analysed, PrepareError>>),
     Bridge(LegId, Box<Crossing>),
     Delivered(NotificationId, DeliveryOutcome),
 }
@@ -39,13 +44,46 @@ pub(super) enum Happening {
 impl fmt::Debug for Happening {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Fetched(source, _) => write!(f, "Fetched({source:?})"),
-            Self::Ready(source, _) => write!(f, "Ready({source:?})"),
-            Self::Failed(source, failure) => write!(f, "Failed({source:?}, {failure:?})"),
-            Self::Encode(_) => write!(f, "Encode"),
+            Self::Bytes(number, _, range) => write!(f, "Bytes({number}, {range:?})"),
+            Self::Ended(number, how) => write!(f, "Ended({number}, {how:?})"),
+            Self::Step(number, _) => write!(f, "Step({number})"),
+            Self::Analysed(number, _) => write!(f, "Analysed({number})"),
             Self::Bridge(leg, _) => write!(f, "Bridge({leg:?})"),
             Self::Delivered(notification, outcome) => write!(f, "Delivered({notification:?}, {outcome:?})"),
         }
+    }
+}
+
+/// A source as the doors know it.
+#[derive(Debug)]
+pub(super) struct Place {
+    reader: Reader,
+    is_ready: bool,
+}
+
+impl Place {
+    pub(super) fn ready(reader: Reader) -> Self {
+        Self { reader, is_ready: true }
+    }
+}
+
+/// A prompt that a producer has in hand.
+pub(super) struct Underway {
+    source: SourceId,
+    preparation: Preparation,
+    /// The ring of a correction, until it takes its place.
+    second: Option<Reader>,
+    is_second: bool,
+    /// Since when it can be played.
+    ready_at: Option<MediaTime>,
+    busy_until: MediaTime,
+    /// When its next step is.
+    next: MediaTime,
+}
+
+impl fmt::Debug for Underway {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Underway({:?}, {} frames)", self.source, self.preparation.frames())
     }
 }
 
@@ -59,31 +97,34 @@ impl World {
     /// Lets it happen.
     pub(super) fn happen(&mut self, happening: Happening) {
         let now = self.clock.now();
+        self.underway.retain(|_, underway| !underway.preparation.is_abandoned());
         match happening {
-            Happening::Fetched(source, Ok(bytes)) => {
-                self.preparations += 1;
-                let after = self.settings.decoding;
-                let happening = match prepare(&bytes, now.mono + after) {
-                    Ok(prepared) => Happening::Ready(source, Box::new(prepared)),
-                    Err(failure) => Happening::Failed(source, failure),
-                };
-                self.later(after, happening);
-            }
-            Happening::Ready(source, prepared) => {
-                let (reader, job, facts) = *prepared;
-                let Some(place) = self.sources.get_mut(&source) else { return };
-                *place = Some(reader);
-                self.control.handle_input(now, Input::SourceReady { source, facts });
-                self.later(self.settings.turn, Happening::Encode(Box::new(job)));
-            }
-            Happening::Fetched(source, Err(failure)) | Happening::Failed(source, failure) => {
-                if self.sources.contains_key(&source) {
-                    self.control.handle_input(now, Input::SourceFailed { source, failure });
+            Happening::Bytes(number, bytes, range) => {
+                let Some(underway) = self.underway.get_mut(&number) else { return };
+                match underway.preparation.push(now.mono, &bytes[range]) {
+                    Ok(()) => self.something_came(number),
+                    Err(error) => {
+                        self.preparations += 1;
+                        self.give_up(number, PromptFailure::from(&error));
+                    }
                 }
             }
-            Happening::Encode(mut job) => {
-                if job.step(TURN) != Ok(Progress::Closed) {
-                    self.later(self.settings.turn, Happening::Encode(job));
+            Happening::Ended(number, Ok(())) => {
+                let Some(underway) = self.underway.get_mut(&number) else { return };
+                underway.preparation.end();
+                self.something_came(number);
+            }
+            Happening::Ended(number, Err(failure)) => self.give_up(number, failure),
+            Happening::Step(number, at) => {
+                if self.underway.get(&number).is_some_and(|underway| underway.next == at) {
+                    self.step_of(number);
+                }
+            }
+            Happening::Analysed(number, analysed) => {
+                let Some(underway) = self.underway.get_mut(&number) else { return };
+                match analysed.and_then(|analysed| underway.preparation.analysed(analysed)) {
+                    Ok(()) => self.something_came(number),
+                    Err(error) => self.give_up(number, PromptFailure::from(&error)),
                 }
             }
             Happening::Bridge(leg, crossing) => {
@@ -107,26 +148,35 @@ impl World {
                 assert!(before.is_none(), "seed {}: a request was answered twice", self.seed);
             }
             Output::Prepare { source, prompt, instead_of: _ } => {
-                let before = self.sources.insert(source, None);
+                let (writer, reader) = room(Codec::Opus, &PrepareSettings::default().limits);
+                let before = self.sources.insert(source, Place { reader, is_ready: false });
                 assert!(before.is_none(), "seed {}: a source was prepared twice", self.seed);
-                let url = match prompt.origin {
-                    Origin::Web(url) | Origin::Directory(url) => url,
-                    Origin::Data(data) => {
-                        return self
-                            .later(Duration::ZERO, Happening::Fetched(source, Ok(data.bytes().into())));
-                    }
+                let preparation = Preparation::new(writer, Codec::Opus, &PrepareSettings::default());
+                let preparation = preparation.expect("the default settings are right");
+                let number = self.take_in_hand(source, preparation, None);
+                let item = match prompt.origin {
+                    Origin::Web(url) | Origin::Directory(url) => self.shelf.fetch(url.as_str()),
+                    Origin::Data(data) => Item::Bytes { bytes: data.bytes().into(), after: Duration::ZERO },
                 };
-                match self.shelf.fetch(url.as_str()) {
-                    Item::Bytes { bytes, after } => self.later(after, Happening::Fetched(source, Ok(bytes))),
+                match item {
+                    Item::Bytes { bytes, after } => {
+                        let all = 0..bytes.len();
+                        self.later(after, Happening::Bytes(number, bytes, all));
+                        self.later(after, Happening::Ended(number, Ok(())));
+                    }
+                    Item::Pieces { bytes, after, over, end } => {
+                        self.in_pieces(number, &bytes, after, over, end);
+                    }
                     Item::Fails { cause, reason, after } => {
                         let failure = PromptFailure::new(cause, reason);
-                        self.later(after, Happening::Fetched(source, Err(failure)));
+                        self.later(after, Happening::Ended(number, Err(failure)));
                     }
                     Item::Never => {}
                 }
             }
             Output::Release { source } => {
                 self.sources.remove(&source);
+                self.underway.retain(|_, underway| !underway.preparation.is_abandoned());
             }
             // Nothing is kept beyond a world.
             Output::Purge { .. } => {}
@@ -138,8 +188,8 @@ impl World {
                 self.command(leg, Command::ChangeLeg { leg, spec: Box::new(spec) });
             }
             Output::Play { leg, source, is_default, numbering, since } => {
-                let reader = self.sources.get(&source).cloned().flatten();
-                let reader = reader.unwrap_or_else(|| {
+                let place = self.sources.get(&source).filter(|place| place.is_ready);
+                let reader = place.map(|place| place.reader.clone()).unwrap_or_else(|| {
                     panic!("seed {}: a source without frames was to be played", self.seed)
                 });
                 let music = Music { source, reader, is_default };
@@ -160,31 +210,125 @@ impl World {
         }
     }
 
+    fn take_in_hand(&mut self, source: SourceId, preparation: Preparation, second: Option<Reader>) -> u64 {
+        self.happenings += 1;
+        let underway = Underway {
+            source,
+            preparation,
+            is_second: second.is_some(),
+            second,
+            ready_at: None,
+            busy_until: MediaTime::ZERO,
+            next: MediaTime::NEVER,
+        };
+        self.underway.insert(self.happenings, underway);
+        self.happenings
+    }
+
+    fn in_pieces(&mut self, number: u64, bytes: &Arc<[u8]>, after: Duration, over: Duration, end: End) {
+        let count = over.as_nanos().div_ceil(PIECE.as_nanos()).max(1);
+        let count = u32::try_from(count).expect("a story is short");
+        let size = bytes.len().div_ceil(usize::try_from(count).expect("few"));
+        let (come, end, wait) = match end {
+            End::Whole => (bytes.len(), Ok(()), Duration::ZERO),
+            End::BreaksOff { at, reason, after } => {
+                (at, Err(PromptFailure::new(PromptCause::ShortBody, reason)), after)
+            }
+        };
+        let mut at = after;
+        for from in (0..come).step_by(size) {
+            self.later(at, Happening::Bytes(number, Arc::clone(bytes), from..come.min(from + size)));
+            at += PIECE;
+        }
+        self.later(at + wait, Happening::Ended(number, end));
+    }
+
+    /// There may be something to do for a prompt, when the producer has time.
+    fn something_came(&mut self, number: u64) {
+        let now = self.now();
+        if let Some(underway) = self.underway.get(&number) {
+            let at = underway.busy_until.max(now);
+            self.step_at(number, at);
+        }
+    }
+
+    fn step_at(&mut self, number: u64, at: MediaTime) {
+        if let Some(underway) = self.underway.get_mut(&number) {
+            underway.next = at;
+            self.later(at.since(self.clock.mono()), Happening::Step(number, at));
+        }
+    }
+
+    /// A producer does one step.
+    fn step_of(&mut self, number: u64) {
+        let now = self.clock.now();
+        let Some(underway) = self.underway.get_mut(&number) else { return };
+        let source = underway.source;
+        let step = match underway.preparation.step(now.mono) {
+            Ok(step) => step,
+            Err(error) => return self.give_up(number, PromptFailure::from(&error)),
+        };
+        // To find that there is nothing to do takes no time.
+        let works = matches!(step, Step::Working | Step::Ready(_) | Step::Corrected(_));
+        let again = if works { now.mono + self.settings.turn } else { now.mono };
+        underway.busy_until = again;
+        match step {
+            Step::Working => self.step_at(number, again),
+            Step::Waiting(MediaTime::NEVER) => underway.next = MediaTime::NEVER,
+            Step::Waiting(until) => self.step_at(number, until),
+            Step::Analyse(analysis) => {
+                self.preparations += 1;
+                let (after, analysed) = (self.settings.decoding, analysis.run(&|_| true));
+                self.later(after, Happening::Analysed(number, Box::new(analysed)));
+                // Lap one goes on meanwhile.
+                self.step_at(number, now.mono);
+            }
+            Step::Ready(Facts { seconds, format, gain_db, bytes, .. }) => {
+                let ready_at = *underway.ready_at.get_or_insert(now.mono);
+                let second = underway.second.take();
+                self.step_at(number, again);
+                let Some(place) = self.sources.get_mut(&source) else { return };
+                place.is_ready = true;
+                if let Some(second) = second {
+                    place.reader = second;
+                }
+                let facts =
+                    SourceFacts { seconds, format, gain_db, ready_at, bytes, freshness: Freshness::FOR_EVER };
+                self.control.handle_input(now, Input::SourceReady { source, facts });
+            }
+            Step::Corrected(correction) => {
+                let second = self.take_in_hand(source, correction.preparation, Some(correction.reader));
+                self.step_at(second, again);
+                self.step_at(number, again);
+            }
+            Step::Closed => {
+                self.underway.remove(&number);
+            }
+        }
+    }
+
+    /// A prompt cannot be played, or no further.
+    fn give_up(&mut self, number: u64, failure: PromptFailure) {
+        let Some(underway) = self.underway.remove(&number) else { return };
+        let source = underway.source;
+        if !underway.is_second && self.sources.contains_key(&source) {
+            self.control.handle_input(self.clock.now(), Input::SourceFailed { source, failure });
+        }
+    }
+
     fn command(&mut self, leg: LegId, command: Command) {
         let sender = *self.legs.get(&leg).expect("control commands legs that it has added");
         self.senders[sender].orders.push_back(command);
     }
 }
 
-/// What a producer does with the bytes of a prompt.
-fn prepare(bytes: &[u8], ready_at: MediaTime) -> Result<(Reader, Job, SourceFacts), PromptFailure> {
-    let prepared =
-        holdmusic_media::prepare::prepare(bytes, Codec::Opus, &PrepareSettings::default(), &|| true);
-    let Prepared { reader, job, seconds, format, gain_db, bytes, .. } =
-        prepared.map_err(|error| PromptFailure::from(&error))?;
-    Ok((
-        reader,
-        job,
-        SourceFacts { seconds, format, gain_db, ready_at, bytes, freshness: Freshness::FOR_EVER },
-    ))
-}
-
 /// The default music, encoded once for all worlds of a process: it never changes again.
 pub(super) fn default_music() -> Reader {
     static READER: OnceLock<Reader> = OnceLock::new();
     let reader = READER.get_or_init(|| {
-        let (reader, mut job, _) =
-            prepare(&asset("default-music.wav"), MediaTime::ZERO).expect("the default music can be played");
+        let music = asset("default-music.wav");
+        let prepared = prepare(&music, Codec::Opus, &PrepareSettings::default(), &|| true);
+        let Prepared { reader, mut job, .. } = prepared.expect("the default music can be played");
         while job.step(1000).expect("whole frames can be encoded") != Progress::Closed {}
         reader
     });

@@ -199,7 +199,8 @@ async fn every_hostile_origin_ends_in_time_and_with_its_cause() {
         .into_iter()
         .map(|(name, url, cause)| {
             let fetcher = fetcher.clone();
-            let fetch = async move { fetcher.fetch(url.parse().unwrap()).await };
+            let origin = Origin::Web(url.parse().unwrap());
+            let fetch = async move { fetcher.whole(&origin).await };
             (name, cause, tokio::spawn(tokio::time::timeout(Duration::from_secs(10), fetch)))
         })
         .collect();
@@ -232,7 +233,7 @@ async fn unusual_origins_that_do_nothing_wrong_are_listened_to() {
         ("by a redirect in another spelling", away(&format!("http://0x7f000001:{}/", good.port()))),
     ] {
         let url = format!("http://{address}/a.wav").parse().unwrap();
-        assert_eq!(fetcher().fetch(url).await.as_deref(), Ok(&b"RIFF"[..]), "{name}");
+        assert_eq!(fetcher().whole(&Origin::Web(url)).await.as_deref(), Ok(&b"RIFF"[..]), "{name}");
     }
 }
 
@@ -248,7 +249,8 @@ async fn what_we_ask_for_is_the_bytes_as_they_are() {
         stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nRIFF").unwrap();
         head
     });
-    fetcher().fetch(format!("http://{address}/a.wav#part").parse().unwrap()).await.unwrap();
+    let url = format!("http://{address}/a.wav#part").parse().unwrap();
+    fetcher().whole(&Origin::Web(url)).await.unwrap();
     let head = heard.join().unwrap();
     assert_eq!(head[0], "get /a.wav http/1.1");
     assert!(head.contains(&"accept-encoding: identity".to_owned()), "{head:?}");
@@ -298,6 +300,11 @@ async fn a_name_that_leads_only_to_what_is_refused_is_refused() {
     assert_eq!(failure.cause, PromptCause::AddressRefused, "{}", failure.message);
 }
 
+fn read(limits: &FetchLimits, path: &str) -> Result<Vec<u8>, PromptFailure> {
+    let mut passage = Passage::to_nowhere();
+    read_file(limits, path, &mut passage).map(|()| passage.into_bytes())
+}
+
 #[test]
 fn files_are_read_from_the_directory_of_prompts_and_from_nowhere_else() {
     let outside = tempfile::tempdir().unwrap();
@@ -308,8 +315,8 @@ fn files_are_read_from_the_directory_of_prompts_and_from_nowhere_else() {
     std::os::unix::fs::symlink(outside.path().join("secret"), inside.join("link")).unwrap();
     std::os::unix::fs::symlink("round", inside.join("round")).unwrap();
     let limits = FetchLimits { directory: Some(inside), max_bytes: 4, ..FetchLimits::default() };
-    assert_eq!(read_file(&limits, "/on%20hold.wav").unwrap(), b"RIFF");
-    let refused = |path: &str| read_file(&limits, path).unwrap_err();
+    assert_eq!(read(&limits, "/on%20hold.wav").unwrap(), b"RIFF");
+    let refused = |path: &str| read(&limits, path).unwrap_err();
     for path in [
         "/link",
         "/%2e%2e/secret",
@@ -328,8 +335,8 @@ fn files_are_read_from_the_directory_of_prompts_and_from_nowhere_else() {
     }
     assert_eq!(refused("/round").cause, PromptCause::FileUnreadable);
     let small = FetchLimits { max_bytes: 3, ..limits.clone() };
-    let failure = read_file(&small, "/on%20hold.wav").unwrap_err();
+    let failure = read(&small, "/on%20hold.wav").unwrap_err();
     assert_eq!(failure.cause, PromptCause::TooLarge);
     assert!(failure.message.contains("longer than 3 bytes"), "{failure:?}");
-    assert!(read_file(&FetchLimits::default(), "/on%20hold.wav").is_err());
+    assert!(read(&FetchLimits::default(), "/on%20hold.wav").is_err());
 }
