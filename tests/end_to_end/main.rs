@@ -13,4 +13,5 @@ mod ear;
 mod process;
 mod hold;
 mod prompts;
+mod cache;
 mod demo;
