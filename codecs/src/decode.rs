@@ -55,7 +55,7 @@ pub struct Recording {
 ///
 /// Says in the customer's voice what was expected and what was found; see [`DecodeError`].
 pub fn decode(bytes: &[u8], limits: &DecodeLimits) -> Result<Recording, DecodeError> {
-    decoded(bytes, &Terms { limits, mono: false, may_go_on: &|| true })
+    decoded(bytes, &Terms { limits, mono: false, may_go_on: &|| true, watch: &|_, _, _| {} })
 }
 
 /// Decodes a whole recording and mixes its channels into one while it goes, so that only one channel is ever held:
@@ -71,14 +71,28 @@ pub fn decode_mono(
     limits: &DecodeLimits,
     may_go_on: &dyn Fn() -> bool,
 ) -> Result<Recording, DecodeError> {
-    decoded(bytes, &Terms { limits, mono: true, may_go_on })
+    decode_mono_watched(bytes, limits, may_go_on, &|_, _, _| {})
 }
+
+/// As [`decode_mono`], under the eyes of somebody who sees every channel before they are mixed.
+pub(crate) fn decode_mono_watched(
+    bytes: &[u8],
+    limits: &DecodeLimits,
+    may_go_on: &dyn Fn() -> bool,
+    watch: &Watch<'_>,
+) -> Result<Recording, DecodeError> {
+    decoded(bytes, &Terms { limits, mono: true, may_go_on, watch })
+}
+
+/// Is shown a rate in Hz, a number of channels, and what follows of their samples, interleaved.
+pub(crate) type Watch<'a> = dyn Fn(u32, usize, &[f32]) + 'a;
 
 /// What a caller asks for, and on which conditions.
 struct Terms<'a> {
     limits: &'a DecodeLimits,
     mono: bool,
     may_go_on: &'a dyn Fn() -> bool,
+    watch: &'a Watch<'a>,
 }
 
 fn decoded(bytes: &[u8], terms: &Terms<'_>) -> Result<Recording, DecodeError> {
@@ -492,6 +506,7 @@ impl<'a> Gathered<'a> {
             return Ok(());
         }
         self.frames = frames;
+        (self.terms.watch)(rate, channels, samples);
         self.is_silent = self.is_silent
             && samples
                 .chunks_exact(channels)

@@ -57,7 +57,7 @@ impl Control {
                 redact(&create.callback)
             ))
         })?;
-        self.check_origin(create.hold.default_prompt.as_ref())?;
+        self.settings.check_origin(create.hold.default_prompt.as_ref())?;
         if self.counts.calls >= self.settings.max_calls as u64 {
             let most = self.settings.max_calls;
             return Err(Refusal::too_many(format!("There are {most} calls, the limit of this server."), 5));

@@ -6,6 +6,7 @@ pub mod frame;
 pub mod ring;
 pub mod source;
 pub mod prepare;
+pub mod rehearsal;
 pub mod bridge;
 pub mod rtp;
 pub mod packetizer;

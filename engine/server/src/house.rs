@@ -24,6 +24,7 @@ use tokio::{
 use tracing::{error, info, warn};
 
 use crate::{
+    check::Checker,
     clock,
     config::Config,
     desk::Desk,
@@ -127,6 +128,7 @@ impl House {
             .map_err(|error| format!("the runtime of the doors: {error}"))?;
         let tls_error = |error| format!("the TLS client: {error}");
         let fetcher = Fetcher::new(Arc::clone(&guard), config.fetch).map_err(tls_error)?;
+        let checker = Checker::new(fetcher.clone(), config.producer.clone(), settings.clone());
         let issuer = config.token_facts.issuer.clone();
         let webhook = Webhook::new(guard, Arc::clone(&key), config.token_facts).map_err(tls_error)?;
 
@@ -183,6 +185,7 @@ impl House {
             public_url: config.public_url,
             scheme,
             metrics,
+            checker,
             key,
             issuer,
             not_ready: RwLock::new(String::new()),

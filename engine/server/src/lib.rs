@@ -11,6 +11,7 @@ pub mod http;
 pub mod desk;
 pub mod fetch;
 pub mod producer;
+pub mod check;
 pub mod sender;
 pub mod udp;
 pub mod keys;

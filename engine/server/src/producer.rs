@@ -92,18 +92,10 @@ fn cross(settings: &PrepareSettings, wanted: BridgeWork) -> Tiding {
 fn begin(settings: &PrepareSettings, work: Work, jobs: &mut VecDeque<(SourceId, Job)>) -> Tiding {
     let Work { source, bytes } = work;
     let began = clock::mono();
-    let in_time = || clock::mono().since(began) < DECODING;
-    let prepared = catch_unwind(AssertUnwindSafe(|| prepare(&bytes, Codec::Opus, settings, &in_time)));
-    let Prepared { reader, job, seconds, format, gain_db, warning, bytes } = match prepared {
-        Ok(Ok(prepared)) => prepared,
-        Ok(Err(error)) => {
-            return Tiding::SourceFailed { source, failure: PromptFailure::Sound(error.to_string()) };
-        }
-        Err(_) => {
-            error!(source = source.0, "a decoder panicked; the prompt is refused");
-            let failure = PromptFailure::Sound("the recording is corrupt".to_owned());
-            return Tiding::SourceFailed { source, failure };
-        }
+    let Prepared { reader, job, seconds, format, gain_db, warning, bytes } = match playable(settings, &bytes)
+    {
+        Ok(prepared) => prepared,
+        Err(failure) => return Tiding::SourceFailed { source, failure },
     };
     if let Some(warning) = warning {
         info!(source = source.0, ?warning, "a prompt is hardly heard");
@@ -113,4 +105,18 @@ fn begin(settings: &PrepareSettings, work: Work, jobs: &mut VecDeque<(SourceId, 
     debug!(source = source.0, format, seconds, gain_db, took_ms, "a source is ready");
     jobs.push_back((source, job));
     Tiding::SourceReady { source, reader, facts: SourceFacts { seconds, format, gain_db, ready_at, bytes } }
+}
+
+/// What becomes of a recording's bytes: music whose first frames are encoded, or the reason why not, as an operation
+/// tells it.
+pub(crate) fn playable(settings: &PrepareSettings, bytes: &[u8]) -> Result<Prepared, PromptFailure> {
+    let began = clock::mono();
+    let in_time = || clock::mono().since(began) < DECODING;
+    match catch_unwind(AssertUnwindSafe(|| prepare(bytes, Codec::Opus, settings, &in_time))) {
+        Ok(prepared) => prepared.map_err(|error| PromptFailure::Sound(error.to_string())),
+        Err(_) => {
+            error!("a decoder panicked; the prompt is refused");
+            Err(PromptFailure::Sound("the recording is corrupt".to_owned()))
+        }
+    }
 }

@@ -39,6 +39,8 @@ pub(super) enum Place {
     StopHoldMusic(String, String),
     Operations(String),
     Operation(String, String),
+    /// A dry run of a prompt: answered without control.
+    PromptCheck,
     /// Something of Graph's that this engine does not have.
     NotImplemented(&'static str),
     Unknown,
@@ -60,6 +62,13 @@ impl Target {
                 if (is(root, "communications") || is(root, "app")) && is(calls, "calls") =>
             {
                 calls_place(rest)
+            }
+            [root, prompts, check]
+                if (is(root, "communications") || is(root, "app"))
+                    && is(prompts, "prompts")
+                    && is_action(check, "check") =>
+            {
+                Place::PromptCheck
             }
             _ => Place::Unknown,
         };
@@ -237,6 +246,9 @@ mod tests {
         }
         for path in ["/", "/v1.0", "/v1.0/users", "/v1.0/communications/calls/C/nonsense", "/v2/keys"] {
             assert_eq!(Target::read(path).place, Place::Unknown, "{path}");
+        }
+        for path in ["/v1.0/communications/prompts/check", "/beta//app/Prompts/microsoft.graph.Check/"] {
+            assert_eq!(Target::read(path).place, Place::PromptCheck, "{path}");
         }
         let long = "/a".repeat(100_000);
         assert_eq!(Target::read(&long).place, Place::Unknown);
