@@ -13,4 +13,5 @@ mod ear;
 mod process;
 mod hold;
 mod prompts;
+mod check;
 mod demo;

@@ -94,7 +94,7 @@ fn every_bad_prompt_is_named_while_default_music_plays() {
 }
 
 /// Waits for the end of an operation by looking, since callbacks of many calls come in any order.
-fn wait_for_end(engine: &Engine, call: &str, operation: &str) {
+pub(crate) fn wait_for_end(engine: &Engine, call: &str, operation: &str) {
     let path = format!("{call}/operations/{operation}");
     let until = Instant::now() + Duration::from_secs(20);
     while engine.http("GET", &path, &Value::Null).expect(200).json()["status"] == "running" {

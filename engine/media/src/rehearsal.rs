@@ -24,9 +24,24 @@ pub struct Rehearsal {
     pub turns: usize,
     /// Bytes of payload in one lap; `None` if there was no time to encode all of it.
     pub lap_bytes: Option<u64>,
-    /// Of all places where an end was put to a beginning the one that sticks out most, as a receiver decodes it;
-    /// `None` if there was no time to encode all of it.
-    pub join: Option<Join>,
+    /// What a receiver hears where things were put together; `None` if there was no time to encode all of it.
+    pub joins: Option<Joins>,
+}
+
+/// Where an end was put to a beginning, as a receiver decodes it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Joins {
+    /// Where the music begins again: of the first two laps the place that sticks out most.
+    pub seam: Join,
+    /// Where the ring turns back, in the middle of the music: the encoder's memory must be the same there.
+    pub turn_back: Join,
+}
+
+impl Joins {
+    /// How much the worse of the two sticks out of the music around it, in dB: see [`Join`].
+    pub fn click_db(&self) -> f64 {
+        self.seam.click_db().max(self.turn_back.click_db())
+    }
 }
 
 impl Rehearsal {
@@ -64,7 +79,7 @@ pub fn rehearse(
         lap_frames: sound.frames(),
         turns: sound.turns(),
         lap_bytes: None,
-        join: None,
+        joins: None,
     };
     let mut written = 0;
     loop {
@@ -78,12 +93,13 @@ pub fn rehearse(
         }
     }
     rehearsal.lap_bytes = Some(lap_bytes(&reader, &sound));
-    for place in places(&sound, codec, points, written) {
-        let join = heard(&reader, codec, place)?;
-        if rehearsal.join.as_ref().is_none_or(|worst| worst.click_db() < join.click_db()) {
-            rehearsal.join = Some(join);
-        }
-    }
+    let seams = seams(&sound, codec, points).into_iter().map(|place| heard(&reader, codec, place));
+    let seams = seams.collect::<Result<Vec<_>, _>>()?;
+    // The last step closed the loop, with one frame more. Frames overlap by 2.5 ms: the joint is in their middle.
+    let turn_back = usize::try_from(written + 1).expect("in memory") * codec.samples_per_frame();
+    let turn_back = heard(&reader, codec, turn_back + codec.sample_rate() as usize / 800)?;
+    let worst = seams.into_iter().max_by(|one, other| one.click_db().total_cmp(&other.click_db()));
+    rehearsal.joins = worst.map(|seam| Joins { seam, turn_back });
     Ok(Some(rehearsal))
 }
 
@@ -103,9 +119,8 @@ fn payload(reader: &Reader, position: u64) -> Vec<u8> {
     payload
 }
 
-/// Where an end was put to a beginning, in samples that a decoder has given: the music's own joins in the first two
-/// laps, and the turn-back of the ring, where the encoder's memory was put to the test, behind so many frames.
-fn places(sound: &Loop, codec: Codec, points: Option<(LoopPoints, u32)>, written: u64) -> Vec<usize> {
+/// Where the music begins again in the first two laps, in samples that a decoder has given.
+fn seams(sound: &Loop, codec: Codec, points: Option<(LoopPoints, u32)>) -> Vec<usize> {
     let turn = sound.samples().len() as f64 / sound.turns() as f64;
     let first = match points {
         Some((points, rate)) if points.start > 0 => {
@@ -114,14 +129,10 @@ fn places(sound: &Loop, codec: Codec, points: Option<(LoopPoints, u32)>, written
         _ => turn,
     };
     let last = sound.turns() - 1;
-    let mut joins = vec![0, last, last + sound.turns()];
-    joins.dedup();
-    let behind_delay = |join: usize| (first + join as f64 * turn).round() as usize + codec.delay_samples();
-    let mut places: Vec<_> = joins.into_iter().map(behind_delay).collect();
-    // The last step closed the loop, with one frame more. Frames overlap by 2.5 ms: the joint is in their middle.
-    let turn_back = usize::try_from(written + 1).expect("in memory") * codec.samples_per_frame();
-    places.push(turn_back + codec.sample_rate() as usize / 800);
-    places
+    let mut seams = vec![0, last, last + sound.turns()];
+    seams.dedup();
+    let behind_delay = |seam: usize| (first + seam as f64 * turn).round() as usize + codec.delay_samples();
+    seams.into_iter().map(behind_delay).collect()
 }
 
 /// A second of run-in, so that a decoder that starts in the middle knows what one from the beginning would know.
@@ -177,14 +188,16 @@ mod tests {
     fn a_sine_of_whole_periods_has_no_seam_in_what_is_heard_and_half_a_period_has() {
         for periods in [600.0, 777.0, 801.0] {
             let found = rehearsed(&sine(periods), None);
-            let click = found.join.as_ref().unwrap().click_db();
+            let click = found.joins.as_ref().unwrap().click_db();
             assert!(click < 3.0, "{periods} periods: {click}");
             assert_eq!(found.lap_bytes, Some(found.lap_frames as u64 * 80));
             assert_eq!(found.bit_rate(), Some(32_000.0));
         }
         for periods in [600.5, 777.5] {
-            let click = rehearsed(&sine(periods), None).join.unwrap().click_db();
-            assert!(click > AUDIBLE_DB, "{periods} periods: {click}");
+            let joins = rehearsed(&sine(periods), None).joins.unwrap();
+            assert!(joins.seam.click_db() > AUDIBLE_DB, "{periods} periods: {}", joins.seam.click_db());
+            // In the middle of the music nothing was put together but frames.
+            assert!(joins.turn_back.click_db() < 3.0, "{periods} periods: {}", joins.turn_back.click_db());
         }
     }
 
@@ -200,7 +213,7 @@ mod tests {
     fn what_takes_too_long_is_left_unfinished() {
         let prepared = prepare(&sine(1_000.0), Codec::Opus, &PrepareSettings::default(), &|| true).unwrap();
         let found = rehearse(prepared, Codec::Opus, None, &|frames| frames < 60).unwrap().unwrap();
-        assert_eq!((found.lap_bytes, found.join, found.lap_frames), (None, None, 125));
+        assert_eq!((found.lap_bytes, found.joins, found.lap_frames), (None, None, 125));
     }
 
     /// An intro of noise, then whole periods between the points: the join is found where the points put it.
@@ -224,7 +237,7 @@ mod tests {
             let (file, points) = sound(last);
             let found = rehearsed(&file, points);
             assert!(found.intro_frames > 0);
-            found.join.unwrap().click_db()
+            found.joins.unwrap().click_db()
         };
         assert!(click(32_000) < 3.0, "{}", click(32_000));
         assert!(click(32_020) > AUDIBLE_DB, "{}", click(32_020));

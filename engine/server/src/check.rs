@@ -117,7 +117,7 @@ async fn fetched(fetcher: &Fetcher, origin: &Origin) -> Result<(Vec<u8>, Duratio
 
 /// Where a check is.
 #[derive(Clone, Copy, Debug)]
-enum Stage {
+pub(crate) enum Stage {
     /// It is made playable, as a producer would.
     Preparing,
     /// Every channel of it is looked at.
@@ -128,7 +128,7 @@ enum Stage {
 
 /// Prepares a recording as a producer would, and looks at it. What comes behind the preparation is bounded by the
 /// limits of what can be prepared.
-fn look_at(
+pub(crate) fn look_at(
     bytes: Vec<u8>,
     settings: &PrepareSettings,
     at: &dyn Fn(Stage),

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use holdmusic_codecs::{
-    Inspection, Join, LoopPoints, PointsIgnored, Warning, click::AUDIBLE_DB, inspect::SILENCE_DBFS,
+    Codec, Inspection, Join, LoopPoints, PointsIgnored, Warning, click::AUDIBLE_DB, inspect::SILENCE_DBFS,
 };
 use holdmusic_media::rehearsal::Rehearsal;
 use serde_json::{Value, json};
@@ -223,6 +223,13 @@ impl Playable {
                     .to_owned(),
             );
         }
+        if self.rehearsal.joins.as_ref().is_some_and(|joins| joins.turn_back.click_db() >= AUDIBLE_DB) {
+            notice(
+                "turnBack",
+                "The encoder did not settle: once in every lap it may be heard that the encoded loop closes."
+                    .to_owned(),
+            );
+        }
         if let Some((_, Some(ignored))) = &self.loop_points {
             notice("loopPointsIgnored", sentence(ignored));
         }
@@ -275,9 +282,9 @@ impl Playable {
         }
     }
 
-    /// How much the worst join sticks out of what is heard, in dB; `None` if it was not listened to.
+    /// How much the seam sticks out of what is heard, in dB; `None` if it was not listened to.
     pub fn click_after_db(&self) -> Option<f64> {
-        self.rehearsal.join.as_ref().map(Join::click_db)
+        self.rehearsal.joins.as_ref().map(|joins| joins.seam.click_db())
     }
 
     fn recording_json(&self) -> Value {
@@ -286,7 +293,7 @@ impl Playable {
         let at = |frames: f64| rounded(frames / rate * 1000.0, 3);
         json!({
             "format": self.format,
-            "sampleRate": inspection.rate,
+            "sampleRateHz": inspection.rate,
             "channels": inspection.channels,
             "durationMs": rounded(inspection.seconds * 1000.0, 3),
             "loudnessLufs": inspection.level.lufs.map(|lufs| rounded(lufs, 2)),
@@ -316,6 +323,7 @@ impl Playable {
         let Rehearsal { level, intro_frames, lap_frames, turns, lap_bytes, .. } = &self.rehearsal;
         let frames_ms = |frames: usize| frames as u64 * u64::from(holdmusic_codecs::FRAME_MS);
         json!({
+            "codec": Codec::Opus.name(),
             "gainDb": rounded(self.gain_db, 2),
             "loudnessLufs": level.lufs.map(|lufs| rounded(lufs, 2)),
             "truePeakDbtp": rounded(level.true_peak_dbtp, 2),
@@ -323,8 +331,9 @@ impl Playable {
             "lapMs": frames_ms(*lap_frames),
             "turnsPerLap": turns,
             "lapBytes": lap_bytes,
-            "bitRate": self.rehearsal.bit_rate().map(|rate| rounded(rate, 0)),
+            "bitsPerSecond": self.rehearsal.bit_rate().map(|rate| rounded(rate, 0)),
             "seamDb": self.click_after_db().map(|db| rounded(db, 2)),
+            "turnBackDb": self.rehearsal.joins.as_ref().map(|joins| rounded(joins.turn_back.click_db(), 2)),
         })
     }
 
@@ -369,10 +378,10 @@ fn sentence(words: &impl std::fmt::Display) -> String {
 #[cfg(test)]
 mod tests {
     use expect_test::expect;
-    use holdmusic_codecs::{Codec, inspect};
+    use holdmusic_codecs::inspect;
     use holdmusic_media::{
         prepare::{PrepareSettings, prepare},
-        rehearsal::rehearse,
+        rehearsal::{Joins, rehearse},
     };
 
     use super::*;
@@ -414,12 +423,18 @@ mod tests {
         }
     }
 
-    /// The waveform is told by its length: six hundred numbers say nothing to a reader.
+    /// The waveform is told by its length: six hundred numbers say nothing to a reader. The seams are told in whole
+    /// decibels: not every processor decodes to the same last bit.
     fn shown(check: &PromptCheck) -> String {
         let mut json = check.json();
         for name in ["lowest", "highest", "rms"] {
             if let Some(columns) = json["waveform"][name].as_array() {
                 json["waveform"][name] = json!(format!("{} columns", columns.len()));
+            }
+        }
+        for (part, name) in [("recording", "seamDb"), ("played", "seamDb"), ("played", "turnBackDb")] {
+            if let Some(click) = json[part][name].as_f64() {
+                json[part][name] = rounded(click, 0);
             }
         }
         serde_json::to_string_pretty(&json).unwrap()
@@ -442,14 +457,16 @@ mod tests {
               "bytes": 70604,
               "playable": true,
               "played": {
-                "bitRate": 32000.0,
+                "bitsPerSecond": 32000.0,
+                "codec": "opus",
                 "gainDb": 5.06,
                 "introMs": 20,
                 "lapBytes": 4800,
                 "lapMs": 1200,
                 "loudnessLufs": -20.0,
-                "seamDb": -0.04,
+                "seamDb": -2.0,
                 "truePeakDbtp": -8.97,
+                "turnBackDb": 0.0,
                 "turnsPerLap": 3
               },
               "prompt": {
@@ -480,8 +497,8 @@ mod tests {
                 "loopPoints": null,
                 "loudnessLufs": -19.09,
                 "mixDb": -0.01,
-                "sampleRate": 44100,
-                "seamDb": -3.73,
+                "sampleRateHz": 44100,
+                "seamDb": -4.0,
                 "silenceBeforeMs": 0.0,
                 "silenceBehindMs": 0.0,
                 "truePeakDbtp": -7.9
@@ -553,7 +570,8 @@ mod tests {
         playable.loop_points = Some((points, Some(PointsIgnored::TooShort { millis: 12 })));
         let mut step = vec![0.0; 6_400];
         step[3_200..].fill(0.5);
-        playable.rehearsal.join = Some(Join::inside(&step, 3_200, 16_000));
+        let join = Join::inside(&step, 3_200, 16_000);
+        playable.rehearsal.joins = Some(Joins { seam: join.clone(), turn_back: join });
         let told: Vec<_> = check
             .notices()
             .into_iter()
@@ -565,6 +583,7 @@ mod tests {
             clipping: The recording is clipped: 2 runs of three samples or more at full scale, the first one at 1.000 s.
             cancelsOut: The channels partly cancel each other out: mixed to one channel, as it is played, they are 12.3 dB below what unrelated channels would be.
             seam: The seam may be heard as a click: the recording's end does not lead into its beginning. Cut it where the music can go on, or give it loop points.
+            turnBack: The encoder did not settle: once in every lap it may be heard that the encoded loop closes.
             loopPointsIgnored: The loop points are only 12 ms apart; all of the recording repeats.
             silenceBefore: The recording begins with 0.70 s of silence (below -60 dBFS), which is heard in every lap.
             silenceBehind: The recording ends with 0.60 s of silence (below -60 dBFS), which is heard in every lap.

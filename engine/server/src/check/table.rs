@@ -82,6 +82,14 @@ fn played(f: &mut fmt::Formatter<'_>, playable: &Playable) -> fmt::Result {
     let after = playable.click_after_db().map_or("not measured".to_owned(), decibels);
     row(f, "seam", format_args!("{after} as it is heard; {before} if the recording is simply repeated"))?;
     let rehearsal = &playable.rehearsal;
+    if let Some(joins) = &rehearsal.joins {
+        let turn_back = decibels(joins.turn_back.click_db());
+        row(
+            f,
+            "turn-back",
+            format_args!("{turn_back} where the encoded loop closes, in the middle of the music"),
+        )?;
+    }
     let level = loudness(rehearsal.level.lufs, rehearsal.level.true_peak_dbtp);
     row(f, "played at", format_args!("{level}, gain {}", decibels(playable.gain_db)))?;
     let lap = rehearsal.lap_seconds();

@@ -45,8 +45,8 @@ fn draw(into: &mut String, name: &str, playable: &Playable) -> Drawn {
     draw_recording(&root, playable)?;
     let middle = SIZE.0 / 2;
     draw_seam(&root, 0..middle, "Seam, simply repeated", &playable.before)?;
-    if let Some(after) = &playable.rehearsal.join {
-        draw_seam(&root, middle..SIZE.0, "Seam, as it is heard", after)?;
+    if let Some(joins) = &playable.rehearsal.joins {
+        draw_seam(&root, middle..SIZE.0, "Seam, as it is heard", &joins.seam)?;
     }
     root.present()
 }
@@ -106,6 +106,7 @@ fn draw_seam(root: &Area<'_>, columns: Range<i32>, name: &str, join: &Join) -> D
         .map(|(index, &sample)| (ms(index), f64::from(sample)))
         .filter(|(at, _)| at.abs() <= SEAM_MS)
         .collect();
+    // Silence is drawn as silence: what is not heard is not blown up to fill the plot.
     let scale = amplitude(points.iter().map(|(_, sample)| sample.abs()).fold(0.0, f64::max));
     let place = (columns.clone(), SEAMS..HEIGHT);
     let mut chart = plot(root, place, -SEAM_MS..SEAM_MS, -scale..scale, "around the join (ms)")?;
@@ -113,7 +114,7 @@ fn draw_seam(root: &Area<'_>, columns: Range<i32>, name: &str, join: &Join) -> D
     let near = [(-2.0, -scale), (2.0, scale)];
     chart.draw_series([Rectangle::new(near, MARK.mix(0.1).filled())])?;
     chart.draw_series([PathElement::new(points, RMS.stroke_width(1))])?;
-    let legend = [(MARK, format!("the join sticks out by {:+.1} dB", join.click_db()))];
+    let legend = [(MARK, format!("the join: {:+.1} dB against the music around it", join.click_db()))];
     heading(root, columns.start + LEFT..columns.end - RIGHT, SEAMS, name, &legend)
 }
 
@@ -147,4 +148,24 @@ fn plot<'b>(
         .label_style(("sans-serif", 12.0 * PLOTTERS_EM).into_font().color(&FAINT))
         .draw()?;
     Ok(chart)
+}
+
+#[cfg(test)]
+mod tests {
+    use holdmusic_media::prepare::PrepareSettings;
+
+    use super::*;
+    use crate::check::look_at;
+
+    #[test]
+    fn the_picture_shows_the_recording_and_both_seams_and_stays_small() {
+        let clip = include_bytes!("../../../../assets/fixtures/music-16k.wav");
+        let playable = look_at(clip.to_vec(), &PrepareSettings::default(), &|_| ()).unwrap();
+        let svg = svg("a<b>.wav", &playable).unwrap();
+        assert!(svg.starts_with("<svg") && svg.trim_end().ends_with("</svg>"));
+        for words in ["a&lt;b&gt;.wav", "The recording", "Seam, simply repeated", "Seam, as it is heard"] {
+            assert!(svg.contains(words), "{words} is missing");
+        }
+        assert!(svg.len() < 100_000, "{} bytes", svg.len());
+    }
 }
