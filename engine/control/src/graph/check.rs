@@ -218,8 +218,8 @@ impl Playable {
         if self.click_after_db().is_some_and(|db| db >= AUDIBLE_DB) {
             notice(
                 "seam",
-                "The seam may be heard as a click: the recording's end does not lead into its beginning. Cut it where \
-                 the music can go on, or give it loop points."
+                "The seam sticks out. If the recording does not begin with a beat, its end does not lead into its \
+                 beginning, and that is heard as a click: cut it where the music can go on, or give it loop points."
                     .to_owned(),
             );
         }
@@ -582,7 +582,7 @@ mod tests {
             cutShort: The recording ends before its own header says, or parts of it could not be decoded; what is there is played.
             clipping: The recording is clipped: 2 runs of three samples or more at full scale, the first one at 1.000 s.
             cancelsOut: The channels partly cancel each other out: mixed to one channel, as it is played, they are 12.3 dB below what unrelated channels would be.
-            seam: The seam may be heard as a click: the recording's end does not lead into its beginning. Cut it where the music can go on, or give it loop points.
+            seam: The seam sticks out. If the recording does not begin with a beat, its end does not lead into its beginning, and that is heard as a click: cut it where the music can go on, or give it loop points.
             turnBack: The encoder did not settle: once in every lap it may be heard that the encoded loop closes.
             loopPointsIgnored: The loop points are only 12 ms apart; all of the recording repeats.
             silenceBefore: The recording begins with 0.70 s of silence (below -60 dBFS), which is heard in every lap.
