@@ -142,7 +142,7 @@ fn settings(options: Options) -> Result<Config, String> {
 }
 
 fn is_address(prompt: &str) -> bool {
-    prompt.contains("://") && !Path::new(prompt).exists()
+    (prompt.contains("://") || prompt.starts_with("data:")) && !Path::new(prompt).exists()
 }
 
 /// An address without its secrets; a file as it was called.
@@ -304,6 +304,7 @@ mod tests {
             ("https://host/a.wav", true),
             ("file:///a.wav", true),
             ("ftp://host/a", true),
+            ("data:audio/wav;base64,UklGRg==", true),
         ] {
             assert_eq!(is_address(prompt), is, "{prompt}");
         }
