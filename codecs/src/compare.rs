@@ -161,15 +161,62 @@ const LOUDNESS_SECONDS: f64 = 3.0;
 /// Integrated loudness in LUFS (EBU R 128, ITU-R BS.1770-4). `None` for silence, nothing, or a shape that BS.1770
 /// does not weigh (rates below 16 Hz or above 2.8 MHz, more than 64 channels).
 pub fn loudness_lufs(pcm: &Pcm) -> Option<f64> {
-    if pcm.is_empty() {
-        return None;
+    let mut meter = LoudnessMeter::new(pcm.rate(), pcm.channels(), Mode::I)?;
+    meter.add(pcm.samples());
+    meter.loudness_lufs()
+}
+
+/// Loudness of a recording that comes in pieces.
+pub(crate) struct LoudnessMeter {
+    meter: EbuR128,
+    channels: u32,
+    /// So many samples make [`LOUDNESS_SECONDS`].
+    least: usize,
+    /// All there was, as long as it is too short to be measured once.
+    beginning: Vec<f32>,
+    samples: usize,
+}
+
+impl LoudnessMeter {
+    /// A meter that measures what `mode` asks for; `None` for a shape that BS.1770 does not weigh.
+    pub(crate) fn new(rate: u32, channels: u16, mode: Mode) -> Option<Self> {
+        let channels = u32::from(channels);
+        let meter = EbuR128::new(channels, rate, mode).ok()?;
+        let least = (LOUDNESS_SECONDS * f64::from(rate)).ceil() as usize * channels as usize;
+        Some(Self { meter, channels, least, beginning: Vec::new(), samples: 0 })
     }
-    let mut meter = EbuR128::new(u32::from(pcm.channels()), pcm.rate(), Mode::I).ok()?;
-    let turns = (LOUDNESS_SECONDS / pcm.seconds()).ceil().max(1.0) as usize;
-    for _ in 0..turns {
-        meter.add_frames_f32(pcm.samples()).ok()?;
+
+    /// Takes whole frames of samples, interleaved.
+    pub(crate) fn add(&mut self, samples: &[f32]) {
+        self.meter.add_frames_f32(samples).expect("whole frames of as many channels as were announced");
+        self.samples += samples.len();
+        if self.samples < self.least {
+            self.beginning.extend_from_slice(samples);
+        } else {
+            self.beginning = Vec::new();
+        }
     }
-    meter.loudness_global().ok().filter(|loudness| loudness.is_finite())
+
+    /// The loudness of all there was; `None` for silence or nothing.
+    pub(crate) fn loudness_lufs(&mut self) -> Option<f64> {
+        if self.samples == 0 {
+            return None;
+        }
+        for _ in 1..self.least.div_ceil(self.samples) {
+            self.meter.add_frames_f32(&self.beginning).expect("as it was added before");
+        }
+        self.meter.loudness_global().ok().filter(|loudness| loudness.is_finite())
+    }
+
+    /// The highest true peak of all channels in dBTP, if the mode asks for it; minus infinity for silence. Nothing
+    /// is measured after it.
+    pub(crate) fn true_peak_dbtp(mut self) -> f64 {
+        // The interpolator is some samples behind.
+        let silence = vec![0.0; 64 * self.channels as usize];
+        let _ = self.meter.add_frames_f32(&silence);
+        let peaks = (0..self.channels).filter_map(|channel| self.meter.true_peak(channel).ok());
+        20.0 * peaks.fold(0.0, f64::max).log10()
+    }
 }
 
 /// Mean signal-to-noise ratio in dB over segments of `segment` samples that are aligned already, each held within

@@ -55,7 +55,7 @@ pub struct Recording {
 ///
 /// Says in the customer's voice what was expected and what was found; see [`DecodeError`].
 pub fn decode(bytes: &[u8], limits: &DecodeLimits) -> Result<Recording, DecodeError> {
-    decoded(bytes, &Terms { limits, mono: false, may_go_on: &|_| true })
+    decoded(bytes, &Terms { limits, mono: false, may_go_on: &|_| true, watch: &|_, _, _| {} })
 }
 
 /// Decodes a whole recording and mixes its channels into one while it goes, so that only one channel is ever held:
@@ -71,7 +71,7 @@ pub fn decode_mono(
     limits: &DecodeLimits,
     may_go_on: &dyn Fn() -> bool,
 ) -> Result<Recording, DecodeError> {
-    decode_mono_counted(bytes, limits, &|_| may_go_on())
+    decode_mono_watched(bytes, limits, may_go_on, &|_, _, _| {})
 }
 
 /// [`decode_mono`] for a caller who limits memory too: `may_go_on` is told how many samples there is room for so far.
@@ -84,14 +84,28 @@ pub fn decode_mono_counted(
     limits: &DecodeLimits,
     may_go_on: &dyn Fn(usize) -> bool,
 ) -> Result<Recording, DecodeError> {
-    decoded(bytes, &Terms { limits, mono: true, may_go_on })
+    decoded(bytes, &Terms { limits, mono: true, may_go_on, watch: &|_, _, _| {} })
 }
+
+/// As [`decode_mono`], under the eyes of somebody who sees every channel before they are mixed.
+pub(crate) fn decode_mono_watched(
+    bytes: &[u8],
+    limits: &DecodeLimits,
+    may_go_on: &dyn Fn() -> bool,
+    watch: &Watch<'_>,
+) -> Result<Recording, DecodeError> {
+    decoded(bytes, &Terms { limits, mono: true, may_go_on: &|_| may_go_on(), watch })
+}
+
+/// Is shown a rate in Hz, a number of channels, and what follows of their samples, interleaved.
+pub(crate) type Watch<'a> = dyn Fn(u32, usize, &[f32]) + 'a;
 
 /// What a caller asks for, and on which conditions.
 struct Terms<'a> {
     limits: &'a DecodeLimits,
     mono: bool,
     may_go_on: &'a dyn Fn(usize) -> bool,
+    watch: &'a Watch<'a>,
 }
 
 fn decoded(bytes: &[u8], terms: &Terms<'_>) -> Result<Recording, DecodeError> {
@@ -508,6 +522,7 @@ impl<'a> Gathered<'a> {
             return Ok(());
         }
         self.frames = frames;
+        (self.terms.watch)(rate, channels, samples);
         self.is_silent = self.is_silent
             && samples
                 .chunks_exact(channels)

@@ -13,11 +13,15 @@ pub mod seam;
 pub mod encode;
 pub mod opus;
 pub mod compare;
+pub mod click;
+pub mod inspect;
 
 pub use arrival::StreamDecoder;
+pub use click::Join;
 pub use compare::{Alignment, align, align_loop, loudness_lufs};
 pub use decode::{DecodeError, Recording, decode, decode_mono, decode_mono_counted};
 pub use encode::{Codec, DecodePayload, EncodeError, Encoder, EncoderSettings};
+pub use inspect::{Inspection, inspect};
 pub use level::{Gain, Level, LevelSettings, Levelled, LimiterStream, Warning, level_loop};
 pub use pcm::{BeyondLimit, DecodeLimits, Pcm};
 pub use resample::{StreamResampler, resample, resample_loop, to_mono};

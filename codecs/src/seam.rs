@@ -70,7 +70,7 @@ impl Loop {
         let Some(LoopPoints { start, end }) = points else {
             return (Self::new(mono, rate, samples_per_frame), None);
         };
-        if let Some(ignored) = PointsIgnored::of(start, end, mono) {
+        if let Some(ignored) = PointsIgnored::of(LoopPoints { start, end }, mono) {
             return (Self::new(mono, rate, samples_per_frame), Some(ignored));
         }
         let source_rate = mono.rate();
@@ -210,7 +210,9 @@ pub enum PointsIgnored {
 }
 
 impl PointsIgnored {
-    fn of(start: usize, end: usize, mono: &Pcm) -> Option<Self> {
+    /// Why `points` of the recording `mono` are not followed, if they are not.
+    pub fn of(points: LoopPoints, mono: &Pcm) -> Option<Self> {
+        let LoopPoints { start, end } = points;
         if start >= end || end > mono.len() {
             return Some(Self::Outside { start, end, len: mono.len() });
         }

@@ -85,7 +85,10 @@ fn hear(engine: &Engine, web: &Web, prompt: &str, clip: &[u8]) {
     ear.hear(60);
     let path = format!("{}/operations/{operation}", held.call);
     let over = engine.http("GET", &path, &Value::Null).expect(200).json();
-    assert_eq!((&over["status"], &over["holdMusic"]["source"]), (&json!("completed"), &json!("customPrompt")));
+    assert_eq!(
+        (&over["status"], &over["holdMusic"]["source"]),
+        (&json!("completed"), &json!("customPrompt"))
+    );
     assert_eq!(over["resultInfo"]["subcode"], 0, "{over}");
     held.stop();
     let heard = ear.decode().sound;

@@ -14,4 +14,5 @@ mod process;
 mod hold;
 mod prompts;
 mod cache;
+mod check;
 mod demo;

@@ -273,7 +273,7 @@ fn more_prompts_than_are_prepared_at_a_time_are_refused_with_a_time_to_come_back
 }
 
 /// Waits for the end of an operation by looking, since callbacks of many calls come in any order; the operation.
-fn wait_for_end(engine: &Engine, call: &str, operation: &str) -> Value {
+pub(crate) fn wait_for_end(engine: &Engine, call: &str, operation: &str) -> Value {
     let path = format!("{call}/operations/{operation}");
     let until = Instant::now() + 2 * PATIENCE;
     loop {

@@ -3,6 +3,7 @@
 //! A door turns a path and a body into an [`crate::Ask`] with the `read_…` functions, sends it, and gets an
 //! [`Answer`] or a [`Refusal`] back; a refusal becomes a body by [`error_body`].
 
+mod check;
 mod errors;
 mod query;
 mod read;
@@ -12,12 +13,13 @@ mod tell;
 mod words;
 mod write;
 
+pub use check::{Notice, Playable, PromptCheck, Terms};
 pub(crate) use errors::shorten;
 pub use errors::{Refusal, error_body, known_action};
 pub use query::Query;
 pub use read::{
     call_id, operation_id, participant_id, read_create_call, read_create_participant, read_media_leg,
-    read_prompt, read_purge, read_start_hold_music, read_stop_hold_music,
+    read_prompt, read_prompt_check, read_purge, read_start_hold_music, read_stop_hold_music,
 };
 pub(crate) use tell::{call_notification, operation_notification, roster_notification};
 pub use words::{StatusCase, read_wall, wall_text};

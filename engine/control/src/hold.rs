@@ -15,7 +15,7 @@ use crate::{
     negotiation::StateOffer,
     operation::{Operation, OperationKind, ResultInfo},
     participant::{EndedBy, Heard, Hold, Participant, PastHold},
-    prompt::{DEFAULT_SOURCE, Freshness, Listener, Origin, Prompt, SourceFacts},
+    prompt::{DEFAULT_SOURCE, Freshness, Listener, Prompt, SourceFacts},
     stop::StopRequest,
     timer::Timer,
 };
@@ -48,7 +48,7 @@ impl Control {
     ) -> Result<Answer, Refusal> {
         let call = self.live_call(call_id)?;
         let participant = call.participant(id)?;
-        self.check_origin(start.prompt.as_ref())?;
+        self.settings.check_origin(start.prompt.as_ref())?;
         match &participant.leg {
             None => {
                 return Err(Refusal::cannot_receive(format!(
@@ -539,16 +539,6 @@ impl Control {
             }
         }
         self.settle(now, call, id);
-    }
-
-    /// Whether prompts may come from where this one is.
-    pub(crate) fn check_origin(&self, prompt: Option<&Prompt>) -> Result<(), Refusal> {
-        match prompt.map(|prompt| &prompt.origin) {
-            Some(Origin::Directory(_)) if !self.settings.prompt_directory => Err(Refusal::invalid(
-                "'uri' has the scheme 'file'; expected https, http or data. The operator can name a directory with --prompts.",
-            )),
-            _ => Ok(()),
-        }
     }
 
     /// How a hold goes.

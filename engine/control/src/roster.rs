@@ -58,7 +58,7 @@ impl Control {
             ))
         })?;
         for prompt in create.hold.default_prompt.iter().chain(&create.prefetch) {
-            self.check_origin(Some(prompt))?;
+            self.settings.check_origin(Some(prompt))?;
         }
         if self.counts.calls >= self.settings.max_calls as u64 {
             let most = self.settings.max_calls;

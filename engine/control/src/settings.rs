@@ -2,7 +2,12 @@
 
 use std::{net::SocketAddr, time::Duration};
 
-use crate::{call::HoldRules, guard::Guard, prompt::Prompt};
+use crate::{
+    call::HoldRules,
+    graph::Refusal,
+    guard::Guard,
+    prompt::{Origin, Prompt},
+};
 
 /// The settings of [`crate::Control`]. Durations are of the monotonic clock.
 #[derive(Clone, Debug)]
@@ -105,6 +110,22 @@ impl Default for Settings {
             retry_first: Duration::from_millis(250),
             retry_longest: Duration::from_secs(30),
             max_undelivered: 1_000,
+        }
+    }
+}
+
+impl Settings {
+    /// Whether prompts may come from where this one is.
+    ///
+    /// # Errors
+    ///
+    /// 400 8523 for a file where the operator has named no directory.
+    pub fn check_origin(&self, prompt: Option<&Prompt>) -> Result<(), Refusal> {
+        match prompt.map(|prompt| &prompt.origin) {
+            Some(Origin::Directory(_)) if !self.prompt_directory => Err(Refusal::invalid(
+                "'uri' has the scheme 'file'; expected https or http. The operator can name a directory with --prompts.",
+            )),
+            _ => Ok(()),
         }
     }
 }

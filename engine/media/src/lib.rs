@@ -7,6 +7,7 @@ pub mod ring;
 pub mod source;
 pub mod prepare;
 pub mod preserve;
+pub mod rehearsal;
 pub mod bridge;
 pub mod rtp;
 pub mod packetizer;

@@ -27,6 +27,7 @@ use tracing::{error, info, warn};
 use crate::{
     analyst,
     cache::Cache,
+    check::Checker,
     clock,
     config::Config,
     desk::Desk,
@@ -138,6 +139,7 @@ impl House {
         let cache = Cache::open(&config.data, config.prompt_cache_bytes, &config.producer)
             .map_err(|error| format!("the cache of prompts in {}: {error}", config.data.display()))?;
         let fetcher = Fetcher::new(Arc::clone(&guard), config.fetch).map_err(tls_error)?;
+        let checker = Checker::new(fetcher.clone(), config.producer.clone(), settings.clone());
         let issuer = config.token_facts.issuer.clone();
         let webhook = Webhook::new(guard, Arc::clone(&key), config.token_facts).map_err(tls_error)?;
 
@@ -211,6 +213,7 @@ impl House {
             public_url: config.public_url,
             scheme,
             metrics,
+            checker,
             key,
             issuer,
             not_ready: RwLock::new(String::new()),

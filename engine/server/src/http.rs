@@ -27,7 +27,7 @@ use serde_json::json;
 use subtle::ConstantTimeEq;
 use tokio::sync::oneshot;
 
-use crate::{clock, dice, keys::SigningKey, mailbox::Request, metrics::Metrics};
+use crate::{check::Checker, clock, dice, keys::SigningKey, mailbox::Request, metrics::Metrics};
 use route::{Place, Target};
 
 /// The longest body of a request, in bytes: an SDP offer of a browser is 10 KiB.
@@ -53,6 +53,8 @@ pub struct Door {
     pub scheme: &'static str,
     /// What is counted.
     pub metrics: Arc<Metrics>,
+    /// Dry runs of prompts.
+    pub checker: Checker,
     /// Who signs notifications.
     pub key: Arc<SigningKey>,
     /// `iss` of our tokens.
@@ -125,6 +127,9 @@ async fn respond(
         return Err(Refusal::unknown_path(parts.uri.path()).into());
     }
     let body = read_body(&parts.headers, body).await?;
+    if place == Place::PromptCheck {
+        return door.check_prompt(&method, &body).await;
+    }
     let ask = place.ask(&method, &body, parts.uri.query().unwrap_or_default())?;
     let base: Arc<str> = format!("{}/{version}", door.base(&parts.headers, &parts.uri)).into();
     let (reply, result) = oneshot::channel();
@@ -228,6 +233,20 @@ impl Door {
             return Ok(());
         }
         Err(Refusal::unauthenticated("The access token is not one that this server knows."))
+    }
+
+    /// A dry run: nothing of it reaches control.
+    async fn check_prompt(&self, method: &Method, body: &[u8]) -> Result<Response, Denial> {
+        if *method != Method::POST {
+            return Err(Denial::method(method, "POST"));
+        }
+        let prompt = graph::read_prompt_check(body)?;
+        if !self.not_ready.read().expect("nobody panics while holding it").is_empty() {
+            return Err(Refusal::unavailable("The engine is shutting down.", 5).into());
+        }
+        let check = self.checker.check(prompt).await?;
+        let body = Some(check.json().to_string());
+        Ok(tell(Answer { status: 200, location: None, body }))
     }
 
     /// What absolute URLs begin with: where we were told that we are, or what this client calls us.

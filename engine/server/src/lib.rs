@@ -16,6 +16,7 @@ pub mod cache;
 pub mod supply;
 pub mod producer;
 pub mod analyst;
+pub mod check;
 pub mod sender;
 pub mod udp;
 pub mod keys;

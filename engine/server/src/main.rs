@@ -5,8 +5,9 @@ use std::{
     process::ExitCode,
 };
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use holdmusic::{
+    check::{self, CheckOptions},
     config::{LogForm, Options},
     demo::{self, DemoOptions},
     house::House,
@@ -34,18 +35,35 @@ enum Command {
     /// RUST_LOG chooses what is in it. SIGTERM drains and ends; SIGHUP reads token and certificates again.
     Serve(Box<Options>),
     Listen(ListenOptions),
+    /// Look at prompts before anybody hears them
+    #[command(subcommand)]
+    Prompt(PromptCommand),
     /// Print the effective settings, every key explained, as a file that --config reads
     Config(Box<Options>),
 }
 
+#[derive(Subcommand)]
+enum PromptCommand {
+    Check(Box<CheckOptions>),
+}
+
 fn main() -> ExitCode {
-    match Line::parse().command {
+    // A check takes every setting that `serve` takes, and shows those that it depends on.
+    let command = Line::command().mut_subcommand("prompt", |prompt| {
+        prompt.mut_subcommand("check", |check| check.mut_args(check::shown_argument))
+    });
+    let line = Line::from_arg_matches(&command.get_matches()).unwrap_or_else(|error| error.exit());
+    match line.command {
         Command::Demo(options) => {
             log(LogForm::Text, "warn");
             demo::run(&options)
         }
         Command::Serve(options) => serve(*options),
         Command::Listen(options) => listen::run(&options),
+        Command::Prompt(PromptCommand::Check(options)) => {
+            log(LogForm::Text, "off");
+            check::run(*options)
+        }
         Command::Config(options) => config(*options),
     }
 }

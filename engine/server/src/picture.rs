@@ -1,4 +1,7 @@
-//! `held.svg`: sound, packet arrivals and the operation's life go in; one picture over one time axis comes out.
+//! `held.svg`: sound, packet arrivals and the operation's life go in; one picture over one time axis comes out. The
+//! picture of a dry run is beside it.
+
+mod checked;
 
 use std::{fs, io, ops::Range, path::Path, time::Duration};
 
@@ -9,6 +12,8 @@ use plotters::{
     prelude::*,
     style::text_anchor::{HPos, Pos, VPos},
 };
+
+pub use checked::checked;
 
 /// A moment in the operation's life.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -184,8 +189,7 @@ fn place_labels(time: &TimeAxis, marks: &[Mark]) -> Vec<Label> {
 
 /// Highest and lowest sample of every pixel column, and within them the louder and softer of it.
 fn draw_sound(root: &Area<'_>, time: &TimeAxis, rows: Range<i32>, sound: &Pcm) -> Drawn {
-    let peak = f64::from(peak(sound));
-    let scale = [0.1, 0.2, 0.4, 0.6, 0.8].into_iter().find(|scale| peak <= *scale).unwrap_or(1.0);
+    let scale = amplitude(f64::from(peak(sound)));
     let mut chart = plot(root, time, &rows, -scale..scale)?;
     chart
         .configure_mesh()
@@ -218,6 +222,11 @@ fn draw_sound(root: &Area<'_>, time: &TimeAxis, rows: Range<i32>, sound: &Pcm) -
     outline(&mut chart, RMS, &columns, |&(x, low, high, rms)| (x, (-rms).max(low), rms.min(high)))
 }
 
+/// How far up a plot of sound with this peak goes.
+fn amplitude(peak: f64) -> f64 {
+    [0.1, 0.2, 0.4, 0.6, 0.8].into_iter().find(|scale| peak <= *scale).unwrap_or(1.0)
+}
+
 fn sound_heading(root: &Area<'_>, top: i32, sound: &Pcm) -> Drawn {
     let peak = peak(sound);
     let peak = if peak > 0.0 { format!("{:.1} dBFS", 20.0 * peak.log10()) } else { "silence".to_owned() };
@@ -225,7 +234,7 @@ fn sound_heading(root: &Area<'_>, top: i32, sound: &Pcm) -> Drawn {
         (PEAK, format!("lowest to highest sample (peak {peak})")),
         (RMS, "effective level (RMS)".to_owned()),
     ];
-    heading(root, top, "Sound (amplitude, 1 = full scale)", &legend)
+    heading(root, LEFT..SIZE.0 - RIGHT, top, "Sound (amplitude, 1 = full scale)", &legend)
 }
 
 fn peak(sound: &Pcm) -> f32 {
@@ -326,7 +335,7 @@ fn spacing_heading(root: &Area<'_>, top: i32, main: Option<&StreamHearing>) -> D
         (ON_TIME, format!("time since the packet before ({interval:.0} ms is right)")),
         (GAP, format!("gap over {limit:.0} ms ({gaps})")),
     ];
-    heading(root, top, "Packet spacing (ms)", &legend)
+    heading(root, LEFT..SIZE.0 - RIGHT, top, "Packet spacing (ms)", &legend)
 }
 
 fn ms(duration: Duration) -> f64 {
@@ -349,11 +358,17 @@ fn plot<'b>(
 }
 
 /// Name on the left, legend on the right.
-fn heading(root: &Area<'_>, top: i32, name: &str, legend: &[(RGBColor, String)]) -> Drawn {
+fn heading(
+    root: &Area<'_>,
+    columns: Range<i32>,
+    top: i32,
+    name: &str,
+    legend: &[(RGBColor, String)],
+) -> Drawn {
     let y = top + HEADING / 2 + 3;
     let width = |text: &str| (text.chars().count() as f64 * LETTER) as i32;
-    let mut texts = vec![(LEFT, name, 14.0, INK, width(name) * 14 / 12)];
-    let mut x = SIZE.0 - RIGHT;
+    let mut texts = vec![(columns.start, name, 14.0, INK, width(name) * 14 / 12)];
+    let mut x = columns.end;
     for (colour, text) in legend.iter().rev() {
         x -= width(text);
         texts.push((x, text, 12.0, FAINT, width(text)));

@@ -331,6 +331,23 @@ pub fn read_prompt(uri: &str) -> Result<Prompt, Refusal> {
     read_uri("uri", uri).map(|origin| Prompt { origin, resource_id: None })
 }
 
+/// The body of `prompts/check`: a prompt, or an object that has one as `startHoldMusic` does (`customPrompt`), so that
+/// the body of a request can be checked as it is; `prompt` is the name that the other actions of Graph use.
+///
+/// # Errors
+///
+/// 400 8523, naming the member, what was found and what was expected.
+pub fn read_prompt_check(body: &[u8]) -> Result<Prompt, Refusal> {
+    let body = parse_body(body)?;
+    let root = Object::root(&body);
+    for name in ["customPrompt", "prompt"] {
+        if let Some(prompt) = root.object(name)? {
+            return read_media_prompt(&prompt);
+        }
+    }
+    read_media_prompt(&root)
+}
+
 /// Graph types the parameter as the abstract `prompt`; without a discriminator it is the only kind there is.
 fn read_media_prompt(prompt: &Object<'_>) -> Result<Prompt, Refusal> {
     prompt.odata_type(&["mediaPrompt", "prompt"])?;
@@ -646,6 +663,7 @@ mod tests {
     fn read_all(body: &[u8]) {
         let _ = read_start_hold_music(body);
         let _ = read_stop_hold_music(body);
+        let _ = read_prompt_check(body);
         let _ = read_create_call(body);
         let _ = read_create_participant(body);
         let _ = read_media_leg(body);

@@ -107,7 +107,7 @@ fn rtp_state(state: &RtpState) -> Value {
     })
 }
 
-fn prompt_reason(failure: &PromptFailure) -> Value {
+pub(super) fn prompt_reason(failure: &PromptFailure) -> Value {
     json!({ "cause": failure.cause.word(), "message": failure.message })
 }
 

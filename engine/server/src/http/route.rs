@@ -40,6 +40,8 @@ pub(super) enum Place {
     Operations(String),
     Operation(String, String),
     PurgePrompts,
+    /// A dry run of a prompt: answered without control.
+    PromptCheck,
     /// Something of Graph's that this engine does not have.
     NotImplemented(&'static str),
     Unknown,
@@ -62,12 +64,16 @@ impl Target {
             {
                 calls_place(rest)
             }
-            [root, prompts, purge]
-                if (is(root, "communications") || is(root, "app"))
-                    && is(prompts, "prompts")
-                    && is_action(purge, "purge") =>
+            [root, prompts, action]
+                if (is(root, "communications") || is(root, "app")) && is(prompts, "prompts") =>
             {
-                Place::PurgePrompts
+                if is_action(action, "check") {
+                    Place::PromptCheck
+                } else if is_action(action, "purge") {
+                    Place::PurgePrompts
+                } else {
+                    Place::Unknown
+                }
             }
             _ => Place::Unknown,
         };
@@ -259,6 +265,9 @@ mod tests {
         }
         for path in ["/", "/v1.0", "/v1.0/users", "/v1.0/communications/calls/C/nonsense", "/v2/keys"] {
             assert_eq!(Target::read(path).place, Place::Unknown, "{path}");
+        }
+        for path in ["/v1.0/communications/prompts/check", "/beta//app/Prompts/microsoft.graph.Check/"] {
+            assert_eq!(Target::read(path).place, Place::PromptCheck, "{path}");
         }
         let long = "/a".repeat(100_000);
         assert_eq!(Target::read(&long).place, Place::Unknown);
