@@ -283,6 +283,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::resample::Stretch;
 
     const FRAME: usize = 320;
 
@@ -465,16 +466,13 @@ mod tests {
             let in_turns = seconds * circle.turns() as f64;
             prop_assert!((circle.seconds() - in_turns).abs() <= 0.01, "off by {}", circle.seconds() - in_turns);
 
-            // In time, then evenly to the end; see `resample_loop`.
-            let rest = (in_turns * 16_000.0 - heard.len() as f64).abs();
-            let stretched = (rest / 1.25e-3 - 1e-6).ceil().clamp(0.0, heard.len() as f64);
-            let in_time = heard.len() as f64 - stretched;
-            let per_sample = 1.0 / (seconds * 16_000.0);
+            // In time, then gently to the end; see `resample_loop`.
+            let rest = in_turns * 16_000.0 - heard.len() as f64;
+            let stretch = Stretch::of(rest, heard.len());
+            let in_time = heard.len() - stretch.len;
             let error = |n: usize| {
-                let late = (n as f64 - in_time).max(0.0) / stretched.max(1.0);
-                let turn = (n as f64).min(in_time) * per_sample;
-                let turn = turn + late * (circle.turns() as f64 - in_time * per_sample);
-                (f64::from(heard[n]) - ideal(turn)).abs()
+                let late = if n < in_time { 0.0 } else { rest * stretch.made_up(n - in_time) };
+                (f64::from(heard[n]) - ideal((n as f64 + late) / (seconds * 16_000.0))).abs()
             };
             let largest = (0..heard.len()).map(error).fold(0.0, f64::max);
             prop_assert!(largest < 1e-5, "off by {}", largest);
