@@ -233,9 +233,13 @@ impl fmt::Display for PointsIgnored {
     }
 }
 
+/// What must be left of a recording that is trimmed, in seconds. A click or a cough in silence is no sound to repeat.
+const LEAST_TRIMMED: f64 = 0.1;
+
 /// The recording without the silence at its beginning and at its end: without all samples before the first and behind
-/// the last that reach `threshold_dbfs` (dB of full scale) in any channel. One that never does is left as it is. Loop
-/// points count samples from the beginning, so a recording that has any should not be trimmed.
+/// the last that reach `threshold_dbfs` (dB of full scale) in any channel. One that never does is left as it is, and so
+/// is one of which less than a tenth of a second would remain. Loop points count samples from the beginning, so a
+/// recording that has any should not be trimmed.
 pub fn trim_silence(pcm: &Pcm, threshold_dbfs: f64) -> Pcm {
     let channels = usize::from(pcm.channels());
     let threshold = 10f64.powf(threshold_dbfs / 20.0) as f32;
@@ -244,6 +248,9 @@ pub fn trim_silence(pcm: &Pcm, threshold_dbfs: f64) -> Pcm {
     let (Some(first), Some(last)) = (frames.clone().position(sounds), frames.rposition(sounds)) else {
         return pcm.clone();
     };
+    if ((last - first) as f64) < LEAST_TRIMMED * f64::from(pcm.rate()) {
+        return pcm.clone();
+    }
     Pcm::new(pcm.rate(), pcm.channels(), pcm.samples()[first * channels..(last + 1) * channels].to_vec())
 }
 
@@ -430,13 +437,15 @@ mod tests {
     #[test]
     fn silence_is_trimmed_at_both_ends_and_never_to_nothing() {
         let trimmed =
-            |samples: &[f32]| trim_silence(&Pcm::new(8_000, 2, samples.to_vec()), -60.0).samples().to_vec();
+            |samples: &[f32]| trim_silence(&Pcm::new(20, 2, samples.to_vec()), -60.0).samples().to_vec();
         assert_eq!(
             trimmed(&[0.0, 0.0, 9e-4, 0.0, 0.0, 0.1, 0.0, 0.0, -0.2, 0.0, 0.0, 0.0]),
             [0.0, 0.1, 0.0, 0.0, -0.2, 0.0]
         );
-        assert_eq!(trimmed(&[0.0; 8]), [0.0; 8]);
-        assert!(trimmed(&[]).is_empty());
+        // One click is less than a tenth of a second of 20 Hz.
+        for untouched in [&[0.0; 8][..], &[0.0, 0.0, 0.5, 0.0, 0.5, 0.0, 0.0, 0.0], &[]] {
+            assert_eq!(trimmed(untouched), untouched);
+        }
     }
 
     proptest! {

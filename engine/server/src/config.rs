@@ -161,6 +161,16 @@ pub struct Options {
         allow_hyphen_values = true
     )]
     pub ceiling_dbtp: Option<f64>,
+    /// Level below which a prompt's beginning and end are left out, in dB of full scale, or `off` to play all of it
+    /// [default: off]
+    #[arg(
+        long,
+        env = "HOLDMUSIC_TRIM_SILENCE",
+        value_name = "DBFS",
+        help_heading = "Sound",
+        allow_hyphen_values = true
+    )]
+    pub trim_silence: Option<String>,
     /// Opus bit rate in bits per second, constant [default: 32000]
     #[arg(long, env = "HOLDMUSIC_OPUS_BITRATE", value_name = "N", help_heading = "Sound")]
     pub opus_bitrate: Option<u32>,
@@ -279,7 +289,7 @@ impl Options {
             issuer, prompts, default_prompt, senders, producers, tls_cert, tls_key, log, realtime, dscp_ef, max_calls, max_held,
             max_prompt_bytes, max_prompt_seconds, fetch_connect, fetch_silence, fetch_total, grace,
             unreachable_after, max_held_participants, on_prompt_failure, completes_when, status_case,
-            max_duration, target_lufs, ceiling_dbtp, opus_bitrate, opus_complexity;
+            max_duration, target_lufs, ceiling_dbtp, trim_silence, opus_bitrate, opus_complexity;
             allow_fetch, allow_media, allow_callback
         )
     }
@@ -369,7 +379,9 @@ impl Options {
             )?,
             ..level
         };
-        let mut producer = PrepareSettings { encoder, level, ..PrepareSettings::default() };
+        let trim_silence_dbfs = self.trim_silence.as_deref().map_or(Ok(None), trim_silence)?;
+        let mut producer =
+            PrepareSettings { encoder, level, trim_silence_dbfs, ..PrepareSettings::default() };
         if let Some(seconds) = self.max_prompt_seconds {
             producer.limits.max_seconds = within("--max-prompt-seconds", seconds, 1, 24 * 3600)?;
         }
@@ -505,6 +517,7 @@ impl Options {
             max_duration = "max-duration": max_duration.to_string(),
             target_lufs = "target-lufs": quoted(target_lufs),
             ceiling_dbtp = "ceiling-dbtp": ceiling_dbtp.to_string(),
+            trim_silence = "trim-silence": quoted(trim_silence),
             opus_bitrate = "opus-bitrate": opus_bitrate.to_string(),
             opus_complexity = "opus-complexity": opus_complexity.to_string(),
         );
@@ -535,6 +548,15 @@ fn target_lufs(text: &str) -> Result<Option<f64>, String> {
     }
     let target = text.parse().map_err(|_| format!("--target-lufs is '{text}'; expected a number or off"))?;
     within("--target-lufs", target, -50.0, -5.0).map(Some)
+}
+
+fn trim_silence(text: &str) -> Result<Option<f64>, String> {
+    if text == "off" {
+        return Ok(None);
+    }
+    let level = text.parse().map_err(|_| format!("--trim-silence is '{text}'; expected a number or off"))?;
+    // Above -20 it would be sound; below -90 nothing that 16 bits hold is silence but zeros.
+    within("--trim-silence", level, -90.0, -20.0).map(Some)
 }
 
 fn positive(name: &str, value: usize, most: usize) -> Result<usize, String> {
@@ -625,6 +647,8 @@ mod tests {
             ("--default-prompt file:///a.wav", "--prompts"),
             ("--target-lufs loud", "a number or off"),
             ("--target-lufs 3", "expected -50 to -5"),
+            ("--trim-silence yes", "a number or off"),
+            ("--trim-silence -3", "expected -90 to -20"),
             ("--opus-complexity 11", "expected 0 to 10"),
             ("--public-url hold.example.com", "absolute URL"),
             ("--default-prompt ftp://a/b.wav", "scheme"),
@@ -634,6 +658,14 @@ mod tests {
             assert!(error.contains(words), "{flags}: {error}");
         }
         assert!(check("--listen 0.0.0.0:8080 --insecure").is_ok());
+    }
+
+    #[test]
+    fn silence_is_trimmed_only_where_a_level_is_given() {
+        let trimmed = |flags| check(flags).unwrap().producer.trim_silence_dbfs;
+        assert_eq!(trimmed(""), None);
+        assert_eq!(trimmed("--trim-silence off"), None);
+        assert_eq!(trimmed("--trim-silence -60"), Some(-60.0));
     }
 
     #[test]
