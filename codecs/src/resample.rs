@@ -228,13 +228,13 @@ impl Surroundings {
             return positions.map(|position| finer.between(position)).collect();
         }
         // In time means on the grid. What is stretched lies at the clip's end, or anywhere if it is more than a turn.
-        let mut samples = Vec::with_capacity(path.in_time + path.stretched);
-        let mut positions = positions;
-        samples.extend(positions.by_ref().take(path.in_time).map(|position| grid.nearest(position)));
+        let mut stretched = Vec::new();
         if path.stretched > 0 {
             let finer = grid.finer((whole - (path.end - path.stretched_from())).max(0.0), whole);
-            samples.extend(positions.map(|position| finer.between(position)));
+            stretched.extend(positions.skip(path.in_time).map(|position| finer.between(position)));
         }
+        let mut samples = grid.turns(path.in_time, clip.len());
+        samples.extend(stretched);
         samples
     }
 
@@ -310,9 +310,9 @@ impl Stage {
         Self { block_in: block_in as usize, block_out: block_out as usize }
     }
 
-    /// Runs over `len` samples, of which `fill` gives any block from its first sample on. Sample `i` of the result
-    /// stands at `i × block_in / block_out`.
-    fn run(self, len: usize, mut fill: impl FnMut(usize, &mut [f32])) -> Vec<f32> {
+    /// Runs over `len` samples, of which `fill` gives any block from its first sample on. Gives the result and its
+    /// delay: sample `delay + i` stands at `i × block_in / block_out`.
+    fn run(self, len: usize, mut fill: impl FnMut(usize, &mut [f32])) -> (Vec<f32>, usize) {
         let mut fft = self.start();
         // One more block, to push out what the delay holds back.
         let blocks = len.div_ceil(self.block_in) + 1;
@@ -322,8 +322,7 @@ impl Stage {
             fill(index * self.block_in, &mut block);
             self.process(&mut fft, &block, block_out);
         }
-        out.drain(..fft.output_delay());
-        out
+        (out, fft.output_delay())
     }
 
     fn start(self) -> Fft<f32> {
@@ -574,14 +573,14 @@ impl Grid {
         let len = margin + clip.len() + margin;
         let fill =
             |start: usize, block: &mut [f32]| surroundings.fill(clip, start as i64 - margin as i64, block);
-        let samples = if rate == to_rate {
+        let (samples, delay) = if rate == to_rate {
             let mut samples = vec![0.0; len];
             fill(0, &mut samples);
-            samples
+            (samples, 0)
         } else {
             stage.run(len, fill)
         };
-        Self { samples, scale, margin: margin as f64 }
+        Self { samples, scale, margin: margin as f64 + delay as f64 / scale }
     }
 
     /// Input samples to either side of a clip: the filter reaches half a block, and what `finer` needs comes on top.
@@ -597,15 +596,26 @@ impl Grid {
         let first = (((from + self.margin) * self.scale) as usize).saturating_sub(FINER_REACH);
         let end = (((to + self.margin) * self.scale) as usize + FINER_REACH).min(self.samples.len());
         let part = &self.samples[first.min(end)..end];
-        let samples =
+        let (samples, delay) =
             FINER.run(part.len(), |start, block| Surroundings::Silence.fill(part, start as i64, block));
-        Self { samples, scale: self.scale * 2.0, margin: self.margin - first as f64 / self.scale }
+        let scale = self.scale * 2.0;
+        Self { samples, scale, margin: self.margin - first as f64 / self.scale + delay as f64 / scale }
     }
 
-    /// The grid's own sample at `position`, which is known to be one.
-    fn nearest(&self, position: f64) -> f32 {
-        let at = ((position + self.margin) * self.scale).round() as usize;
-        self.samples.get(at).copied().unwrap_or(0.0)
+    /// So many of the grid's own samples, from the clip's first one on, which is followed again by the first behind
+    /// `len` input samples. The grid's memory is used on: a second time as much would cost as much as the copy.
+    fn turns(mut self, samples: usize, len: usize) -> Vec<f32> {
+        let turn = len as f64 * self.scale;
+        // More than one turn is asked for only where it is a whole number of steps.
+        let once = if samples as f64 <= turn.ceil() { samples } else { turn.round() as usize };
+        let first = (self.margin * self.scale).round() as usize;
+        self.samples.drain(..first);
+        self.samples.truncate(once);
+        while self.samples.len() < samples {
+            let missing = samples - self.samples.len();
+            self.samples.extend_from_within(..missing.min(once));
+        }
+        self.samples
     }
 
     /// The sound at any `position`, in input samples from the clip's beginning.

@@ -124,15 +124,18 @@ impl Loop {
         let intro_frames = self.intro_frames() + frames;
         let mut intro = Vec::with_capacity(intro_frames * self.samples_per_frame);
         (0..intro_frames).for_each(|index| intro.extend_from_slice(self.frame(index)));
-        let mut circle = self.pcm.samples().to_vec();
-        circle.rotate_left(frames % self.frames() * self.samples_per_frame);
-        let pcm = Pcm::new(self.pcm.rate(), 1, circle);
+        let (front, back) = self.pcm.samples().split_at(frames % self.frames() * self.samples_per_frame);
+        let pcm = Pcm::new(self.pcm.rate(), 1, [back, front].concat());
         Self { intro, pcm, samples_per_frame: self.samples_per_frame, turns: self.turns }
     }
 
     /// What is heard once, before the circle: a whole number of frames, often none.
     pub fn intro(&self) -> &[f32] {
         &self.intro
+    }
+
+    pub(crate) fn intro_mut(&mut self) -> &mut [f32] {
+        &mut self.intro
     }
 
     /// How many frames are heard once, before the circle.
