@@ -53,7 +53,8 @@ fn what_is_lossy_is_as_long_as_the_recording_and_in_time_with_it() {
         assert!(!recording.cut_short, "{name}");
     }
     let joint = read("lame-joint-stereo.mp3");
-    assert_eq!((joint.channels, joint.pcm.len()), (2, source().len()));
+    // LAME has chosen 32 kHz for so few bits.
+    assert_eq!((joint.channels, joint.pcm.len()), (2, resample(&source(), 32_000).len()));
 }
 
 /// Without LAME's header nobody knows how much is padding: all of it is played.
