@@ -36,8 +36,9 @@ impl Default for LevelSettings {
 }
 
 /// How much a codec may raise a peak, in dB: what is encoded stays so far below the ceiling. Measured with Opus at 32
-/// kbit/s over 82 recordings of music and speech: 1.12 dB at most where peaks are near the ceiling, 0.3 in the median.
-pub const CODEC_ROOM_DB: f64 = 1.25;
+/// kbit/s over 82 recordings of music and speech: 0.3 dB in the median, and 1.5 at most where a whole track of several
+/// minutes has its peaks near the ceiling.
+pub const CODEC_ROOM_DB: f64 = 1.75;
 
 /// How loud a sound is.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -629,7 +630,7 @@ mod tests {
             let levelled = level_loop(&loop_of(&clip), &settings());
             let lufs = levelled.after.lufs.expect("a loudness");
             assert!((lufs + 20.0).abs() < 0.2, "{name}: {lufs} LUFS");
-            assert!(levelled.after.true_peak_dbtp <= -3.0, "{name}: {} dBTP", levelled.after.true_peak_dbtp);
+            assert!(levelled.after.true_peak_dbtp <= -3.75, "{name}: {} dBTP", levelled.after.true_peak_dbtp);
             assert_eq!(levelled.warning, None, "{name}");
         }
     }
@@ -653,7 +654,7 @@ mod tests {
             let levelled = level_loop(&loop_of(&clip), &settings());
             let lufs = levelled.after.lufs.expect("a loudness");
             assert!((least..=-19.8).contains(&lufs), "{name}: {lufs} LUFS");
-            assert!(levelled.after.true_peak_dbtp <= -2.95, "{name}: {}", levelled.after.true_peak_dbtp);
+            assert!(levelled.after.true_peak_dbtp <= -3.7, "{name}: {}", levelled.after.true_peak_dbtp);
         }
     }
 
