@@ -1,7 +1,7 @@
 # Every recipe does its own set-up; on Debian a Rust toolchain is all that must be there. `make` alone lists them.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test bench ready loom miri fuzz music fixtures tools
+.PHONY: help demo test bench quality ready loom miri fuzz music fixtures tools
 
 # One optimised profile for demo, tests and production: the C libraries are built once.
 CARGO := cargo
@@ -23,11 +23,27 @@ test: tools ## every test of the workspace
 	$(CARGO) build $(RELEASE) -p holdmusic
 	$(CARGO) test $(RELEASE) --workspace
 
-bench: tools ## request to first packet, 500 held at once for a minute, and the cost of each step
+bench: tools ## request to first packet, 500 held at once for a minute, the cost of each step and of a whole prompt
 	$(CARGO) build $(RELEASE) -p holdmusic -p holdmusic-bench
 	$(CARGO) run $(RELEASE) -p holdmusic-bench --bin latency
 	$(CARGO) run $(RELEASE) -p holdmusic-bench --bin held
 	$(CARGO) bench --locked -p holdmusic-bench --bench steps
+	$(CARGO) run $(RELEASE) -p holdmusic-bench --bin prepare -- --json target/prepare.json
+
+# Where `quality` puts its figures and its judge, which lives in an environment of its own.
+QUALITY := target/quality
+VISQOL := visqol-python[accel]==3.8.0
+
+quality: tools ## what a receiver hears against what was encoded, per bit rate; RECORDINGS="files or directories" for others
+	$(CARGO) run $(RELEASE) -p holdmusic-bench --bin quality -- --out $(QUALITY) $(RECORDINGS)
+	@if ! python3 -m venv --help >/dev/null 2>&1; then \
+	    echo "ViSQOL was not asked: python3 with venv is missing (on Debian: apt-get install python3-venv)."; \
+	elif ! { test -x $(QUALITY)/venv/bin/python || python3 -m venv $(QUALITY)/venv; } || \
+	    ! $(QUALITY)/venv/bin/python -m pip install --quiet --disable-pip-version-check "$(VISQOL)"; then \
+	    echo "ViSQOL was not asked: $(VISQOL) could not be installed."; \
+	else \
+	    $(QUALITY)/venv/bin/python bench/judge.py $(QUALITY); \
+	fi
 
 ready: tools ## what must pass before a change is merged: format, lints, tests, documentation, licences
 	$(CARGO) fmt --all --check

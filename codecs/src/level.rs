@@ -19,8 +19,8 @@ pub struct LevelSettings {
     /// because a receiver in a noisy room has less room for quiet passages than a television. `None` plays every
     /// recording as it is: no gain and no limiter.
     pub target_lufs: Option<f64>,
-    /// Highest true peak of what is sent, in dBTP (BS.1770-4 annex 2). Default -2: a codec's decoder overshoots by
-    /// up to about as much (EBU Tech 3344 asks for -2 before lossy codecs below 96 kbit/s).
+    /// Highest true peak of what a receiver hears, in dBTP (BS.1770-4 annex 2). Default -2 (EBU Tech 3344 asks for as
+    /// much below 96 kbit/s). What is encoded stays [`CODEC_ROOM_DB`] below it.
     pub ceiling_dbtp: f64,
     /// Most gain upwards, in dB. Default 20: more would lift the noise of a quiet recording to the loudness of speech.
     pub most_gain_db: f64,
@@ -34,6 +34,11 @@ impl Default for LevelSettings {
         Self { target_lufs: Some(-20.0), ceiling_dbtp: -2.0, most_gain_db: 20.0, near_silence_lufs: -60.0 }
     }
 }
+
+/// How much a codec may raise a peak, in dB: what is encoded stays so far below the ceiling. Measured with Opus at 32
+/// kbit/s over 82 recordings of music and speech: 0.3 dB in the median, and 1.5 at most where a whole track of several
+/// minutes has its peaks near the ceiling.
+pub const CODEC_ROOM_DB: f64 = 1.75;
 
 /// How loud a sound is.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -51,7 +56,7 @@ pub struct Gain {
     pub db: f64,
     /// As a factor.
     pub linear: f32,
-    /// Where the limiter holds peaks, in dBTP; `None` for no limiter at all.
+    /// Where the limiter holds peaks of what is encoded, in dBTP; `None` for no limiter at all.
     pub ceiling_dbtp: Option<f64>,
     /// Whether this gain lifts a peak of what was measured above the ceiling, so that the limiter has work. The
     /// limiter looks for itself: what was measured may be only the beginning.
@@ -123,19 +128,15 @@ fn measured(mono: &[f32], rate: u32, comes_round: bool) -> Option<Level> {
     }
     let mut meter = EbuR128::new(1, rate, Mode::I).ok()?;
     let mut turns = 1;
-    let around = if comes_round {
+    if comes_round {
         // The filter begins as the lap before would leave it: 10 ms are many times its memory of a peak.
         meter.seed_frames_f32(&mono[mono.len().saturating_sub(rate as usize / 100)..]).ok()?;
         turns = (LEAST_SECONDS * f64::from(rate) / mono.len() as f64).ceil().max(1.0) as usize;
-        round(mono, 2 * PEAK_REACH)
-    } else {
-        let silence = [0.0; 2 * PEAK_REACH];
-        [&silence, mono, &silence].concat()
-    };
+    }
     (0..turns).try_for_each(|_| meter.add_frames_f32(mono)).ok()?;
     let lufs = meter.loudness_global().ok().filter(|lufs| lufs.is_finite());
     // The meter's own true peak is the same to a hundredth of a decibel, and takes longer.
-    let peak = true_peaks(&around).into_iter().fold(0.0, f32::max);
+    let peak = if comes_round { highest_peak_round(mono) } else { highest_peak(mono) };
     Some(Level { lufs, true_peak_dbtp: decibels(f64::from(peak)) })
 }
 
@@ -150,14 +151,15 @@ fn round(circle: &[f32], reach: usize) -> Vec<f32> {
 /// Chooses the gain for a sound that was measured. It is the same for all of it.
 pub fn decide(level: Level, settings: &LevelSettings) -> (Gain, Option<Warning>) {
     let Some(target) = settings.target_lufs else { return (Gain::UNITY, None) };
-    let as_it_is = Gain::new(0.0, level, settings.ceiling_dbtp);
+    let ceiling_dbtp = settings.ceiling_dbtp - CODEC_ROOM_DB;
+    let as_it_is = Gain::new(0.0, level, ceiling_dbtp);
     let Some(lufs) = level.lufs.filter(|&lufs| lufs >= settings.near_silence_lufs) else {
         return (as_it_is, Some(Warning::NearSilence { lufs: level.lufs }));
     };
     let wanted = target - lufs;
     let db = wanted.min(settings.most_gain_db);
     let warning = (db < wanted).then_some(Warning::StaysQuiet { lufs: lufs + db });
-    (Gain::new(db, level, settings.ceiling_dbtp), warning)
+    (Gain::new(db, level, ceiling_dbtp), warning)
 }
 
 /// A loop at its level, and how it came there.
@@ -207,7 +209,7 @@ pub fn level_loop(sound: &Loop, settings: &LevelSettings) -> Levelled {
         if db <= gain.db {
             break;
         }
-        gain = Gain::new(db, before, settings.ceiling_dbtp);
+        gain = Gain::new(db, before, settings.ceiling_dbtp - CODEC_ROOM_DB);
         levelled = apply_loop(sound, &gain);
         after = measure_loop(&levelled);
     }
@@ -492,10 +494,9 @@ pub fn soft_start(sound: &Loop) -> Loop {
     }
     let fade = (f64::from(rate) * FADE_SECONDS) as usize;
     let missing = fade.div_ceil(sound.samples_per_frame()).saturating_sub(sound.intro_frames());
-    let sound = sound.with_longer_intro(missing);
-    let mut intro = sound.intro().to_vec();
-    fade_in(&mut intro, rate);
-    sound.with_samples(intro, sound.samples().to_vec())
+    let mut sound = sound.with_longer_intro(missing);
+    fade_in(sound.intro_mut(), rate);
+    sound
 }
 
 /// Leads from one sound to another over the shorter one's length, both mono and at one rate: all of `from` before its
@@ -529,7 +530,36 @@ pub fn bridge(from: &[f32], to: &[f32], ceiling_dbtp: f64) -> Vec<f32> {
 /// The highest true peak of a sound that stands in silence.
 fn highest_peak(sound: &[f32]) -> f32 {
     let silence = [0.0; 2 * PEAK_REACH];
-    true_peaks(&[&silence, sound, &silence].concat()).into_iter().fold(0.0, f32::max)
+    if sound.len() < 4 * PEAK_REACH {
+        return highest_peak_within(&[&silence, sound, &silence].concat(), 0.0);
+    }
+    let front = highest_peak_within(&[&silence, &sound[..2 * PEAK_REACH]].concat(), 0.0);
+    let back = highest_peak_within(&[&sound[sound.len() - 2 * PEAK_REACH..], &silence].concat(), front);
+    highest_peak_within(sound, back)
+}
+
+/// The highest true peak of a circle.
+fn highest_peak_round(circle: &[f32]) -> f32 {
+    if circle.len() < 4 * PEAK_REACH {
+        return highest_peak_within(&round(circle, 2 * PEAK_REACH), 0.0);
+    }
+    let (front, back) = (&circle[..2 * PEAK_REACH], &circle[circle.len() - 2 * PEAK_REACH..]);
+    highest_peak_within(circle, highest_peak_within(&[back, front].concat(), 0.0))
+}
+
+/// The highest true peak of a sound but for its edges, where it is above `known`. Most of a sound is far below its
+/// peak and needs no look between the samples: so it takes a fraction of the
+/// time of [`true_peaks`], and no memory.
+fn highest_peak_within(sound: &[f32], known: f32) -> f32 {
+    let largest = |part: &[f32]| part.iter().fold(0.0f32, |largest, sample| largest.max(sample.abs()));
+    let mut highest = known.max(largest(sound));
+    for start in (0..sound.len().saturating_sub(2 * PEAK_REACH)).step_by(PEAK_BLOCK) {
+        let block = &sound[start..sound.len().min(start + PEAK_BLOCK + 2 * PEAK_REACH)];
+        if largest(block) * MOST_OVERSHOOT > highest {
+            highest = true_peaks(block).into_iter().fold(highest, f32::max);
+        }
+    }
+    highest
 }
 
 fn factor(db: f64) -> f64 {
@@ -600,7 +630,7 @@ mod tests {
             let levelled = level_loop(&loop_of(&clip), &settings());
             let lufs = levelled.after.lufs.expect("a loudness");
             assert!((lufs + 20.0).abs() < 0.2, "{name}: {lufs} LUFS");
-            assert!(levelled.after.true_peak_dbtp <= -2.0, "{name}: {} dBTP", levelled.after.true_peak_dbtp);
+            assert!(levelled.after.true_peak_dbtp <= -3.75, "{name}: {} dBTP", levelled.after.true_peak_dbtp);
             assert_eq!(levelled.warning, None, "{name}");
         }
     }
@@ -624,7 +654,7 @@ mod tests {
             let levelled = level_loop(&loop_of(&clip), &settings());
             let lufs = levelled.after.lufs.expect("a loudness");
             assert!((least..=-19.8).contains(&lufs), "{name}: {lufs} LUFS");
-            assert!(levelled.after.true_peak_dbtp <= -1.95, "{name}: {}", levelled.after.true_peak_dbtp);
+            assert!(levelled.after.true_peak_dbtp <= -3.7, "{name}: {}", levelled.after.true_peak_dbtp);
         }
     }
 
@@ -691,6 +721,28 @@ mod tests {
         assert_eq!(levelled.gain.db, 0.0);
     }
 
+    /// One factor for every sample of music, speech and hits; the limiter takes from it near peaks and nowhere else.
+    #[test]
+    fn the_gain_does_not_change_inside_a_play() {
+        for clip in [recording(MUSIC), recording(SPEECH), knocks(3.0)] {
+            let circle = loop_of(&clip);
+            let levelled = level_loop(&circle, &settings());
+            let ceiling = factor(settings().ceiling_dbtp - CODEC_ROOM_DB - MARGIN_DB) as f32;
+            let (before, after) = (circle.samples(), levelled.sound.samples());
+            let (len, reach) = (before.len(), limiter_reach(RATE));
+            let mut near = vec![false; len];
+            // Twice as loud as any sample: what lies between two samples counts too.
+            let peaks =
+                (0..len).filter(|&n| (before[n] * levelled.gain.linear).abs() * MOST_OVERSHOOT > ceiling);
+            peaks.for_each(|peak| (0..=2 * reach).for_each(|n| near[(peak + len + n - reach) % len] = true));
+            let far = (0..len).filter(|&n| !near[n]);
+            assert!(far.clone().count() > len / 20, "{:?}", levelled.gain);
+            for n in far {
+                assert_eq!(after[n], before[n] * levelled.gain.linear, "sample {n}");
+            }
+        }
+    }
+
     #[test]
     fn no_more_gain_is_given_than_the_settings_say() {
         let quiet = synthetic(RATE, 3.0, |t| 4e-3 * (TAU * 997.0 * t).sin());
@@ -744,6 +796,28 @@ mod tests {
             assert!(peak <= -2.0, "{peak} dBTP");
             let lufs = meter.loudness_global().expect("a loudness");
             assert!((lufs + 20.0).abs() < 0.2, "{lufs} LUFS");
+        }
+    }
+
+    /// Looking only where it can be is looking everywhere.
+    #[test]
+    fn the_highest_peak_is_found_without_looking_everywhere() {
+        let mut sounds: Vec<Vec<f32>> =
+            (0..60).map(|len| (0..len).map(|n| (n as f32 * 1.3).sin()).collect()).collect();
+        sounds.extend([recording(MUSIC), recording(SPEECH), knocks(1.0)].map(|pcm| pcm.samples().to_vec()));
+        // Halves of a peak in two blocks, and at both edges.
+        for at in [0, 1, 255, 256, 261, 262, 267, 268, 999] {
+            let mut sound = vec![0.01; 1_000];
+            (sound[at], sound[(at + 1) % 1_000]) = (0.9, 0.8);
+            sounds.push(sound);
+        }
+        for sound in sounds {
+            let silence = [0.0; 2 * PEAK_REACH];
+            let everywhere = |around: &[f32]| true_peaks(around).into_iter().fold(0.0, f32::max);
+            assert_eq!(highest_peak(&sound), everywhere(&[&silence, &sound[..], &silence].concat()));
+            if !sound.is_empty() {
+                assert_eq!(highest_peak_round(&sound), everywhere(&round(&sound, 2 * PEAK_REACH)));
+            }
         }
     }
 

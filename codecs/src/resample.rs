@@ -87,9 +87,10 @@ const MOST_STRETCH: f64 = 1.25e-3;
 /// where the clip's first one stands.
 ///
 /// What is missing or too much is made up just before the circle closes, by stretching no more than 1.25 in a
-/// thousand (all of it, if it is too short for that): half a 20 ms frame takes the last 8 seconds, half a sample the
-/// last 25 ms. Until there every sample is exactly in time, so that what is heard can be laid over the original,
-/// sample against sample; spread over the whole clip, the same stretch would put its end 10 ms off.
+/// thousand (all of it, if it is too short for that): half a 20 ms frame takes the last 8.1 seconds, half a sample the
+/// last 200 ms. Until there every sample is exactly in time, so that what is heard can be laid over the original,
+/// sample against sample; spread over the whole clip, the same stretch would put its end 10 ms off. It begins and ends
+/// gently ([`Stretch`]), so that a tone has no corner there.
 ///
 /// # Panics
 ///
@@ -108,15 +109,56 @@ pub fn resample_loop(mono: &Pcm, to_rate: u32, frames_out: usize) -> Pcm {
     let path = if fits {
         Path { rate, to_rate, in_time: frames_out, stretched: 0, end: 0.0 }
     } else {
-        let rest = (turns * per_turn - frames_out as f64).abs();
-        // Rounding must not make one sample more of a whole number.
-        let stretched = ((rest / MOST_STRETCH - 1e-6).ceil() as usize).clamp(1, frames_out);
+        let stretched = Stretch::of(turns * per_turn - frames_out as f64, frames_out).len;
         Path { rate, to_rate, in_time: frames_out - stretched, stretched, end: turns * clip.len() as f64 }
     };
     Pcm::new(to_rate, 1, Surroundings::Itself.resample(clip, path))
 }
 
-/// Which positions of a clip become samples: first so many in time, then so many that lead evenly to `end`.
+/// How the end of a circle gives way: slower and slower (or faster and faster) for a tenth of a second, then evenly,
+/// then back in the same way. Where the stretch set in at once, a tone of 2.3 kHz spread 10 dB more around the seam than
+/// elsewhere (before the codec, 64 ms under Hann's window); gently, it does not.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Stretch {
+    /// Output samples that are moved.
+    pub(crate) len: usize,
+    ramp: f64,
+}
+
+/// A tenth of a second at 16 kHz.
+const STRETCH_RAMP: f64 = 1_600.0;
+
+impl Stretch {
+    /// For `rest` samples too many or too few in a circle of `frames_out`.
+    pub(crate) fn of(rest: f64, frames_out: usize) -> Self {
+        let evenly = rest.abs() / MOST_STRETCH;
+        // Rounding must not make one sample more of a whole number.
+        let len = (evenly + STRETCH_RAMP - 1e-6).ceil().max(2.0 * STRETCH_RAMP);
+        Self::over((len as usize).min(frames_out))
+    }
+
+    fn over(len: usize) -> Self {
+        Self { len, ramp: (len as f64 / 2.0).min(STRETCH_RAMP) }
+    }
+
+    /// How much of the rest is made up before sample `n` of [`Self::len`]: 0 at the first, 1 behind the last.
+    pub(crate) fn made_up(self, n: usize) -> f64 {
+        let (len, n) = (self.len as f64, n as f64);
+        // The speed rises as a raised cosine to 1; this is its sum.
+        let rising = |n: f64| (n - self.ramp / PI * (PI * n / self.ramp).sin()) / 2.0;
+        let evenly = len - self.ramp;
+        let sum = if n < self.ramp {
+            rising(n)
+        } else if n < evenly {
+            n - self.ramp / 2.0
+        } else {
+            evenly - rising(len - n)
+        };
+        sum / evenly
+    }
+}
+
+/// Which positions of a clip become samples: first so many in time, then so many that lead gently to `end`.
 #[derive(Clone, Copy)]
 struct Path {
     rate: u32,
@@ -153,9 +195,11 @@ impl Path {
             position
         });
         let start = self.stretched_from();
-        let stride = (self.end - start) / self.stretched as f64;
+        let stride = f64::from(self.rate) / f64::from(self.to_rate);
+        let rest = self.end - start - self.stretched as f64 * stride;
+        let stretch = Stretch::over(self.stretched);
         let stretched = (0..self.stretched).map(move |n| {
-            let position = start + n as f64 * stride;
+            let position = start + n as f64 * stride + rest * stretch.made_up(n);
             period.map_or(position, |period| position.rem_euclid(period as f64))
         });
         in_time.chain(stretched)
@@ -184,13 +228,13 @@ impl Surroundings {
             return positions.map(|position| finer.between(position)).collect();
         }
         // In time means on the grid. What is stretched lies at the clip's end, or anywhere if it is more than a turn.
-        let mut samples = Vec::with_capacity(path.in_time + path.stretched);
-        let mut positions = positions;
-        samples.extend(positions.by_ref().take(path.in_time).map(|position| grid.nearest(position)));
+        let mut stretched = Vec::new();
         if path.stretched > 0 {
             let finer = grid.finer((whole - (path.end - path.stretched_from())).max(0.0), whole);
-            samples.extend(positions.map(|position| finer.between(position)));
+            stretched.extend(positions.skip(path.in_time).map(|position| finer.between(position)));
         }
+        let mut samples = grid.turns(path.in_time, clip.len());
+        samples.extend(stretched);
         samples
     }
 
@@ -266,9 +310,9 @@ impl Stage {
         Self { block_in: block_in as usize, block_out: block_out as usize }
     }
 
-    /// Runs over `len` samples, of which `fill` gives any block from its first sample on. Sample `i` of the result
-    /// stands at `i × block_in / block_out`.
-    fn run(self, len: usize, mut fill: impl FnMut(usize, &mut [f32])) -> Vec<f32> {
+    /// Runs over `len` samples, of which `fill` gives any block from its first sample on. Gives the result and its
+    /// delay: sample `delay + i` stands at `i × block_in / block_out`.
+    fn run(self, len: usize, mut fill: impl FnMut(usize, &mut [f32])) -> (Vec<f32>, usize) {
         let mut fft = self.start();
         // One more block, to push out what the delay holds back.
         let blocks = len.div_ceil(self.block_in) + 1;
@@ -278,8 +322,7 @@ impl Stage {
             fill(index * self.block_in, &mut block);
             self.process(&mut fft, &block, block_out);
         }
-        out.drain(..fft.output_delay());
-        out
+        (out, fft.output_delay())
     }
 
     fn start(self) -> Fft<f32> {
@@ -530,14 +573,14 @@ impl Grid {
         let len = margin + clip.len() + margin;
         let fill =
             |start: usize, block: &mut [f32]| surroundings.fill(clip, start as i64 - margin as i64, block);
-        let samples = if rate == to_rate {
+        let (samples, delay) = if rate == to_rate {
             let mut samples = vec![0.0; len];
             fill(0, &mut samples);
-            samples
+            (samples, 0)
         } else {
             stage.run(len, fill)
         };
-        Self { samples, scale, margin: margin as f64 }
+        Self { samples, scale, margin: margin as f64 + delay as f64 / scale }
     }
 
     /// Input samples to either side of a clip: the filter reaches half a block, and what `finer` needs comes on top.
@@ -553,15 +596,26 @@ impl Grid {
         let first = (((from + self.margin) * self.scale) as usize).saturating_sub(FINER_REACH);
         let end = (((to + self.margin) * self.scale) as usize + FINER_REACH).min(self.samples.len());
         let part = &self.samples[first.min(end)..end];
-        let samples =
+        let (samples, delay) =
             FINER.run(part.len(), |start, block| Surroundings::Silence.fill(part, start as i64, block));
-        Self { samples, scale: self.scale * 2.0, margin: self.margin - first as f64 / self.scale }
+        let scale = self.scale * 2.0;
+        Self { samples, scale, margin: self.margin - first as f64 / self.scale + delay as f64 / scale }
     }
 
-    /// The grid's own sample at `position`, which is known to be one.
-    fn nearest(&self, position: f64) -> f32 {
-        let at = ((position + self.margin) * self.scale).round() as usize;
-        self.samples.get(at).copied().unwrap_or(0.0)
+    /// So many of the grid's own samples, from the clip's first one on, which is followed again by the first behind
+    /// `len` input samples. The grid's memory is used on: a second time as much would cost as much as the copy.
+    fn turns(mut self, samples: usize, len: usize) -> Vec<f32> {
+        let turn = len as f64 * self.scale;
+        // More than one turn is asked for only where it is a whole number of steps.
+        let once = if samples as f64 <= turn.ceil() { samples } else { turn.round() as usize };
+        let first = (self.margin * self.scale).round() as usize;
+        self.samples.drain(..first);
+        self.samples.truncate(once);
+        while self.samples.len() < samples {
+            let missing = samples - self.samples.len();
+            self.samples.extend_from_within(..missing.min(once));
+        }
+        self.samples
     }
 
     /// The sound at any `position`, in input samples from the clip's beginning.
@@ -755,22 +809,42 @@ mod tests {
                 let frames_out = (seconds * turns * 16_000.0 / 320.0).round().max(1.0) as usize * 320;
                 let out = resample_loop(&clip, 16_000, frames_out);
                 assert_eq!(out.len(), frames_out);
-                // In time first; then whatever is left goes evenly to the end of the last turn.
+                // In time first; then whatever is left is made up to the end of the last turn.
                 let turns = (frames_out as f64 / (seconds * 16_000.0)).round().max(1.0);
-                let rest = (turns * seconds * 16_000.0 - frames_out as f64).abs();
-                let stretched = (rest / MOST_STRETCH - 1e-6).ceil().clamp(0.0, frames_out as f64);
-                let in_time = frames_out as f64 - stretched;
-                let per_sample = 1.0 / (seconds * 16_000.0);
+                let rest = turns * seconds * 16_000.0 - frames_out as f64;
+                let stretch = Stretch::of(rest, frames_out);
+                let in_time = frames_out - stretch.len;
                 let error = largest_difference(out.samples(), |n| {
-                    let late = (n as f64 - in_time).max(0.0) / stretched.max(1.0);
-                    ideal((n as f64).min(in_time) * per_sample + late * (turns - in_time * per_sample))
+                    let late = if n < in_time { 0.0 } else { rest * stretch.made_up(n - in_time) };
+                    ideal((n as f64 + late) / (seconds * 16_000.0))
                 });
                 assert!(error < 1e-5, "{len} samples at {rate} Hz, {turns} turns: {error:e}");
             }
         }
     }
 
-    /// Half a frame off: the last 8 seconds give way, all before is what silence around the clip would give too.
+    /// The speed never changes by more than is allowed where there is room, and never at once.
+    #[test]
+    fn a_stretch_begins_and_ends_gently_and_makes_up_all() {
+        for (rest, frames_out) in
+            [(0.5, 16_000), (-0.01, 16_000), (160.0, 480_000), (-3.0, 160_000), (20.0, 16_000)]
+        {
+            let stretch = Stretch::of(rest, frames_out);
+            assert!(stretch.len <= frames_out && stretch.made_up(0) == 0.0);
+            assert!((stretch.made_up(stretch.len) - 1.0).abs() < 1e-12, "{rest}");
+            let speed = |n| (stretch.made_up(n + 1) - stretch.made_up(n)) * rest.abs();
+            let fastest = (0..stretch.len).map(speed).fold(0.0, f64::max);
+            let sharpest = (1..stretch.len).map(|n| (speed(n) - speed(n - 1)).abs()).fold(0.0, f64::max);
+            let allowed = if stretch.len < frames_out { MOST_STRETCH * 1.001 } else { 2.0 * rest / 16_000.0 };
+            assert!(fastest <= allowed, "{rest}: {fastest}");
+            assert!(sharpest <= fastest * 2.0 / stretch.ramp, "{rest}: {sharpest}");
+            assert!(speed(0) < fastest * 0.05 || stretch.len < 100, "{rest}");
+        }
+        assert_eq!(Stretch::of(160.0, 480_000).len, 129_600);
+        assert_eq!(Stretch::of(0.5, 480_000).len, 3_200);
+    }
+
+    /// Half a frame off: the last 8.1 seconds give way, all before is what silence around the clip would give too.
     #[test]
     fn a_long_circle_stays_in_time_until_shortly_before_it_closes() {
         for rate in [8_000u32, 16_000, 44_100] {
@@ -779,7 +853,7 @@ mod tests {
             let clip = Pcm::new(rate, 1, sine(rate, 433.0, len));
             let circle = resample_loop(&clip, 16_000, frames_out);
             let straight = resample(&clip, 16_000);
-            let in_time = frames_out - 128_000;
+            let in_time = frames_out - 129_600;
             let error = largest_difference(&circle.samples()[8_000..in_time], |n| {
                 f64::from(straight.samples()[n + 8_000])
             });

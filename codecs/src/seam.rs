@@ -124,15 +124,18 @@ impl Loop {
         let intro_frames = self.intro_frames() + frames;
         let mut intro = Vec::with_capacity(intro_frames * self.samples_per_frame);
         (0..intro_frames).for_each(|index| intro.extend_from_slice(self.frame(index)));
-        let mut circle = self.pcm.samples().to_vec();
-        circle.rotate_left(frames % self.frames() * self.samples_per_frame);
-        let pcm = Pcm::new(self.pcm.rate(), 1, circle);
+        let (front, back) = self.pcm.samples().split_at(frames % self.frames() * self.samples_per_frame);
+        let pcm = Pcm::new(self.pcm.rate(), 1, [back, front].concat());
         Self { intro, pcm, samples_per_frame: self.samples_per_frame, turns: self.turns }
     }
 
     /// What is heard once, before the circle: a whole number of frames, often none.
     pub fn intro(&self) -> &[f32] {
         &self.intro
+    }
+
+    pub(crate) fn intro_mut(&mut self) -> &mut [f32] {
+        &mut self.intro
     }
 
     /// How many frames are heard once, before the circle.
@@ -235,9 +238,13 @@ impl fmt::Display for PointsIgnored {
     }
 }
 
+/// What must be left of a recording that is trimmed, in seconds. A click or a cough in silence is no sound to repeat.
+const LEAST_TRIMMED: f64 = 0.1;
+
 /// The recording without the silence at its beginning and at its end: without all samples before the first and behind
-/// the last that reach `threshold_dbfs` (dB of full scale) in any channel. One that never does is left as it is. Loop
-/// points count samples from the beginning, so a recording that has any should not be trimmed.
+/// the last that reach `threshold_dbfs` (dB of full scale) in any channel. One that never does is left as it is, and so
+/// is one of which less than a tenth of a second would remain. Loop points count samples from the beginning, so a
+/// recording that has any should not be trimmed.
 pub fn trim_silence(pcm: &Pcm, threshold_dbfs: f64) -> Pcm {
     let channels = usize::from(pcm.channels());
     let threshold = 10f64.powf(threshold_dbfs / 20.0) as f32;
@@ -246,6 +253,9 @@ pub fn trim_silence(pcm: &Pcm, threshold_dbfs: f64) -> Pcm {
     let (Some(first), Some(last)) = (frames.clone().position(sounds), frames.rposition(sounds)) else {
         return pcm.clone();
     };
+    if ((last - first) as f64) < LEAST_TRIMMED * f64::from(pcm.rate()) {
+        return pcm.clone();
+    }
     Pcm::new(pcm.rate(), pcm.channels(), pcm.samples()[first * channels..(last + 1) * channels].to_vec())
 }
 
@@ -285,6 +295,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::resample::Stretch;
 
     const FRAME: usize = 320;
 
@@ -431,13 +442,15 @@ mod tests {
     #[test]
     fn silence_is_trimmed_at_both_ends_and_never_to_nothing() {
         let trimmed =
-            |samples: &[f32]| trim_silence(&Pcm::new(8_000, 2, samples.to_vec()), -60.0).samples().to_vec();
+            |samples: &[f32]| trim_silence(&Pcm::new(20, 2, samples.to_vec()), -60.0).samples().to_vec();
         assert_eq!(
             trimmed(&[0.0, 0.0, 9e-4, 0.0, 0.0, 0.1, 0.0, 0.0, -0.2, 0.0, 0.0, 0.0]),
             [0.0, 0.1, 0.0, 0.0, -0.2, 0.0]
         );
-        assert_eq!(trimmed(&[0.0; 8]), [0.0; 8]);
-        assert!(trimmed(&[]).is_empty());
+        // One click is less than a tenth of a second of 20 Hz.
+        for untouched in [&[0.0; 8][..], &[0.0, 0.0, 0.5, 0.0, 0.5, 0.0, 0.0, 0.0], &[]] {
+            assert_eq!(trimmed(untouched), untouched);
+        }
     }
 
     proptest! {
@@ -467,16 +480,13 @@ mod tests {
             let in_turns = seconds * circle.turns() as f64;
             prop_assert!((circle.seconds() - in_turns).abs() <= 0.01, "off by {}", circle.seconds() - in_turns);
 
-            // In time, then evenly to the end; see `resample_loop`.
-            let rest = (in_turns * 16_000.0 - heard.len() as f64).abs();
-            let stretched = (rest / 1.25e-3 - 1e-6).ceil().clamp(0.0, heard.len() as f64);
-            let in_time = heard.len() as f64 - stretched;
-            let per_sample = 1.0 / (seconds * 16_000.0);
+            // In time, then gently to the end; see `resample_loop`.
+            let rest = in_turns * 16_000.0 - heard.len() as f64;
+            let stretch = Stretch::of(rest, heard.len());
+            let in_time = heard.len() - stretch.len;
             let error = |n: usize| {
-                let late = (n as f64 - in_time).max(0.0) / stretched.max(1.0);
-                let turn = (n as f64).min(in_time) * per_sample;
-                let turn = turn + late * (circle.turns() as f64 - in_time * per_sample);
-                (f64::from(heard[n]) - ideal(turn)).abs()
+                let late = if n < in_time { 0.0 } else { rest * stretch.made_up(n - in_time) };
+                (f64::from(heard[n]) - ideal((n as f64 + late) / (seconds * 16_000.0))).abs()
             };
             let largest = (0..heard.len()).map(error).fold(0.0, f64::max);
             prop_assert!(largest < 1e-5, "off by {}", largest);

@@ -12,7 +12,7 @@ use holdmusic_codecs::{
     Codec, DecodeError, DecodeLimits, EncodeError, EncoderSettings, Gain, LevelSettings, LimiterStream, Loop,
     Recording, StreamDecoder, StreamResampler, Warning, decode_mono, decode_mono_counted,
     level::{apply_loop, decide, fade_in, measure, soft_start},
-    level_loop,
+    level_loop, trim_silence,
 };
 
 use crate::{
@@ -67,6 +67,8 @@ const UNROLLED: usize = 62;
 pub struct PrepareSettings {
     /// What a recording may be.
     pub limits: DecodeLimits,
+    /// What counts as silence at both ends of a recording and is not played, in dB of full scale; `None` plays all.
+    pub trim_silence_dbfs: Option<f64>,
     /// How loud it is played.
     pub level: LevelSettings,
     /// How it is encoded.
@@ -373,6 +375,10 @@ impl Preparation {
         if self.lap_one.is_some() {
             return Ok(());
         }
+        // How much is trimmed is known of a whole recording only.
+        if self.settings.trim_silence_dbfs.is_some() {
+            return Err(MediaTime::NEVER);
+        }
         let (Some(since), Some(decoder)) = (self.since, &self.decoder) else { return Err(MediaTime::NEVER) };
         let Some(rate) = decoder.rate() else { return Err(MediaTime::NEVER) };
         if now < since + GAIN_AFTER {
@@ -479,7 +485,7 @@ impl Analysis {
 }
 
 fn analyse(
-    recording: Recording,
+    mut recording: Recording,
     codec: Codec,
     settings: &PrepareSettings,
     decided: Option<Gain>,
@@ -492,6 +498,10 @@ fn analyse(
     let resampled = (seconds * f64::from(rate)) as usize * size_of::<f32>();
     let go_on = |bytes: usize| if may_go_on(bytes) { Ok(()) } else { Err(PrepareError::Stopped) };
     go_on(recorded + 2 * resampled)?;
+    // Loop points count from the recording's first sample, and say what silence is wanted.
+    if let (Some(threshold_dbfs), None) = (settings.trim_silence_dbfs, recording.loop_points) {
+        recording.pcm = trim_silence(&recording.pcm, threshold_dbfs);
+    }
     // Points that cannot be meant are passed over: then all of it repeats.
     let (circle, _ignored) = Loop::with_points(&recording.pcm, recording.loop_points, rate, frame);
     drop(recording.pcm);
@@ -682,6 +692,32 @@ mod tests {
         }
         assert!(prepared.seconds > 0.5);
         assert!(prepared.format.starts_with("WAV, PCM 16-bit"), "{}", prepared.format);
+    }
+
+    /// Speech with a second and a half of noise at -70 dB before and behind it: with the setting the first frame is
+    /// speech and a lap has no pause, without it all is played.
+    #[test]
+    fn silence_at_both_ends_is_left_out_where_that_is_wanted() {
+        let speech = holdmusic_codecs::decode(MUSIC, &DecodeLimits::default()).unwrap().pcm;
+        let noise = |n: usize| if n * 7919 % 13 < 6 { 10i16 } else { -10 };
+        let mut samples: Vec<i16> = (0..24_000).map(noise).collect();
+        samples.extend(speech.samples().iter().map(|sample| (sample * 32_767.0) as i16));
+        samples.extend((0..24_000).map(noise));
+        let mut wav = b"RIFF\xFF\xFF\xFF\xFFWAVEfmt \x10\0\0\0\x01\0\x01\0".to_vec();
+        wav.extend([16_000u32.to_le_bytes(), 32_000u32.to_le_bytes()].concat());
+        wav.extend(b"\x02\0\x10\0data\xFF\xFF\xFF\xFF");
+        samples.iter().for_each(|sample| wav.extend(sample.to_le_bytes()));
+        let sound = |trim_silence_dbfs| {
+            let settings = PrepareSettings { trim_silence_dbfs, ..PrepareSettings::default() };
+            let prepared = prepare(&wav, Codec::Opus, &settings, &|| true).unwrap();
+            assert!((prepared.seconds - 3.8).abs() < 0.001, "{}", prepared.seconds);
+            Arc::clone(prepared.job.sound().unwrap())
+        };
+        let energy = |frame: &[f32]| frame.iter().map(|sample| sample * sample).sum::<f32>();
+        let (all, trimmed) = (sound(None), sound(Some(-60.0)));
+        assert_eq!(all.frames(), 190);
+        assert!(trimmed.seconds() / (trimmed.turns() as f64) < 0.81, "{} s", trimmed.seconds());
+        assert!(energy(all.frame(0)) < 1e-3 && energy(trimmed.frame(0)) > 0.1);
     }
 
     #[test]

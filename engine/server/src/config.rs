@@ -207,6 +207,16 @@ pub struct Options {
         allow_hyphen_values = true
     )]
     pub ceiling_dbtp: Option<f64>,
+    /// Level below which a prompt's beginning and end are left out, in dB of full scale, or `off` to play all of it
+    /// [default: off]
+    #[arg(
+        long,
+        env = "HOLDMUSIC_TRIM_SILENCE",
+        value_name = "DBFS",
+        help_heading = "Sound",
+        allow_hyphen_values = true
+    )]
+    pub trim_silence: Option<String>,
     /// Opus bit rate in bits per second, constant [default: 32000]
     #[arg(long, env = "HOLDMUSIC_OPUS_BITRATE", value_name = "N", help_heading = "Sound")]
     pub opus_bitrate: Option<u32>,
@@ -367,6 +377,7 @@ impl Options {
             max_duration,
             target_lufs,
             ceiling_dbtp,
+            trim_silence,
             opus_bitrate,
             opus_complexity;
             allow_fetch,
@@ -465,7 +476,9 @@ impl Options {
             )?,
             ..level
         };
-        let mut producer = PrepareSettings { encoder, level, ..PrepareSettings::default() };
+        let trim_silence_dbfs = self.trim_silence.as_deref().map_or(Ok(None), trim_silence)?;
+        let mut producer =
+            PrepareSettings { encoder, level, trim_silence_dbfs, ..PrepareSettings::default() };
         let limits = &mut producer.limits;
         limits.max_seconds = within(
             "--max-prompt-seconds",
@@ -642,6 +655,7 @@ impl Options {
             max_duration: None,
             target_lufs: prompt.level.target_lufs.map(|target| target.to_string()),
             ceiling_dbtp: Some(prompt.level.ceiling_dbtp),
+            trim_silence: Some("off".to_owned()),
             opus_bitrate: Some(prompt.encoder.opus_bitrate),
             opus_complexity: Some(prompt.encoder.opus_complexity),
         }
@@ -705,6 +719,7 @@ impl Options {
             max_duration = "max-duration": max_duration.to_string(),
             target_lufs = "target-lufs": quoted(target_lufs),
             ceiling_dbtp = "ceiling-dbtp": ceiling_dbtp.to_string(),
+            trim_silence = "trim-silence": quoted(trim_silence),
             opus_bitrate = "opus-bitrate": opus_bitrate.to_string(),
             opus_complexity = "opus-complexity": opus_complexity.to_string(),
         );
@@ -744,6 +759,15 @@ fn target_lufs(text: &str) -> Result<Option<f64>, String> {
 /// A time of a fetch: at least a second, and no longer than an operation can wait for anything.
 fn seconds(name: &str, given: Option<u64>, default: Duration) -> Result<Duration, String> {
     within(name, given.unwrap_or(default.as_secs()), 1, 600).map(Duration::from_secs)
+}
+
+fn trim_silence(text: &str) -> Result<Option<f64>, String> {
+    if text == "off" {
+        return Ok(None);
+    }
+    let level = text.parse().map_err(|_| format!("--trim-silence is '{text}'; expected a number or off"))?;
+    // Above -20 it would be sound; below -90 nothing that 16 bits hold is silence but zeros.
+    within("--trim-silence", level, -90.0, -20.0).map(Some)
 }
 
 fn positive(name: &str, value: usize, most: usize) -> Result<usize, String> {
@@ -836,6 +860,8 @@ mod tests {
             ("--default-prompt file:///a.wav", "--prompts"),
             ("--target-lufs loud", "a number or off"),
             ("--target-lufs 3", "expected -50 to -5"),
+            ("--trim-silence yes", "a number or off"),
+            ("--trim-silence -3", "expected -90 to -20"),
             ("--opus-complexity 11", "expected 0 to 10"),
             ("--public-url hold.example.com", "absolute URL"),
             ("--default-prompt ftp://a/b.wav", "scheme"),
@@ -881,6 +907,14 @@ mod tests {
         );
         let times = [config.fetch.connect, config.fetch.silence, config.fetch.total];
         assert_eq!(times, [9, 10, 11].map(Duration::from_secs));
+    }
+
+    #[test]
+    fn silence_is_trimmed_only_where_a_level_is_given() {
+        let trimmed = |flags| check(flags).unwrap().producer.trim_silence_dbfs;
+        assert_eq!(trimmed(""), None);
+        assert_eq!(trimmed("--trim-silence off"), None);
+        assert_eq!(trimmed("--trim-silence -60"), Some(-60.0));
     }
 
     #[test]
