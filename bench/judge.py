@@ -2,7 +2,8 @@
 stdout and scores.json beside the pairs.
 
 Both sides are 16 kHz sound at 48 kHz, so the band that telephony leaves out is not held against the codec. They are
-aligned to the sample, so that ViSQOL need not search: measured, its score is the same to 12 digits, ten times sooner.
+aligned to the sample, so that ViSQOL need not search: on four pairs its score differed by at most 0.0004 from the one
+with all its searching, and came in less than half the time.
 """
 
 import json

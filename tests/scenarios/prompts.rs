@@ -181,10 +181,13 @@ fn a_call_may_bring_its_own_default_music() {
 }
 
 #[test]
-fn a_prompt_that_failed_is_fetched_again_by_the_next_hold() {
+fn a_prompt_that_failed_is_fetched_again_but_not_at_once() {
     let (mut world, _, alice) = one(207, no_rules());
     assert_eq!(result(&hold_and_wait(&mut world, &alice, Some(URL))), (200, 8536));
     world.shelf.put(URL, &asset(MUSIC_FILE));
+    assert_eq!(result(&hold_and_wait(&mut world, &alice, Some(URL))), (200, 8536));
+    assert_eq!(world.shelf.fetches(URL), 1);
+    world.run(seconds(2.0));
     let over = hold_and_wait(&mut world, &alice, Some(URL));
     assert_eq!(result(&over), DONE);
     assert_eq!(world.shelf.fetches(URL), 2);

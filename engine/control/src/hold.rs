@@ -232,6 +232,7 @@ impl Control {
         let before = hold.sources();
         hold.asked = asked;
         hold.wants = None;
+        self.counts.prompt_failures.add(failure.cause);
         self.watch(now.mono, call, id, before);
         self.fail_prompt(now, call, id, failure);
     }

@@ -698,7 +698,8 @@ mod tests {
     /// speech and a lap has no pause, without it all is played.
     #[test]
     fn silence_at_both_ends_is_left_out_where_that_is_wanted() {
-        let speech = holdmusic_codecs::decode(MUSIC, &DecodeLimits::default()).unwrap().pcm;
+        let speech: &[u8] = include_bytes!("../../../assets/fixtures/kinds/pcm-16.wav");
+        let speech = holdmusic_codecs::decode(speech, &DecodeLimits::default()).unwrap().pcm;
         let noise = |n: usize| if n * 7919 % 13 < 6 { 10i16 } else { -10 };
         let mut samples: Vec<i16> = (0..24_000).map(noise).collect();
         samples.extend(speech.samples().iter().map(|sample| (sample * 32_767.0) as i16));
