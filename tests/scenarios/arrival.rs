@@ -8,8 +8,8 @@ use holdmusic_tests::{End, Likeness, Member, World, asset, reference, silences};
 use serde_json::json;
 
 use crate::stage::{
-    DEFAULT_FILE, DONE, MUSIC_FILE, assert_hears, hold, hold_and_wait, newcomer, no_rules, one, result, seconds,
-    state,
+    DEFAULT_FILE, DONE, MUSIC_FILE, assert_hears, hold, hold_and_wait, newcomer, no_rules, one, result,
+    seconds, state,
 };
 
 const URL: &str = "https://prompts.test/long.wav";
@@ -137,7 +137,11 @@ fn an_origin_that_stalls_in_the_middle_is_followed_by_default_music_and_named() 
 fn an_origin_that_breaks_off_before_anything_is_heard_is_a_prompt_that_failed() {
     let (mut world, _, alice) = one(704, no_rules());
     let clip = asset(MUSIC_FILE);
-    let end = End::BreaksOff { at: 3_000, reason: "307244 bytes were declared, 3000 came".into(), after: seconds(0.1) };
+    let end = End::BreaksOff {
+        at: 3_000,
+        reason: "307244 bytes were declared, 3000 came".into(),
+        after: seconds(0.1),
+    };
     world.shelf.put_in_pieces(URL, &clip, seconds(0.1), end);
     assert_eq!(result(&hold_and_wait(&mut world, &alice, Some(URL))), (200, 8536));
     world.run(seconds(2.0));

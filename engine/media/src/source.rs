@@ -336,7 +336,9 @@ mod tests {
         let settings = EncoderSettings::default();
         let arrived: Vec<f32> = (0..320 * 400).map(|n| (n as f32 * 0.31).sin() * 0.3).collect();
         let short = Pcm::new(16_000, 1, clip().samples()[..17_600].to_vec());
-        for sound in [clip(), Arc::new(Loop::new(&short, 16_000, 320)), Arc::new(clip().with_longer_intro(30))] {
+        for sound in
+            [clip(), Arc::new(Loop::new(&short, 16_000, 320)), Arc::new(clip().with_longer_intro(30))]
+        {
             let (reader, mut job) = arriving(Codec::Opus, &settings, 500).unwrap();
             job.feed(&arrived);
             assert_eq!(job.step(1000).unwrap(), Progress::Waiting { frames: 399 });

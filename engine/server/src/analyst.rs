@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use crossbeam_channel::Receiver;
+use crossbeam_channel::{Receiver, select_biased};
 use holdmusic_control::PromptFailure;
 use tracing::error;
 
@@ -17,20 +17,29 @@ use crate::{
     producer::{no_room, unplayable},
 };
 
-/// How many recordings are analysed at the same time. A long one does not hold up a short one unless there are so many;
-/// with more, each would be slower than its customer waits.
+/// How many recordings are analysed at the same time. With more, each would be slower than its customer waits.
 pub const ANALYSTS: usize = 8;
+
+/// How many analysts take nothing that may be long, so that a short recording is not held up by any number of long ones.
+pub const FOR_SHORT: usize = 2;
 
 /// The longest that analysing one recording may take, of its thread's own time. Half an hour of MP3 takes about ten
 /// seconds on one slow core.
 const ANALYSING: Duration = Duration::from_secs(15);
 
 /// Runs until there is no producer left.
-pub fn run(errands: &Receiver<Errand>) {
+pub fn run(short: &Receiver<Errand>, long: &Receiver<Errand>) {
     // As for producers: senders come first.
     let _ = rustix::process::nice(10);
-    for errand in errands {
-        analyse(errand);
+    loop {
+        let errand = select_biased! {
+            recv(short) -> errand => errand,
+            recv(long) -> errand => errand,
+        };
+        match errand {
+            Ok(errand) => analyse(errand),
+            Err(_) => return,
+        }
     }
 }
 

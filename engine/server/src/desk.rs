@@ -227,8 +227,7 @@ impl State {
                 self.command(leg, Command::ChangeLeg { leg, spec: Box::new(spec) });
             }
             Output::Play { leg, source, numbering } => {
-                let Some(reader) = self.sources.get(&source).map(|prepared| prepared.reader.clone())
-                else {
+                let Some(reader) = self.sources.get(&source).map(|prepared| prepared.reader.clone()) else {
                     return error!(
                         leg = leg.0,
                         source = source.0,

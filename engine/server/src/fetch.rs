@@ -124,12 +124,7 @@ impl Fetcher {
         Err(format!("more than {MAX_REDIRECTS} redirects, the last one to {}", redact(&url)))
     }
 
-    async fn read(
-        &self,
-        url: &Url,
-        mut response: reqwest::Response,
-        into: &Intake,
-    ) -> Result<u64, String> {
+    async fn read(&self, url: &Url, mut response: reqwest::Response, into: &Intake) -> Result<u64, String> {
         let status = response.status();
         if status != StatusCode::OK {
             return Err(format!("{} answered {status}, expected 200 OK", redact(url)));
