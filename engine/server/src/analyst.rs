@@ -6,7 +6,7 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind},
 };
 
-use crossbeam_channel::Receiver;
+use crossbeam_channel::{Receiver, select_biased};
 use holdmusic_control::{PromptCause, PromptFailure};
 use tracing::error;
 
@@ -16,16 +16,25 @@ use crate::{
     producer::{corrupt, no_room},
 };
 
-/// How many recordings are analysed at the same time. A long one does not hold up a short one unless there are so many;
-/// with more, each would be slower than its customer waits.
+/// How many recordings are analysed at the same time. With more, each would be slower than its customer waits.
 pub const ANALYSTS: usize = 8;
 
+/// How many analysts take nothing that may be long, so that a short recording is not held up by any number of long ones.
+pub const FOR_SHORT: usize = 2;
+
 /// Runs until there is no producer left.
-pub fn run(errands: &Receiver<Errand>) {
+pub fn run(short: &Receiver<Errand>, long: &Receiver<Errand>) {
     // As for producers: senders come first.
     let _ = rustix::process::nice(10);
-    for errand in errands {
-        analyse(errand);
+    loop {
+        let errand = select_biased! {
+            recv(short) -> errand => errand,
+            recv(long) -> errand => errand,
+        };
+        match errand {
+            Ok(errand) => analyse(errand),
+            Err(_) => return,
+        }
     }
 }
 

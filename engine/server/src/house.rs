@@ -25,7 +25,7 @@ use tokio::{
 use tracing::{error, info, warn};
 
 use crate::{
-    analyst,
+    analyst::{self, ANALYSTS, FOR_SHORT},
     cache::Cache,
     check::Checker,
     clock,
@@ -144,7 +144,7 @@ impl House {
         let webhook = Webhook::new(guard, Arc::clone(&key), config.token_facts).map_err(tls_error)?;
 
         let metrics = Metrics::new(sockets.len());
-        let Mailboxes { requests, tidings, commands, work, analyses, bridges, fallen } =
+        let Mailboxes { requests, tidings, commands, work, short_analyses, long_analyses, bridges, fallen } =
             Mailboxes::new(sockets.len());
         let mut senders = Vec::new();
         let mut commanders = Vec::new();
@@ -163,16 +163,17 @@ impl House {
                 settings: config.producer.clone(),
                 work: work.1.clone(),
                 bridges: bridges.1.clone(),
-                analyses: analyses.0.clone(),
+                short_analyses: short_analyses.0.clone(),
+                long_analyses: long_analyses.0.clone(),
                 memory: memory.clone(),
                 tell: tidings.0.clone(),
             };
             start(&format!("hm-producer-{index}"), &fallen.0, move || producer.run())?;
         }
-        drop(analyses.0);
-        for index in 0..analyst::ANALYSTS {
-            let errands = analyses.1.clone();
-            start(&format!("hm-analyst-{index}"), &fallen.0, move || analyst::run(&errands))?;
+        for index in 0..ANALYSTS {
+            let short = short_analyses.1.clone();
+            let long = if index < FOR_SHORT { crossbeam_channel::never() } else { long_analyses.1.clone() };
+            start(&format!("hm-analyst-{index}"), &fallen.0, move || analyst::run(&short, &long))?;
         }
 
         // The default music is there before anybody can ask for it.

@@ -216,8 +216,10 @@ pub struct Mailboxes {
     pub commands: Vec<(Sender<Command>, Receiver<Command>)>,
     /// Control to producers; the bytes come by an [`intake`] of each prompt.
     pub work: (Sender<Work>, Receiver<Work>),
-    /// Producers to analysts.
-    pub analyses: (Sender<Errand>, Receiver<Errand>),
+    /// Producers to analysts: recordings that take a tenth of a second at most.
+    pub short_analyses: (Sender<Errand>, Receiver<Errand>),
+    /// Producers to analysts: those that may take seconds.
+    pub long_analyses: (Sender<Errand>, Receiver<Errand>),
     /// Control to producers.
     pub bridges: (Sender<BridgeWork>, Receiver<BridgeWork>),
     /// Threads that panicked, by name, to the house.
@@ -232,7 +234,8 @@ impl Mailboxes {
             tidings: bounded(TIDINGS),
             commands: (0..senders).map(|_| bounded(COMMANDS)).collect(),
             work: bounded(WORK),
-            analyses: bounded(ANALYSES),
+            short_analyses: bounded(ANALYSES),
+            long_analyses: bounded(ANALYSES),
             bridges: bounded(BRIDGES),
             fallen: mpsc::channel(FALLEN),
         }
