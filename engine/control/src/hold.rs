@@ -475,7 +475,9 @@ impl Control {
             self.leave(now.mono, older, Listener::Refresh);
         }
         let Some(listeners) = self.prompts.remove(source) else { return };
-        self.counts.prompt_failures.add(failure.cause);
+        // Once for each hold that misses it, however many share it.
+        let holds = listeners.iter().filter(|listener| matches!(listener, Listener::Hold(..))).count();
+        (0..holds.max(1)).for_each(|_| self.counts.prompt_failures.add(failure.cause));
         // First the defaults, so that no hold falls back to what has just failed.
         for listener in &listeners {
             match listener {
