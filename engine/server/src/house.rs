@@ -69,8 +69,11 @@ pub struct House {
     senders: Vec<JoinHandle<()>>,
     door: Arc<Door>,
     data: PathBuf,
-    tls: Option<(RustlsConfig, PathBuf, PathBuf)>,
+    tls: Option<Tls>,
 }
+
+/// What HTTPS is spoken with, and the certificate and key that it is read from again.
+type Tls = (RustlsConfig, PathBuf, PathBuf);
 
 /// The signals of a service: from [`House::signals`] on they no longer end the process by themselves.
 pub struct Signals {
@@ -352,7 +355,7 @@ fn serve(
     door: &Arc<Door>,
     handle: &Handle<SocketAddr>,
     tls: Option<(PathBuf, PathBuf)>,
-) -> Result<(Task<io::Result<()>>, Option<(RustlsConfig, PathBuf, PathBuf)>), String> {
+) -> Result<(Task<io::Result<()>>, Option<Tls>), String> {
     let service = http::router(Arc::clone(door)).into_make_service();
     let _inside = runtime.enter();
     let http_error = |error: io::Error| format!("the HTTP door: {error}");

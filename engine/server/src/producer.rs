@@ -390,10 +390,13 @@ fn guarded<T>(source: SourceId, work: impl FnOnce() -> Result<T, PrepareError>) 
 
 /// Why a recording cannot be played, for the customer.
 pub(crate) fn unplayable(error: &PrepareError) -> PromptFailure {
-    PromptFailure::Sound(match error {
-        PrepareError::Encode(_) => "the encoder failed in the middle of the recording".to_owned(),
-        other => other.to_string(),
-    })
+    match error {
+        PrepareError::RanDry { .. } => PromptFailure::Fetch(error.to_string()),
+        PrepareError::Encode(_) => {
+            PromptFailure::Sound("the encoder failed in the middle of the recording".to_owned())
+        }
+        PrepareError::Decode(_) | PrepareError::Stopped => PromptFailure::Sound(error.to_string()),
+    }
 }
 
 /// [`MEMORY_MIB`] is used up.
@@ -509,7 +512,7 @@ mod tests {
 
         /// Nothing is left of what was given up, and the workshop still works.
         #[track_caller]
-        fn is_empty_but_works(self, given_up: &[Watch]) {
+        fn forgets_but_works(self, given_up: &[Watch]) {
             wait_until(|| given_up.iter().all(Watch::is_gone));
             wait_until(|| self.memory.free_mib() == MEMORY_MIB);
             let last = self.whole(999, MUSIC);
@@ -562,7 +565,7 @@ mod tests {
         assert!(workshop.mailboxes.tidings.1.is_empty(), "one of the others was ready before");
         let watches: Vec<_> = others.iter().map(|other| other.watch.clone()).collect();
         drop(others);
-        workshop.is_empty_but_works(&watches);
+        workshop.forgets_but_works(&watches);
     }
 
     #[test]
@@ -573,7 +576,7 @@ mod tests {
         wait_until(|| workshop.memory.free_mib() < MEMORY_MIB);
         // The desk drops its reader and has the fetch aborted, which drops the other.
         drop((reader, into));
-        workshop.is_empty_but_works(&[watch]);
+        workshop.forgets_but_works(&[watch]);
     }
 
     /// An origin that goes on sending does not keep it.
@@ -584,7 +587,7 @@ mod tests {
         into.push_waiting(Chunk::Bytes(MUSIC[..44].to_vec())).unwrap();
         drop(reader);
         wait_until(|| into.push_waiting(Chunk::Bytes(vec![0; 64])).is_err());
-        workshop.is_empty_but_works(&[watch]);
+        workshop.forgets_but_works(&[watch]);
     }
 
     /// Nobody takes work: there is no producer yet.
@@ -606,7 +609,7 @@ mod tests {
             tell: workshop.mailboxes.tidings.0.clone(),
         };
         workshop.threads.push(thread::Builder::new().spawn(move || producer.run()).unwrap());
-        workshop.is_empty_but_works(&[watch]);
+        workshop.forgets_but_works(&[watch]);
     }
 
     #[test]
@@ -620,7 +623,7 @@ mod tests {
         wait_until(|| watches[1].is_gone());
         assert!(!watches[0].is_gone(), "the other still goes on");
         drop(busy);
-        workshop.is_empty_but_works(&watches);
+        workshop.forgets_but_works(&watches);
     }
 
     /// Seconds of decoding end at the next packet.
@@ -632,7 +635,7 @@ mod tests {
         wait_until(|| workshop.memory.free_mib() < MEMORY_MIB - 20);
         let watch = prompt.watch.clone();
         drop(prompt);
-        workshop.is_empty_but_works(&[watch]);
+        workshop.forgets_but_works(&[watch]);
     }
 
     #[test]
@@ -643,7 +646,7 @@ mod tests {
         let watch = prompt.watch.clone();
         assert!(!prompt.reader.is_closed());
         drop(prompt);
-        workshop.is_empty_but_works(&[watch]);
+        workshop.forgets_but_works(&[watch]);
     }
 
     #[test]
@@ -659,7 +662,7 @@ mod tests {
         assert!(prompt.into.push_waiting(Chunk::End).is_err(), "it was dropped");
         let watch = prompt.watch.clone();
         drop(prompt);
-        workshop.is_empty_but_works(&[watch]);
+        workshop.forgets_but_works(&[watch]);
     }
 
     /// A play that began with too little: the same source is told again, with another ring and another gain.
@@ -684,7 +687,7 @@ mod tests {
         wait_until(|| second.is_closed() && prompt.reader.is_closed());
         let watch = prompt.watch.clone();
         drop((prompt, second));
-        workshop.is_empty_but_works(&[watch]);
+        workshop.forgets_but_works(&[watch]);
     }
 
     #[test]

@@ -104,7 +104,7 @@ impl World {
                     Ok(()) => self.something_came(number),
                     Err(error) => {
                         self.preparations += 1;
-                        self.give_up(number, PromptFailure::Sound(error.to_string()));
+                        self.give_up(number, unplayable(&error));
                     }
                 }
             }
@@ -123,7 +123,7 @@ impl World {
                 let Some(underway) = self.underway.get_mut(&number) else { return };
                 match analysed.and_then(|analysed| underway.preparation.analysed(analysed)) {
                     Ok(()) => self.something_came(number),
-                    Err(error) => self.give_up(number, PromptFailure::Sound(error.to_string())),
+                    Err(error) => self.give_up(number, unplayable(&error)),
                 }
             }
             Happening::Bridge(leg, crossing) => {
@@ -258,7 +258,7 @@ impl World {
         let source = underway.source;
         let step = match underway.preparation.step(now.mono) {
             Ok(step) => step,
-            Err(error) => return self.give_up(number, PromptFailure::Sound(error.to_string())),
+            Err(error) => return self.give_up(number, unplayable(&error)),
         };
         // To find that there is nothing to do takes no time.
         let works = matches!(step, Step::Working | Step::Ready(_) | Step::Corrected(_));
@@ -310,6 +310,14 @@ impl World {
     fn command(&mut self, leg: LegId, command: Command) {
         let sender = *self.legs.get(&leg).expect("control commands legs that it has added");
         self.senders[sender].orders.push_back(command);
+    }
+}
+
+/// As the product's producer has it.
+fn unplayable(error: &PrepareError) -> PromptFailure {
+    match error {
+        PrepareError::RanDry { .. } => PromptFailure::Fetch(error.to_string()),
+        other => PromptFailure::Sound(other.to_string()),
     }
 }
 
