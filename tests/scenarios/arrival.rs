@@ -132,6 +132,28 @@ fn an_origin_that_stalls_in_the_middle_is_followed_by_default_music_and_named() 
     }
 }
 
+/// It stalls when only little more has come than was heard: half a second of silence, not the five that the door would
+/// wait.
+#[test]
+fn a_prompt_that_runs_dry_is_followed_by_default_music_at_once() {
+    let (mut world, _, alice) = one(707, no_rules());
+    let clip = minute();
+    let end = End::BreaksOff { at: clip.len() / 15, reason: "never told".to_owned(), after: seconds(5.0) };
+    world.shelf.put_in_pieces(URL, &clip, seconds(30.0), end);
+    hold(&mut world, &alice, Some(URL));
+    world.run(seconds(4.0));
+    let now = state(&mut world, &alice);
+    assert_eq!(now["source"], "customPrompt", "{now}");
+    world.run(seconds(1.6));
+    let now = state(&mut world, &alice);
+    assert_eq!((&now["state"], &now["source"]), (&json!("playing"), &json!("default")), "{now}");
+    assert!(now["report"]["reason"].to_string().contains("more slowly than it was heard"), "{now}");
+    world.run(seconds(5.0));
+    assert!(world.taps().flow(alice.ssrc).is_one_piece());
+    let starved = world.stop(&alice).body["holdMusic"]["report"]["starvedTicks"].as_u64().unwrap();
+    assert!((1..=30).contains(&starved), "{starved}");
+}
+
 /// Half of what it declared, and nobody had heard any of it.
 #[test]
 fn an_origin_that_breaks_off_before_anything_is_heard_is_a_prompt_that_failed() {

@@ -13,7 +13,7 @@ use std::{
 use holdmusic_codecs::Codec;
 use holdmusic_control::PromptCause;
 use holdmusic_media::{MediaTime, rtp::Ssrc};
-use holdmusic_tests::{Call, Manner, Member, SEED_VARIABLE, Sent, World};
+use holdmusic_tests::{Call, End, Manner, Member, SEED_VARIABLE, Sent, World};
 use rand::RngExt;
 use serde_json::json;
 
@@ -110,6 +110,10 @@ impl Story {
         );
         world.shelf.put("https://prompts.test/page.wav", b"<html>nothing to hear</html>");
         world.shelf.put_silence("https://prompts.test/never.wav");
+        let music = holdmusic_tests::asset(crate::stage::MUSIC_FILE);
+        let breaks = End::BreaksOff { at: 150_000, reason: "it broke off".to_owned(), after: seconds(3.0) };
+        world.shelf.put_in_pieces("https://prompts.test/arrives.wav", &music, seconds(3.0), End::Whole);
+        world.shelf.put_in_pieces("https://prompts.test/breaks.wav", &music, seconds(3.0), breaks);
         world.shelf.put_failure(
             "https://prompts.test/late.wav",
             PromptCause::FetchTimeout,
@@ -190,13 +194,15 @@ impl Story {
     }
 
     fn start(&mut self) -> String {
-        const PROMPTS: [Option<&str>; 9] = [
+        const PROMPTS: [Option<&str>; 11] = [
             None,
             None,
             Some(MUSIC),
             Some(MUSIC),
             Some(SPEECH),
             Some("https://prompts.test/slow.wav"),
+            Some("https://prompts.test/arrives.wav"),
+            Some("https://prompts.test/breaks.wav"),
             Some("https://prompts.test/page.wav"),
             Some("https://prompts.test/never.wav"),
             Some("https://prompts.test/late.wav"),

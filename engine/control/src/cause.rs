@@ -40,6 +40,8 @@ pub enum PromptCause {
     OriginSilent,
     /// Not complete when the time of a fetch was over.
     FetchTimeout,
+    /// Its sound came more slowly than it is heard.
+    ArrivesTooSlowly,
     /// More bytes than allowed, declared or received.
     TooLarge,
     /// The body ended before its declared end.
@@ -83,7 +85,7 @@ pub enum PromptCause {
 
 impl PromptCause {
     /// Every cause, in the order of the documentation.
-    pub const ALL: [Self; 35] = [
+    pub const ALL: [Self; 36] = [
         Self::AddressRefused,
         Self::PortRefused,
         Self::SchemeRefused,
@@ -100,6 +102,7 @@ impl PromptCause {
         Self::ContentEncoded,
         Self::OriginSilent,
         Self::FetchTimeout,
+        Self::ArrivesTooSlowly,
         Self::TooLarge,
         Self::ShortBody,
         Self::FileNotFound,
@@ -149,6 +152,7 @@ impl From<&PrepareError> for PromptFailure {
         match error {
             PrepareError::Decode(error) => error.into(),
             PrepareError::Encode(error) => Self::new(PromptCause::EncodeFailed, error.to_string()),
+            PrepareError::RanDry { .. } => Self::new(PromptCause::ArrivesTooSlowly, error.to_string()),
             // Nobody who stops it asks why it stopped.
             PrepareError::Stopped => Self::new(PromptCause::NotReadyInTime, error.to_string()),
         }

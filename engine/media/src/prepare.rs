@@ -19,7 +19,7 @@ use holdmusic_codecs::{
 use crate::{
     ring::{LoopWriter, Reader, Watch},
     source::{self, Job, Progress, rendition},
-    time::MediaTime,
+    time::{MediaTime, Tick},
 };
 
 /// Frames encoded before music is called playable, and in one step: half a second, some milliseconds of work.
@@ -45,6 +45,10 @@ const MOST_EARLY_GAIN_DB: f64 = 6.0;
 /// A recording is begun before it is whole if its sound comes so many times as fast as it is heard. One that is slower
 /// would have holes; one that is hardly faster, soon.
 const KEEPS_UP: f64 = 1.25;
+
+/// Frames that a listener who was there from the beginning may miss before a recording that still comes is given up:
+/// half a second. Silence for longer is worse than other music.
+const MOST_MISSED: u64 = 25;
 
 /// The next play has the gain of the whole if it differs by more than this, in LU: half of what R 128 tolerates.
 const CORRECTED_FROM_LU: f64 = 0.5;
@@ -110,6 +114,11 @@ pub enum PrepareError {
     Decode(DecodeError),
     /// It cannot be encoded.
     Encode(EncodeError),
+    /// It came more slowly than it was heard, until there was nothing more to hear.
+    RanDry {
+        /// How much of it had come, in seconds.
+        seconds: f64,
+    },
     /// Whoever had it done does not want it any more, or has no more time or room for it.
     Stopped,
 }
@@ -119,6 +128,11 @@ impl fmt::Display for PrepareError {
         match self {
             Self::Decode(error) => error.fmt(f),
             Self::Encode(error) => error.fmt(f),
+            Self::RanDry { seconds } => write!(
+                f,
+                "the recording came more slowly than it was heard; {seconds:.1} seconds of it had come when there was \
+                 nothing more to hear"
+            ),
             Self::Stopped => write!(f, "preparing the recording was stopped"),
         }
     }
@@ -158,7 +172,8 @@ pub struct Preparation {
     lap_one: Option<LapOne>,
     /// What is known and was not told; untold until there are frames.
     news: Option<Facts>,
-    is_ready: bool,
+    /// Since when its music can be played.
+    ready_at: Option<MediaTime>,
     /// Frames in the ring.
     frames: u64,
     correction: Option<Box<Correction>>,
@@ -244,7 +259,7 @@ impl Preparation {
             measured: 0,
             lap_one: None,
             news: None,
-            is_ready: false,
+            ready_at: None,
             frames: 0,
             correction: None,
         }
@@ -289,12 +304,12 @@ impl Preparation {
                 decided: self.lap_one.as_ref().map(|lap_one| lap_one.gain),
             })));
         }
-        if self.is_ready
+        if self.is_ready()
             && let Some(facts) = self.news.take()
         {
             return Ok(Step::Ready(facts));
         }
-        if self.is_ready
+        if self.is_ready()
             && let Some(correction) = self.correction.take()
         {
             return Ok(Step::Corrected(correction));
@@ -310,14 +325,14 @@ impl Preparation {
         if let Progress::Working { frames } | Progress::Waiting { frames } = progress {
             self.frames = frames;
         }
-        if !self.is_ready && (self.frames >= AHEAD as u64 || progress == Progress::Closed) {
-            self.is_ready = true;
+        if !self.is_ready() && (self.frames >= AHEAD as u64 || progress == Progress::Closed) {
+            self.ready_at = Some(now);
             return Ok(Step::Ready(self.news.take().unwrap_or_else(|| self.facts_so_far())));
         }
         Ok(match progress {
             Progress::Working { .. } => Step::Working,
             Progress::Waiting { .. } if is_fed => Step::Working,
-            Progress::Waiting { .. } => Step::Waiting(MediaTime::NEVER),
+            Progress::Waiting { .. } => Step::Waiting(self.lasts_until(now)?),
             Progress::Closed => Step::Closed,
         })
     }
@@ -345,7 +360,7 @@ impl Preparation {
 
     /// Whether its music can be played.
     pub fn is_ready(&self) -> bool {
-        self.is_ready
+        self.ready_at.is_some()
     }
 
     /// How many frames of it can be read.
@@ -428,6 +443,13 @@ impl Preparation {
         };
         lap_one.feed(self.codec, &samples, &mut self.job);
         !samples.is_empty()
+    }
+
+    /// Until when a listener who was there from the beginning has something to hear, or misses little.
+    fn lasts_until(&self, now: MediaTime) -> Result<MediaTime, PrepareError> {
+        let (Some(ready_at), false) = (self.ready_at, self.is_whole) else { return Ok(MediaTime::NEVER) };
+        let last = Tick(Tick::at(ready_at).0 + self.frames + MOST_MISSED).start();
+        if now < last { Ok(last) } else { Err(PrepareError::RanDry { seconds: self.facts_so_far().seconds }) }
     }
 
     /// What is known while it arrives.
@@ -847,6 +869,34 @@ mod tests {
             assert_eq!(ready_at < end, early, "{times}: {ready_at} of {end} ms");
             assert_eq!(facts.seconds == 6.0, !early);
         }
+    }
+
+    /// Sound for three seconds, at three times its speed, then nothing: given up half a second after the last of it was
+    /// heard, however long the door would wait.
+    #[test]
+    fn what_stops_coming_is_given_up_when_there_is_nothing_more_to_hear() {
+        let clip = tone(16_000, 30.0, |_| 0.2);
+        let (mut preparation, _reader) = begin(&settings());
+        let came = &clip[..44 + 3 * 32_000];
+        let mut ready = None;
+        let mut until = MediaTime::NEVER;
+        for (index, piece) in came.chunks(960).enumerate() {
+            let now = millis(10 * index as u64);
+            preparation.push(now, piece).unwrap();
+            for step in settle(&mut preparation, now) {
+                match step {
+                    Step::Ready(_) => ready = ready.or(Some(now)),
+                    Step::Waiting(moment) => until = moment,
+                    _ => panic!("nothing else is said"),
+                }
+            }
+        }
+        let heard = Duration::from_millis(20 * (preparation.frames() + MOST_MISSED));
+        assert!(preparation.frames() > 120);
+        assert!((ready.unwrap() + heard).since(until) < Duration::from_millis(20));
+        let before = until - Duration::from_millis(1);
+        assert!(matches!(preparation.step(before), Ok(Step::Waiting(again)) if again == until));
+        assert!(matches!(preparation.step(until), Err(PrepareError::RanDry { seconds }) if seconds == 3.0));
     }
 
     #[test]

@@ -530,7 +530,7 @@ mod tests {
 
         /// Nothing is left of what was given up, and the workshop still works.
         #[track_caller]
-        fn is_empty_but_works(self, given_up: &[Watch]) {
+        fn forgets_but_works(self, given_up: &[Watch]) {
             wait_until(|| given_up.iter().all(Watch::is_gone));
             wait_until(|| self.memory.free_mib() == MEMORY_MIB);
             let last = self.whole(999, MUSIC);
@@ -585,7 +585,7 @@ mod tests {
         });
         let watches: Vec<_> = others.iter().map(|other| other.watch.clone()).collect();
         drop(others);
-        workshop.is_empty_but_works(&watches);
+        workshop.forgets_but_works(&watches);
     }
 
     fn limited(limits: DecodeLimits) -> Workshop {
@@ -619,7 +619,7 @@ mod tests {
         wait_until(|| workshop.memory.free_mib() < MEMORY_MIB);
         // The desk drops its reader and has the fetch aborted, which drops the other.
         drop((reader, into));
-        workshop.is_empty_but_works(&[watch]);
+        workshop.forgets_but_works(&[watch]);
     }
 
     /// An origin that goes on sending does not keep it.
@@ -630,7 +630,7 @@ mod tests {
         into.push_waiting(Chunk::Bytes(MUSIC[..44].to_vec())).unwrap();
         drop(reader);
         wait_until(|| into.push_waiting(Chunk::Bytes(vec![0; 64])).is_err());
-        workshop.is_empty_but_works(&[watch]);
+        workshop.forgets_but_works(&[watch]);
     }
 
     /// Nobody takes work: there is no producer yet.
@@ -652,7 +652,7 @@ mod tests {
             tell: workshop.mailboxes.tidings.0.clone(),
         };
         workshop.threads.push(thread::Builder::new().spawn(move || producer.run()).unwrap());
-        workshop.is_empty_but_works(&[watch]);
+        workshop.forgets_but_works(&[watch]);
     }
 
     #[test]
@@ -666,7 +666,7 @@ mod tests {
         wait_until(|| watches[1].is_gone());
         assert!(!watches[0].is_gone(), "the other still goes on");
         drop(busy);
-        workshop.is_empty_but_works(&watches);
+        workshop.forgets_but_works(&watches);
     }
 
     /// Seconds of decoding end at the next packet.
@@ -678,7 +678,7 @@ mod tests {
         wait_until(|| workshop.memory.free_mib() < MEMORY_MIB - 20);
         let watch = prompt.watch.clone();
         drop(prompt);
-        workshop.is_empty_but_works(&[watch]);
+        workshop.forgets_but_works(&[watch]);
     }
 
     #[test]
@@ -689,7 +689,7 @@ mod tests {
         let watch = prompt.watch.clone();
         assert!(!prompt.reader.is_closed());
         drop(prompt);
-        workshop.is_empty_but_works(&[watch]);
+        workshop.forgets_but_works(&[watch]);
     }
 
     #[test]
@@ -705,7 +705,7 @@ mod tests {
         assert!(prompt.into.push_waiting(Chunk::End).is_err(), "it was dropped");
         let watch = prompt.watch.clone();
         drop(prompt);
-        workshop.is_empty_but_works(&[watch]);
+        workshop.forgets_but_works(&[watch]);
     }
 
     /// A play that began with too little: the same source is told again, with another ring and another gain.
@@ -730,7 +730,7 @@ mod tests {
         wait_until(|| second.is_closed() && prompt.reader.is_closed());
         let watch = prompt.watch.clone();
         drop((prompt, second));
-        workshop.is_empty_but_works(&[watch]);
+        workshop.forgets_but_works(&[watch]);
     }
 
     #[test]

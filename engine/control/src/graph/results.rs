@@ -41,6 +41,7 @@ pub(crate) fn prompt_subcode(cause: PromptCause) -> u32 {
         | PromptCause::ContentEncoded
         | PromptCause::OriginSilent
         | PromptCause::FetchTimeout
+        | PromptCause::ArrivesTooSlowly
         | PromptCause::TooLarge
         | PromptCause::ShortBody
         | PromptCause::FileNotFound

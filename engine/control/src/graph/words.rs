@@ -116,6 +116,7 @@ impl PromptCause {
             Self::ContentEncoded => "contentEncoded",
             Self::OriginSilent => "originSilent",
             Self::FetchTimeout => "fetchTimeout",
+            Self::ArrivesTooSlowly => "arrivesTooSlowly",
             Self::TooLarge => "tooLarge",
             Self::ShortBody => "shortBody",
             Self::FileNotFound => "fileNotFound",
