@@ -15,9 +15,17 @@ use crate::{
 /// only, and the second from the third in none.
 const SETTLED_FRAMES: u64 = 50;
 
-/// After so many laps the loop is closed whether or not the encoder has settled. What remains then is a step between
-/// two encodings of the same sound.
+/// After so many laps, and [`LONG_ENOUGH`], the loop is closed whether or not the encoder has settled. What remains then
+/// is a step between two encodings of the same sound.
 const MAX_LAPS: u64 = 3;
+
+/// Short loops have more laps in which the encoder may settle: so many frames, ten seconds, a twelfth of a second of
+/// work.
+const LONG_ENOUGH: u64 = 500;
+
+/// An encoder may also settle into a few laps in turn: random clips have found a square wave of which every second lap
+/// is the same, for ever. Then the ring holds as many.
+const MOST_LAPS_IN_TURN: usize = 4;
 
 /// Starts to encode a loop of music in `codec`: what legs read, and the work that fills it.
 ///
@@ -55,12 +63,17 @@ pub fn arriving(
 pub fn room(max_frames: usize) -> (LoopWriter, Reader) {
     // One lap more than are encoded of the loop: lap one may have arrived before there is a loop.
     let laps = usize::try_from(MAX_LAPS + 1).expect("small");
-    ring::closed(max_frames.saturating_mul(laps))
+    ring::closed(max_frames.saturating_mul(laps).saturating_add(LONG_ENOUGH as usize))
+}
+
+/// Frames of the loop that are encoded at most.
+fn most_frames(lap: u64) -> u64 {
+    (MAX_LAPS * lap).max(LONG_ENOUGH.next_multiple_of(lap))
 }
 
 /// Bytes of memory that [`room`] takes before there are frames.
 pub(crate) fn room_bytes(max_frames: usize) -> u64 {
-    (max_frames as u64).saturating_mul(MAX_LAPS + 1).div_ceil(256) * 24
+    (max_frames as u64).saturating_mul(MAX_LAPS + 1).saturating_add(LONG_ENOUGH).div_ceil(256) * 24
 }
 
 /// The encoding of one rendition, cut into steps.
@@ -86,8 +99,8 @@ enum Sound {
 
 struct Work {
     writer: LoopWriter,
-    /// Frames in a row that were the same as a lap before.
-    settled: u64,
+    /// Frames in a row that were the same as one lap before, two laps before, and so on.
+    settled: [u64; MOST_LAPS_IN_TURN],
 }
 
 /// Whether a [`Job`] has more to do.
@@ -121,7 +134,7 @@ impl Job {
             samples_per_frame: codec.samples_per_frame(),
             encoder,
             payload,
-            work: Some(Work { writer, settled: 0 }),
+            work: Some(Work { writer, settled: [0; MOST_LAPS_IN_TURN] }),
         })
     }
 
@@ -190,19 +203,23 @@ impl Job {
             let len = self.encoder.encode(samples, &mut self.payload)?;
             let payload = &self.payload[..len];
             let (before, lap) = self.sound.lengths();
-            let earlier = lap.and_then(|lap| position.checked_sub(lap)).filter(|at| *at >= before);
-            let earlier = earlier.and_then(|at| work.writer.frame(at));
-            let same = earlier.is_some_and(|frame| frame.payload() == payload);
-            work.settled = if same { work.settled + 1 } else { 0 };
+            for (laps, settled) in (1..).zip(&mut work.settled) {
+                let earlier = lap.and_then(|lap| position.checked_sub(laps * lap)).filter(|at| *at >= before);
+                let earlier = earlier.and_then(|at| work.writer.frame(at));
+                let same = earlier.is_some_and(|frame| frame.payload() == payload);
+                *settled = if same { *settled + 1 } else { 0 };
+            }
             let full = |Full| EncodeError::Library("more sound came than there is room for".to_owned());
             work.writer.push(Frame::new(payload)).map_err(full)?;
             let written = position + 1;
-            if let Some(lap) = lap
-                && written >= before + lap
-                && (work.settled >= SETTLED_FRAMES.min(lap) || written >= before + MAX_LAPS * lap)
+            let Some(lap) = lap.filter(|lap| written >= before + lap) else { continue };
+            let mut settled = (1..).zip(work.settled);
+            let laps = settled.find(|(_, settled)| *settled >= SETTLED_FRAMES.min(lap)).map(|(laps, _)| laps);
+            let given_up = (written >= before + most_frames(lap)).then_some(1);
+            if let Some(laps) = laps.or(given_up)
                 && let Some(work) = self.work.take()
             {
-                work.writer.close(written - lap);
+                work.writer.close(written - laps * lap);
             }
         }
         Ok(match &self.work {

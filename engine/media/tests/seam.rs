@@ -12,7 +12,7 @@ use holdmusic_media::{
     ring::{At, Reader},
     source::{Progress, arriving},
 };
-use proptest::prelude::*;
+use proptest::{prelude::*, test_runner::RngSeed};
 
 const RATE: u32 = 16_000;
 const FRAME: usize = 320;
@@ -128,8 +128,83 @@ fn error(frame: &[f32], heard: &[f32]) -> f64 {
     lost + FRAME as f64 * 1e-9
 }
 
+fn loses_no_more(
+    kind: Kind,
+    rate: u32,
+    length: f64,
+    seed: u32,
+    arrived: f64,
+    settings: EncoderSettings,
+) -> Result<(), TestCaseError> {
+    let pcm = clip(kind, rate, 0.003 * 2_000f64.powf(length), seed);
+    let levelled = level_loop(&Loop::new(&pcm, RATE, FRAME), &LevelSettings::default());
+    let sound = Arc::new(soft_start(&levelled.sound));
+
+    let mut unrolled = Unrolled { arrived: Vec::new(), sound: Arc::clone(&sound) };
+    let (mut resampler, mut limiter) =
+        (StreamResampler::new(rate, RATE), LimiterStream::new(RATE, &levelled.gain));
+    for piece in pcm.samples()[..(arrived * pcm.len() as f64) as usize].chunks(1_000) {
+        let mut resampled = Vec::new();
+        resampler.push(piece, &mut resampled);
+        limiter.push(&resampled, &mut unrolled.arrived);
+    }
+    fade_in(&mut unrolled.arrived, RATE);
+
+    let most = sound.intro_frames() + sound.frames() + unrolled.arrived.len() / FRAME;
+    let (reader, mut job) = arriving(Codec::Opus, &settings, most).expect("an encoder");
+    job.feed(&unrolled.arrived);
+    // One frame is kept back for the joint.
+    let now = (unrolled.arrived.len() / FRAME).saturating_sub(1);
+    job.step(now).expect("frames");
+    if now == 0 {
+        unrolled.arrived.clear();
+    }
+    job.complete(Arc::clone(&sound));
+    let mut written = now;
+    while job.step(1).expect("frames") != Progress::Closed {
+        written += 1;
+    }
+
+    let frames = written + 1 + 3 * sound.frames();
+    // One more: what a decoder gives is late.
+    let endless = encoded(&settings, (0..=frames).map(|index| unrolled.frame(index)));
+    let ring: Vec<_> = (0..=frames).map(|index| payload(&reader, index)).collect();
+    if ring == endless {
+        return Ok(());
+    }
+    let (ring, endless) = (decoded(&ring), decoded(&endless));
+    for index in 0..frames {
+        let frame = unrolled.frame(index);
+        let heard = index * FRAME + Codec::Opus.delay_samples();
+        let (ours, best) = (error(&frame, &ring[heard..]), error(&frame, &endless[heard..]));
+        prop_assert!(
+            ours <= 1.05 * best,
+            "frame {} of {} (written {}, lap {}): {:.3} times the error",
+            index,
+            frames,
+            written + 1,
+            sound.frames(),
+            ours / best
+        );
+    }
+    Ok(())
+}
+
+/// The encoder never comes out of this one the same, but every second time it does.
+#[test]
+fn an_encoder_may_settle_into_two_laps_in_turn() {
+    let settings = EncoderSettings { opus_bitrate: 32_000, opus_complexity: 5 };
+    loses_no_more(Kind::Square, 161_976, 0.249_626_585_784_573_45, 2_442_458_238, 0.0, settings).unwrap();
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 24, failure_persistence: None, ..ProptestConfig::default() })]
+    // The same cases everywhere; to look for others: PROPTEST_RNG_SEED is passed over, change the seed and the number.
+    #![proptest_config(ProptestConfig {
+        cases: 24,
+        failure_persistence: None,
+        rng_seed: RngSeed::Fixed(1),
+        ..ProptestConfig::default()
+    })]
 
     /// Any clip of any rate and length, known whole from the beginning or arriving up to some place: no frame of
     /// lap one, of the joint, of the laps until the ring closes and of three laps behind it, seams included, loses
@@ -148,54 +223,7 @@ proptest! {
         opus_bitrate in prop::sample::select(vec![24_000u32, 32_000, 32_000, 48_000]),
         opus_complexity in prop::sample::select(vec![5u8, 9, 9, 10]),
     ) {
-        let pcm = clip(kind, rate, 0.003 * 2_000f64.powf(length), seed);
-        let levelled = level_loop(&Loop::new(&pcm, RATE, FRAME), &LevelSettings::default());
-        let sound = Arc::new(soft_start(&levelled.sound));
-
-        let mut unrolled = Unrolled { arrived: Vec::new(), sound: Arc::clone(&sound) };
-        let (mut resampler, mut limiter) =
-            (StreamResampler::new(rate, RATE), LimiterStream::new(RATE, &levelled.gain));
-        for piece in pcm.samples()[..(arrived * pcm.len() as f64) as usize].chunks(1_000) {
-            let mut resampled = Vec::new();
-            resampler.push(piece, &mut resampled);
-            limiter.push(&resampled, &mut unrolled.arrived);
-        }
-        fade_in(&mut unrolled.arrived, RATE);
-
-        let settings = EncoderSettings { opus_bitrate, opus_complexity };
-        let most = sound.intro_frames() + sound.frames() + unrolled.arrived.len() / FRAME;
-        let (reader, mut job) = arriving(Codec::Opus, &settings, most).expect("an encoder");
-        job.feed(&unrolled.arrived);
-        // One frame is kept back for the joint.
-        let now = (unrolled.arrived.len() / FRAME).saturating_sub(1);
-        job.step(now).expect("frames");
-        if now == 0 {
-            unrolled.arrived.clear();
-        }
-        job.complete(Arc::clone(&sound));
-        let mut written = now;
-        while job.step(1).expect("frames") != Progress::Closed {
-            written += 1;
-        }
-
-        let frames = written + 1 + 3 * sound.frames();
-        // One more: what a decoder gives is late.
-        let endless = encoded(&settings, (0..=frames).map(|index| unrolled.frame(index)));
-        let ring: Vec<_> = (0..=frames).map(|index| payload(&reader, index)).collect();
-        if ring == endless {
-            return Ok(());
-        }
-        let (ring, endless) = (decoded(&ring), decoded(&endless));
-        for index in 0..frames {
-            let frame = unrolled.frame(index);
-            let heard = index * FRAME + Codec::Opus.delay_samples();
-            let (ours, best) = (error(&frame, &ring[heard..]), error(&frame, &endless[heard..]));
-            prop_assert!(
-                ours <= 1.05 * best,
-                "frame {} of {} (written {}, lap {}): {:.3} times the error",
-                index, frames, written + 1, sound.frames(), ours / best
-            );
-        }
+        loses_no_more(kind, rate, length, seed, arrived, EncoderSettings { opus_bitrate, opus_complexity })?;
     }
 }
 
