@@ -23,8 +23,10 @@ test: tools ## every test of the workspace
 	$(CARGO) build $(RELEASE) -p holdmusic
 	$(CARGO) test $(RELEASE) --workspace
 
-bench: tools ## request to first packet, 500 held at once for a minute, the cost of each step and of a whole prompt
+bench: tools ## what a packet costs, request to first packet, 500 held at once for a minute, each step, a whole prompt
 	$(CARGO) build $(RELEASE) -p holdmusic -p holdmusic-bench
+	$(CARGO) run $(RELEASE) -p holdmusic-bench --bin limit
+	$(CARGO) run $(RELEASE) -p holdmusic-bench --bin capacity
 	$(CARGO) run $(RELEASE) -p holdmusic-bench --bin latency
 	$(CARGO) run $(RELEASE) -p holdmusic-bench --bin held
 	$(CARGO) bench --locked -p holdmusic-bench --bench steps

@@ -66,7 +66,7 @@ impl Report {
         self.figures.push((format!("{}{name}", self.section), value, words.to_owned()));
     }
 
-    /// Prints the table, and writes `bench-results/<name>.json`.
+    /// Prints the table, and writes `target/bench/<name>.json`.
     ///
     /// # Errors
     ///
@@ -75,8 +75,8 @@ impl Report {
         let figures: serde_json::Map<_, _> =
             self.figures.into_iter().map(|(name, value, _)| (name, value.into())).collect();
         let json = serde_json::json!({ "bench": self.name, "machine": machine(), "figures": figures });
-        fs::create_dir_all("bench-results")?;
-        let path = format!("bench-results/{}.json", self.name);
+        fs::create_dir_all("target/bench")?;
+        let path = format!("target/bench/{}.json", self.name);
         fs::write(&path, serde_json::to_string_pretty(&json).map_err(io::Error::other)?)?;
         io::stdout().write_all(format!("{}\n  written to {path}\n", self.text).as_bytes())
     }
