@@ -90,7 +90,7 @@ const MOST_STRETCH: f64 = 1.25e-3;
 /// thousand (all of it, if it is too short for that): half a 20 ms frame takes the last 8.1 seconds, half a sample the
 /// last 200 ms. Until there every sample is exactly in time, so that what is heard can be laid over the original,
 /// sample against sample; spread over the whole clip, the same stretch would put its end 10 ms off. It begins and ends
-/// gently ([`Stretch`]), so that a tone has no corner there.
+/// gently (`Stretch`), so that a tone has no corner there.
 ///
 /// # Panics
 ///

@@ -1,5 +1,5 @@
-//! [`Source`]: one prompt made playable, with one rendition per codec. A rendition is a [`Reader`] for the legs and a
-//! [`Job`] for a producer, who steps it until the loop is closed.
+//! A rendition: one prompt made playable in one codec. It is a [`Reader`] for the legs and a [`Job`] for a producer, who
+//! steps it until the loop is closed.
 
 use std::sync::Arc;
 
