@@ -134,6 +134,74 @@ fn a_prompt_that_is_good_for_an_hour_is_not_asked_about_until_it_is_purged() {
     assert_eq!(origin.answers(), [200, 200]);
 }
 
+/// Gone is gone, and moved is moved: what was heard before is not played in its place.
+#[test]
+fn an_origin_that_says_404_or_redirects_elsewhere_is_believed() {
+    let origin = Origin::open(music(), "\"one\"", "max-age=3600");
+    let callbacks = Web::open([]);
+    let engine = Engine::start();
+    let moved = Mover::open(&origin.url());
+    hear(&engine, &callbacks, &moved.url, &music());
+    let other = Origin::open(speech(), "\"two\"", "max-age=3600");
+    moved.to(&other.url());
+    hear(&engine, &callbacks, &moved.url, &speech());
+
+    moved.to("");
+    let ear = Ear::open();
+    let held = Held::new(&engine, &callbacks, &ear);
+    let operation = held.start(&moved.url);
+    ear.hear(20);
+    let path = format!("{}/operations/{operation}", held.call);
+    let over = engine.http("GET", &path, &Value::Null).expect(200).json();
+    assert_eq!(over["holdMusic"]["reason"]["cause"], "httpStatus", "{over}");
+    assert_eq!(over["holdMusic"]["source"], "default");
+}
+
+/// A web server that redirects to one place, or answers 404.
+struct Mover {
+    url: String,
+    target: Arc<Mutex<String>>,
+}
+
+impl Mover {
+    fn open(target: &str) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}/current.wav", listener.local_addr().unwrap());
+        let target = Arc::new(Mutex::new(target.to_owned()));
+        let shared = Arc::clone(&target);
+        thread::spawn(move || {
+            for mut stream in listener.incoming().flatten() {
+                let _ = head_of(&mut BufReader::new(stream.try_clone().unwrap()));
+                let target = shared.lock().unwrap().clone();
+                let reply = match target.as_str() {
+                    "" => page("404 Not Found", "text/plain", b""),
+                    target => {
+                        page_of("302 Found", &format!("Location: {target}\r\nContent-Length: 0\r\n"), b"")
+                    }
+                };
+                let _ = stream.write_all(&reply);
+            }
+        });
+        Self { url, target }
+    }
+
+    fn to(&self, target: &str) {
+        *self.target.lock().unwrap() = target.to_owned();
+    }
+}
+
+/// An answer that would make a cache add beyond all numbers costs nobody anything.
+#[test]
+fn an_origin_with_mad_numbers_is_asked_again_and_played() {
+    let origin = Origin::open(music(), "\"one\"", "max-age=1\r\nAge: 18446744073709551615");
+    let (engine, callbacks) = (Engine::start(), Web::open([]));
+    hear(&engine, &callbacks, &origin.url(), &music());
+    // The answer must be a second old, and a hold is longer.
+    hear(&engine, &callbacks, &origin.url(), &music());
+    hear(&engine, &callbacks, &origin.url(), &music());
+    assert!(origin.answers().len() >= 2, "{:?}", origin.answers());
+}
+
 /// The file of a rendition is there when it is whole: it is renamed into its place.
 fn wait_for_renditions(engine: &Engine, count: usize) {
     let until = Instant::now() + PATIENCE;

@@ -15,7 +15,7 @@ use crate::{
     negotiation::StateOffer,
     operation::{Operation, OperationKind, ResultInfo},
     participant::{EndedBy, Heard, Hold, Participant, PastHold},
-    prompt::{DEFAULT_SOURCE, Freshness, Listener, Prompt, SourceFacts},
+    prompt::{DEFAULT_SOURCE, Found, Freshness, Listener, Prompt, SourceFacts},
     stop::StopRequest,
     timer::Timer,
 };
@@ -70,7 +70,11 @@ impl Control {
         // The same music goes on, unless it is a prompt that failed: then it is tried again.
         let goes_on = again
             && participant.hold.as_ref().is_some_and(|hold| hold.wants.is_some() || hold.asked.is_none());
-        let failed = start.prompt.as_ref().and_then(|prompt| self.prompts.failed(now.mono, prompt));
+        // What can be heard all the same is heard.
+        let failed = start.prompt.as_ref().and_then(|prompt| match self.prompts.find(now.mono, prompt) {
+            Some(Found::Fresh(_) | Found::StaleMeanwhile(_)) => None,
+            Some(Found::Stale(_)) | None => self.prompts.failed(now.mono, prompt),
+        });
         let source = match &start.prompt {
             _ if goes_on => None,
             Some(_) if failed.is_some() => None,
@@ -271,10 +275,12 @@ impl Control {
     /// Whose music `source` is to the listener of a hold.
     fn kind(&self, call: CallId, id: ParticipantId, source: SourceId) -> Heard {
         let participant = self.calls.get(&call).and_then(|call| call.participants.get(&id));
-        let asked = participant
-            .and_then(|participant| participant.hold.as_ref())
-            .is_some_and(|hold| hold.asked.is_some() && hold.wants == Some(source));
-        if asked || !self.is_default(call, source) { Heard::CustomPrompt } else { Heard::DefaultMusic }
+        let hold = participant.and_then(|participant| participant.hold.as_ref());
+        let default = match hold.filter(|hold| hold.wants == Some(source)) {
+            Some(hold) => hold.asked.is_none(),
+            None => self.is_default(call, source),
+        };
+        if default { Heard::DefaultMusic } else { Heard::CustomPrompt }
     }
 
     /// Brings the listeners of sources up to date with a hold that had `before`.
@@ -335,7 +341,10 @@ impl Control {
         let result = match (&hold.failure, &hold.asked) {
             (Some(failure), _) => results::prompt(200, failure),
             (None, Some(_)) if hold.wants == Some(heard) => results::success(),
-            (None, None) if self.is_default(call_id, heard) => results::success(),
+            // It may have been renewed since.
+            (None, None) if hold.wants == Some(heard) || self.is_default(call_id, heard) => {
+                results::success()
+            }
             (None, _) => return,
         };
         let facts = self.prompts.facts(heard);
@@ -432,7 +441,14 @@ impl Control {
 
     /// A source is what it was to take the place of: whoever waits for it hears that.
     pub(crate) fn source_unchanged(&mut self, now: Now, source: SourceId, freshness: Freshness) {
-        let Some(older) = self.prompts.older(source) else { return };
+        if self.prompts.is_ready(source) {
+            return;
+        }
+        let Some(older) = self.prompts.older(source) else {
+            // It has failed meanwhile, so there is nothing to be heard instead.
+            let words = "what it was before can no longer be played";
+            return self.source_failed(now, source, &PromptFailure::new(PromptCause::NotReadyInTime, words));
+        };
         self.prompts.freshen(older, freshness);
         for listener in self.prompts.listeners(source) {
             self.move_listener(now, listener, source, older);

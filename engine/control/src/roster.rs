@@ -416,8 +416,25 @@ impl Control {
             None => self.server_source(now)?,
         };
         // It may be time to ask its origin again.
-        let current = self.prompts.prompt(source).cloned().map(|prompt| self.acquire(now, &prompt));
-        Some(current.and_then(Result::ok).unwrap_or(source))
+        let prompt = self.prompts.prompt(source).cloned()?;
+        let Ok(current) = self.acquire(now, &prompt) else { return Some(source) };
+        if current != source && self.prompts.older(current) != Some(source) {
+            // It was purged: nothing of what it was is wanted.
+            let call = self.calls.get_mut(&id).filter(|call| call.default_source == Some(source));
+            let listener = match call {
+                Some(call) => {
+                    call.default_source = Some(current);
+                    Listener::Call(id)
+                }
+                None => {
+                    self.server_default = Some(current);
+                    Listener::Server
+                }
+            };
+            self.prompts.listen(current, listener);
+            self.leave(now, source, listener);
+        }
+        Some(current)
     }
 
     /// The source of the server's default prompt, if there is one and it can be had.

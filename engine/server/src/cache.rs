@@ -9,12 +9,16 @@ use std::{
     io::{self, Read, Write},
     os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
+    sync::atomic::{AtomicU64, Ordering::Relaxed},
     time::SystemTime,
 };
 
 use aws_lc_rs::digest::{self, SHA256, digest};
-use holdmusic_control::prompt::{Origin, Prompt};
-use holdmusic_media::{prepare::PrepareSettings, preserve::Preserved};
+use holdmusic_control::{
+    Freshness,
+    prompt::{Origin, Prompt},
+};
+use holdmusic_media::{Now, prepare::PrepareSettings, preserve::Preserved};
 use serde::{Deserialize, Serialize};
 use tempfile::NamedTempFile;
 use tracing::{debug, warn};
@@ -82,6 +86,20 @@ pub struct Fetched {
     pub address: Hash,
     /// What the origin said.
     pub validity: Validity,
+    /// Whether a redirect led there. It may lead elsewhere the next time, whatever its target says.
+    pub redirected: bool,
+}
+
+impl Fetched {
+    /// How long it is good, on the clock of `now`. Redirects are followed again each time (RFC 9111 section 4.2.2 allows
+    /// no guess for those that say nothing, and what others say is not worth a round trip).
+    pub fn freshness(&self, now: Now) -> Freshness {
+        let freshness = self.validity.freshness(now);
+        match self.redirected {
+            true => Freshness { until: now.mono, while_asked_until: now.mono, ..freshness },
+            false => freshness,
+        }
+    }
 }
 
 /// The cache of one engine.
@@ -93,6 +111,9 @@ pub struct Cache {
     max_bytes: u64,
     /// How prompts are prepared: renditions of other settings are not ours.
     plan: Hash,
+    purges: AtomicU64,
+    /// Purges that have been asked for and not been done: until then nothing is known.
+    purging: AtomicU64,
 }
 
 impl Cache {
@@ -108,11 +129,16 @@ impl Cache {
         for directory in [&origins, &renditions] {
             DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
         }
-        Ok(Self { origins, renditions, max_bytes, plan })
+        let (purges, purging) = (AtomicU64::new(0), AtomicU64::new(0));
+        Ok(Self { origins, renditions, max_bytes, plan, purges, purging })
     }
 
     /// What was fetched for `prompt` when it was last fetched.
     pub fn fetched(&self, prompt: &Prompt) -> Option<Fetched> {
+        (self.purging.load(Relaxed) == 0).then(|| self.read(prompt))?
+    }
+
+    fn read(&self, prompt: &Prompt) -> Option<Fetched> {
         let path = self.origins.join(name_of(prompt));
         let text = read_at_most(&path, 64 << 10)?;
         let fetched = serde_json::from_slice(&text).ok();
@@ -172,20 +198,37 @@ impl Cache {
         evict(&self.renditions, self.max_bytes, usize::MAX);
     }
 
-    /// Forgets what was fetched for `prompt`, or everything.
+    /// How many purges have been asked for.
+    pub fn purges(&self) -> u64 {
+        self.purges.load(Relaxed)
+    }
+
+    /// A purge is about to be done ([`Cache::purge`]): from now on nothing older counts.
+    pub fn announce_purge(&self) {
+        self.purges.fetch_add(1, Relaxed);
+        self.purging.fetch_add(1, Relaxed);
+    }
+
+    /// Forgets what was fetched for `prompt`, or everything. It has been announced.
     pub fn purge(&self, prompt: Option<&Prompt>) {
         match prompt {
             Some(prompt) => {
-                if let Some(fetched) = self.fetched(prompt) {
+                if let Some(fetched) = self.read(prompt) {
                     let _ = fs::remove_file(self.renditions.join(self.name_of_rendition(fetched.content)));
                 }
-                let _ = fs::remove_file(self.origins.join(name_of(prompt)));
+                self.forget(prompt);
             }
             None => {
                 evict(&self.origins, 0, 0);
                 evict(&self.renditions, 0, 0);
             }
         }
+        self.purging.fetch_sub(1, Relaxed);
+    }
+
+    /// Forgets what the origin of `prompt` said.
+    pub fn forget(&self, prompt: &Prompt) {
+        let _ = fs::remove_file(self.origins.join(name_of(prompt)));
     }
 
     fn name_of_rendition(&self, content: Hash) -> String {
@@ -299,7 +342,7 @@ mod tests {
 
     fn fetched(content: &[u8]) -> Fetched {
         let validity = Validity::of(&Default::default(), WallTime(1_700_000_000_000_000));
-        Fetched { content: Hash::of(content), address: Hash::of(b"address"), validity }
+        Fetched { content: Hash::of(content), address: Hash::of(b"address"), validity, redirected: false }
     }
 
     #[test]
@@ -395,10 +438,14 @@ mod tests {
         cache.remember(&one, &fetched(b"a"));
         cache.remember(&other, &fetched(b"b"));
         cache.keep(Hash::of(b"a"), &finished(MUSIC));
+        cache.announce_purge();
+        assert!(cache.fetched(&other).is_none(), "not before it is done");
         cache.purge(Some(&one));
         assert!(cache.fetched(&one).is_none() && cache.rendition(Hash::of(b"a")).is_none());
         assert!(cache.fetched(&other).is_some());
+        cache.announce_purge();
         cache.purge(None);
+        assert_eq!(cache.purges(), 2);
         assert!(cache.fetched(&other).is_none());
     }
 }

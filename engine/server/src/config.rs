@@ -46,7 +46,7 @@ const DEFAULT_UNREACHABLE_AFTER_S: u64 = 10;
 
 /// Every setting, as far as it was given: on the command line, in the environment (`HOLDMUSIC_LISTEN`, …) or, with
 /// the same names, as keys of the file.
-#[allow(rustdoc::bare_urls, reason = "a terminal shows this text as it is")]
+#[expect(rustdoc::bare_urls, reason = "a terminal shows this text as it is")]
 #[derive(Args, Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub struct Options {

@@ -19,7 +19,7 @@ use holdmusic_media::{
 use tokio::{
     runtime::Handle,
     sync::{Semaphore, oneshot},
-    task::AbortHandle,
+    task::{AbortHandle, JoinSet},
 };
 use tracing::{debug, error, info, warn};
 
@@ -78,7 +78,6 @@ struct State {
     last_request: u64,
     sources: HashMap<SourceId, Prepared>,
     legs: HashMap<LegId, usize>,
-    fetches: Arc<Semaphore>,
     deliveries: Arc<Semaphore>,
     leave_by: Option<MediaTime>,
     counted: MediaTime,
@@ -93,20 +92,22 @@ struct Prepared {
     content: Option<Hash>,
     /// How long it is good. As long as it arrives nobody asks for it again.
     freshness: Freshness,
+    /// Whether it may be kept beyond this process, and is not already.
+    may_be_kept: bool,
     /// What control was told of it.
     facts: Option<SourceFacts>,
 }
 
 impl Prepared {
     fn new(reader: Reader, fetch: Option<AbortHandle>) -> Self {
-        Self { reader, fetch, content: None, freshness: Freshness::FOR_EVER, facts: None }
+        Self { reader, fetch, content: None, freshness: Freshness::FOR_EVER, may_be_kept: false, facts: None }
     }
 
     /// What is to be kept: all of it has come, and its loop is closed.
     fn finished(&self) -> Option<(Hash, Preserved)> {
         let SourceFacts { seconds, format, gain_db, .. } = self.facts.clone()?;
         let preserved = Preserved { reader: self.reader.clone(), seconds, format, gain_db };
-        self.reader.is_closed().then_some((self.content?, preserved))
+        (self.may_be_kept && self.reader.is_closed()).then_some((self.content?, preserved))
     }
 }
 
@@ -128,7 +129,6 @@ impl Desk {
             last_request: 0,
             sources: HashMap::from([(DEFAULT_SOURCE, default_music)]),
             legs: HashMap::new(),
-            fetches: Arc::new(Semaphore::new(FETCHES)),
             deliveries: Arc::new(Semaphore::new(DELIVERIES)),
             leave_by: None,
             counted: MediaTime::ZERO,
@@ -247,6 +247,7 @@ impl State {
             Output::Prepare { source, prompt, instead_of } => self.prepare(source, prompt, instead_of),
             Output::Purge { prompt } => {
                 let cache = Arc::clone(&self.desk.supply.cache);
+                cache.announce_purge();
                 self.desk.runtime.spawn_blocking(move || cache.purge(prompt.as_ref()));
             }
             Output::Release { source } => {
@@ -302,14 +303,23 @@ impl State {
         let handed_over = hand_over(&self.desk.work, Work { source, writer, chunks });
         let (supply, tell) = (self.desk.supply.clone(), self.desk.tell.clone());
         let before = instead_of.and_then(|older| self.sources.get(&older)?.content);
-        let fetches = Arc::clone(&self.fetches);
         let task = self.desk.runtime.spawn(async move {
             if let Err(failure) = handed_over {
                 return tell_later(&tell, Tiding::SourceFailed { source, failure }).await;
             }
-            let _place = fetches.acquire().await;
             let began = clock::mono();
-            match supply.supply(&prompt, before, &into).await {
+            // A panic there must not leave control waiting; and it ends with this task.
+            let mut supplying = JoinSet::new();
+            let bytes = into.clone();
+            supplying.spawn(async move { supply.supply(&prompt, before, &bytes).await });
+            let supplied = supplying.join_next().await.and_then(Result::ok).unwrap_or_else(|| {
+                error!(source = source.0, "supplying a prompt panicked; the prompt is refused");
+                Err(PromptFailure::new(
+                    PromptCause::ResponseInvalid,
+                    "the origin's answer cannot be understood",
+                ))
+            });
+            match supplied {
                 Ok(supplied) => {
                     let took_ms = clock::mono().since(began).as_millis();
                     debug!(source = source.0, took_ms, ?supplied, "a prompt is supplied");
@@ -327,8 +337,9 @@ impl State {
         let prepared = self.sources.get_mut(&source)?;
         let input = match supplied {
             Supplied::Unchanged { freshness } => return Some(Input::SourceUnchanged { source, freshness }),
-            Supplied::Bytes { content, freshness } => {
+            Supplied::Bytes { content, freshness, may_be_kept } => {
                 prepared.content = Some(content);
+                prepared.may_be_kept = may_be_kept;
                 prepared.freshness = freshness;
                 prepared.facts.as_mut().map(|facts| {
                     facts.freshness = freshness;

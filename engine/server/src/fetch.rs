@@ -86,17 +86,25 @@ pub struct Questions {
 #[derive(Clone, Debug)]
 pub enum Answer {
     /// All bytes, which have been passed on.
-    Whole {
-        /// Where they came from at last.
-        address: Hash,
-        /// How long they are good.
-        validity: Validity,
-    },
+    Whole(Came),
     /// That they are still the same.
     Confirmed {
         /// And what else.
         headers: HeaderMap,
+        /// Whether a redirect led there.
+        redirected: bool,
     },
+}
+
+/// Bytes that have come.
+#[derive(Clone, Debug)]
+pub struct Came {
+    /// Where from at last.
+    pub address: Hash,
+    /// How long they are good.
+    pub validity: Validity,
+    /// Whether a redirect led there.
+    pub redirected: bool,
 }
 
 /// Fetches prompts.
@@ -184,7 +192,8 @@ impl Fetcher {
         questions: Option<Questions>,
         passage: &mut Passage,
     ) -> Result<Answer, PromptFailure> {
-        for _ in 0..=MAX_REDIRECTS {
+        for hops in 0..=MAX_REDIRECTS {
+            let redirected = hops > 0;
             self.guard.fetch_url(&url).map_err(|refused| {
                 PromptFailure::new(refusal(&refused), format!("{}: {refused}", redact(&url)))
             })?;
@@ -209,12 +218,12 @@ impl Fetcher {
                 | StatusCode::TEMPORARY_REDIRECT
                 | StatusCode::PERMANENT_REDIRECT => url = next_hop(&url, &response)?,
                 StatusCode::NOT_MODIFIED if may_confirm => {
-                    return Ok(Answer::Confirmed { headers: response.headers().clone() });
+                    return Ok(Answer::Confirmed { headers: response.headers().clone(), redirected });
                 }
                 _ => {
                     let validity = Validity::of(response.headers(), clock::now().wall);
                     self.read(&url, response, passage).await?;
-                    return Ok(Answer::Whole { address, validity });
+                    return Ok(Answer::Whole(Came { address, validity, redirected }));
                 }
             }
         }

@@ -128,7 +128,7 @@ impl Validity {
         // What was stale when it came has been so for the whole of its age, as far as we know.
         let lifetime = match policy.time_to_live(born) {
             Duration::ZERO => Duration::ZERO,
-            left => policy.age(born) + left,
+            left => policy.age(born).saturating_add(left),
         };
         policy.age(system_time(now)).saturating_sub(lifetime)
     }
@@ -154,7 +154,11 @@ impl Validity {
 
     fn policy(&self) -> CachePolicy {
         let mut answer = Response::new(());
-        for (name, value) in &self.headers {
+        // An age beyond a century is none, and http-cache-semantics would add to it until it overflows.
+        let sane = |name: &str, value: &str| {
+            name != AGE.as_str() || value.trim().parse().is_ok_and(|age: u32| age < 1 << 31)
+        };
+        for (name, value) in self.headers.iter().filter(|(name, value)| sane(name, value)) {
             if let (Ok(name), Ok(value)) = (HeaderName::try_from(name), HeaderValue::from_str(value)) {
                 answer.headers_mut().append(name, value);
             }
@@ -252,6 +256,28 @@ mod tests {
         let kind = answer(&[("cache-control", "max-age=60, stale-if-error=600")]);
         assert!(kind.outlives_failure(after(500).wall, true));
         assert!(!kind.outlives_failure(after(700).wall, true));
+    }
+
+    #[test]
+    fn no_number_of_an_origin_is_too_large() {
+        for headers in [
+            [("age", "18446744073709551615"), ("cache-control", "max-age=60")],
+            [("age", "-1"), ("cache-control", "max-age=18446744073709551615")],
+            [
+                ("age", "4294967295"),
+                ("cache-control", "max-age=1, stale-while-revalidate=18446744073709551615"),
+            ],
+            [
+                ("etag", "\"1\""),
+                ("cache-control", "s-maxage=99999999999999999999, stale-if-error=18446744073709551615"),
+            ],
+        ] {
+            let told = answer(&headers);
+            for now in [after(0), after(1), after(1 << 30)] {
+                let _ =
+                    (told.freshness(now), told.questions(now.wall), told.outlives_failure(now.wall, true));
+            }
+        }
     }
 
     fn asked(validity: &Validity) -> Vec<String> {

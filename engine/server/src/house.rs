@@ -19,7 +19,7 @@ use holdmusic_media::{pacer::Pacer, prepare::room};
 use tokio::{
     runtime::Runtime,
     signal::unix::{Signal, SignalKind, signal},
-    sync::mpsc,
+    sync::{Semaphore, mpsc},
     task::JoinHandle as Task,
 };
 use tracing::{error, info, warn};
@@ -30,7 +30,7 @@ use crate::{
     check::Checker,
     clock,
     config::Config,
-    desk::Desk,
+    desk::{Desk, FETCHES},
     dice,
     fetch::Fetcher,
     http::{self, Door},
@@ -198,7 +198,7 @@ impl House {
             work: work.0,
             bridges: bridges.0,
             runtime: runtime.handle().clone(),
-            supply: Supply { fetcher, cache: Arc::new(cache) },
+            supply: Supply { fetcher, cache: Arc::new(cache), places: Arc::new(Semaphore::new(FETCHES)) },
             prompts: config.producer.limits,
             default_music,
             webhook: Arc::new(webhook),

@@ -8,13 +8,16 @@ use holdmusic_control::{
     Freshness, PromptCause, PromptFailure,
     prompt::{Origin, Prompt},
 };
-use holdmusic_media::{MediaTime, Now, preserve::Preserved};
+use holdmusic_media::{MediaTime, WallTime, preserve::Preserved};
+use tokio::sync::Semaphore;
 use tracing::{debug, info};
+use url::Url;
 
 use crate::{
     cache::{Cache, Fetched, Hash},
     clock,
-    fetch::{Answer, Fetcher, Questions},
+    fetch::{Answer, Came, Fetcher, Questions},
+    freshness::Validity,
     mailbox::{Chunk, Intake, NotWanted},
 };
 
@@ -26,6 +29,9 @@ const HELD_BACK: Duration = Duration::from_millis(20);
 /// Most bytes that are held back: a minute and a half of 44.1 kHz stereo.
 const MOST_HELD_BACK: usize = 16 << 20;
 
+/// Bytes in one piece of what is held back, at least, but for the last.
+const PIECE: usize = 64 << 10;
+
 /// Where prompts come from.
 #[derive(Clone, Debug)]
 pub struct Supply {
@@ -33,6 +39,8 @@ pub struct Supply {
     pub fetcher: Fetcher,
     /// What was prepared before.
     pub cache: Arc<Cache>,
+    /// Places for fetches under way.
+    pub places: Arc<Semaphore>,
 }
 
 /// How a prompt was supplied.
@@ -44,6 +52,8 @@ pub enum Supplied {
         content: Hash,
         /// How long they are good.
         freshness: Freshness,
+        /// Whether what is made of them may be kept beyond this process.
+        may_be_kept: bool,
     },
     /// It is what it was; nothing has been passed on.
     Unchanged {
@@ -81,99 +91,104 @@ impl Supply {
         match &prompt.origin {
             Origin::Data(data) => {
                 passage.push(data.bytes()).await.map_err(not_wanted)?;
-                self.passed(passage, before, NEVER_ASKED).await
+                self.passed(passage, before, NEVER_ASKED, true).await
             }
             Origin::Directory(url) => {
                 // The disk is quick to ask.
                 let passage = self.fetcher.read_file(url, passage.held_to_the_end()).await?;
                 let now = clock::now().mono;
                 let freshness = Freshness { until: now, while_asked_until: now, when_slow: true };
-                self.passed(passage, before, freshness).await
+                self.passed(passage, before, freshness, true).await
             }
-            Origin::Web(url) => {
-                let remembered = self.recall(prompt).await;
-                if let Some(fetched) = &remembered
-                    && before.is_none()
-                {
-                    let now = clock::now();
-                    let freshness = fetched.validity.freshness(now);
-                    if now.mono < freshness.until
-                        && let Some(finished) = self.finished(fetched.content, freshness).await
-                    {
-                        return Ok(finished);
-                    }
-                }
-                let at_hand = remembered.filter(|fetched| {
-                    before == Some(fetched.content) || self.cache.has_rendition(fetched.content)
-                });
+            Origin::Web(url) => self.supply_web(prompt, url, before, passage).await,
+        }
+    }
+
+    async fn supply_web(
+        &self,
+        prompt: &Prompt,
+        url: &Url,
+        before: Option<Hash>,
+        mut passage: Passage,
+    ) -> Result<Supplied, PromptFailure> {
+        let remembered = self.recall(prompt).await;
+        if let Some(fetched) = remembered.as_ref().filter(|_| before.is_none()) {
+            let now = clock::now();
+            let freshness = fetched.freshness(now);
+            if now.mono < freshness.until
+                && let Some(finished) = self.finished(fetched.content, freshness).await
+            {
+                return Ok(finished);
+            }
+        }
+        let at_hand = remembered
+            .filter(|fetched| before == Some(fetched.content) || self.cache.has_rendition(fetched.content));
+        let since = self.cache.purges();
+        let _place = self.places.acquire().await;
+        match self.ask(url, at_hand.as_ref(), &mut passage).await {
+            Ok(Answer::Whole(came)) => self.came(prompt, came, since, passage, before).await,
+            Ok(Answer::Confirmed { headers, redirected }) => {
+                let Some(fetched) = at_hand else { return Err(unasked()) };
                 let now = clock::now();
-                let questions = at_hand.as_ref().map(|fetched| Questions {
-                    address: fetched.address,
-                    headers: fetched.validity.questions(now.wall),
-                });
-                match self.fetcher.fetch(url.clone(), questions, &mut passage).await {
-                    Ok(Answer::Whole { address, validity }) => {
-                        let fetched = Fetched { content: passage.content(), address, validity };
-                        let freshness = fetched.validity.freshness(clock::now());
-                        self.remember(prompt, fetched).await;
-                        self.passed(passage, before, freshness).await
-                    }
-                    Ok(Answer::Confirmed { headers }) => {
-                        let Some(fetched) = at_hand else { return Err(unasked()) };
-                        let now = clock::now();
-                        let validity = fetched.validity.confirmed(&headers, now.wall);
-                        let fetched = Fetched { validity, ..fetched };
-                        self.remember(prompt, fetched.clone()).await;
-                        debug!(content = ?fetched.content, "the origin says that a prompt is still the same");
-                        self.confirmed(prompt, &fetched, before, now, passage).await
-                    }
-                    Err(failure) => {
-                        let now = clock::now();
-                        let lasts = |fetched: &&Fetched| {
-                            passage.is_held()
-                                && fetched.validity.outlives_failure(now.wall, answered(failure.cause))
-                        };
-                        let Some(fetched) = at_hand.as_ref().filter(lasts) else { return Err(failure) };
-                        info!(?failure, "the origin cannot be asked; what it sent before is played");
-                        let stale =
-                            Freshness { until: now.mono, while_asked_until: now.mono, when_slow: true };
-                        if before == Some(fetched.content) {
-                            return Ok(Supplied::Unchanged { freshness: stale });
-                        }
-                        self.finished(fetched.content, stale).await.ok_or(failure)
-                    }
+                let validity = fetched.validity.confirmed(&headers, now.wall);
+                let fetched = Fetched { validity, redirected, ..fetched };
+                debug!(content = ?fetched.content, "the origin says that a prompt is still the same");
+                self.remember(prompt, fetched.clone(), since).await;
+                let freshness = fetched.freshness(now);
+                if before == Some(fetched.content) {
+                    return Ok(Supplied::Unchanged { freshness });
                 }
+                if let Some(finished) = self.finished(fetched.content, freshness).await {
+                    return Ok(finished);
+                }
+                // It was damaged, or has just been thrown away: once more, without asking.
+                match self.ask(url, None, &mut passage).await? {
+                    Answer::Whole(came) => self.came(prompt, came, since, passage, before).await,
+                    Answer::Confirmed { .. } => Err(unasked()),
+                }
+            }
+            Err(failure) => {
+                let now = clock::now();
+                let lasts = |fetched: &&Fetched| {
+                    passage.is_held() && outlives(&fetched.validity, now.wall, failure.cause)
+                };
+                let Some(fetched) = at_hand.as_ref().filter(lasts) else { return Err(failure) };
+                info!(?failure, "the origin cannot be asked; what it sent before is played");
+                let stale = Freshness { until: now.mono, while_asked_until: now.mono, when_slow: true };
+                if before == Some(fetched.content) {
+                    return Ok(Supplied::Unchanged { freshness: stale });
+                }
+                self.finished(fetched.content, stale).await.ok_or(failure)
             }
         }
     }
 
-    /// What is remembered is still what there is.
-    async fn confirmed(
+    async fn ask(
+        &self,
+        url: &Url,
+        about: Option<&Fetched>,
+        passage: &mut Passage,
+    ) -> Result<Answer, PromptFailure> {
+        let now = clock::now().wall;
+        let questions = about
+            .map(|fetched| Questions { address: fetched.address, headers: fetched.validity.questions(now) });
+        self.fetcher.fetch(url.clone(), questions, passage).await
+    }
+
+    /// All bytes have come from an origin.
+    async fn came(
         &self,
         prompt: &Prompt,
-        fetched: &Fetched,
+        came: Came,
+        since: u64,
+        passage: Passage,
         before: Option<Hash>,
-        now: Now,
-        mut passage: Passage,
     ) -> Result<Supplied, PromptFailure> {
-        let freshness = fetched.validity.freshness(now);
-        if before == Some(fetched.content) {
-            return Ok(Supplied::Unchanged { freshness });
-        }
-        if let Some(finished) = self.finished(fetched.content, freshness).await {
-            return Ok(finished);
-        }
-        // It was damaged, or has just been thrown away: once more, without asking.
-        let Origin::Web(url) = &prompt.origin else { return Err(unasked()) };
-        match self.fetcher.fetch(url.clone(), None, &mut passage).await? {
-            Answer::Whole { address, validity } => {
-                let fetched = Fetched { content: passage.content(), address, validity };
-                let freshness = fetched.validity.freshness(clock::now());
-                self.remember(prompt, fetched).await;
-                self.passed(passage, before, freshness).await
-            }
-            Answer::Confirmed { .. } => Err(unasked()),
-        }
+        let Came { address, validity, redirected } = came;
+        let fetched = Fetched { content: passage.content(), address, validity, redirected };
+        let (freshness, may_be_kept) = (fetched.freshness(clock::now()), fetched.validity.may_be_kept());
+        self.remember(prompt, fetched, since).await;
+        self.passed(passage, before, freshness, may_be_kept).await
     }
 
     /// All bytes have come: if they are known, nothing need be made of them again.
@@ -182,6 +197,7 @@ impl Supply {
         passage: Passage,
         before: Option<Hash>,
         freshness: Freshness,
+        may_be_kept: bool,
     ) -> Result<Supplied, PromptFailure> {
         let content = passage.content();
         if passage.is_held() {
@@ -193,7 +209,7 @@ impl Supply {
             }
         }
         passage.end().await.map_err(not_wanted)?;
-        Ok(Supplied::Bytes { content, freshness })
+        Ok(Supplied::Bytes { content, freshness, may_be_kept })
     }
 
     async fn finished(&self, content: Hash, freshness: Freshness) -> Option<Supplied> {
@@ -207,11 +223,13 @@ impl Supply {
         self.on_disk(move |cache| cache.fetched(&prompt)).await?
     }
 
-    async fn remember(&self, prompt: &Prompt, fetched: Fetched) {
+    /// Unless something was purged `since`: then what came may be what was to be forgotten.
+    async fn remember(&self, prompt: &Prompt, fetched: Fetched, since: u64) {
         let prompt = prompt.clone();
         let remember = move |cache: &Cache| match fetched.validity.may_be_kept() {
-            true => cache.remember(&prompt, &fetched),
-            false => cache.purge(Some(&prompt)),
+            true if cache.purges() == since => cache.remember(&prompt, &fetched),
+            true => {}
+            false => cache.forget(&prompt),
         };
         self.on_disk(remember).await;
     }
@@ -223,9 +241,19 @@ impl Supply {
     }
 }
 
-/// Whether the origin has said something of its own, however bad: not only the way to it failed.
-fn answered(cause: PromptCause) -> bool {
-    cause == PromptCause::ServerError
+/// Whether what the origin sent before may be played although this has happened. What an origin or an operator says
+/// about the prompt itself is believed.
+fn outlives(validity: &Validity, now: WallTime, cause: PromptCause) -> bool {
+    match cause {
+        PromptCause::DnsFailed
+        | PromptCause::ConnectionRefused
+        | PromptCause::ConnectionFailed
+        | PromptCause::ConnectTimeout
+        | PromptCause::OriginSilent
+        | PromptCause::FetchTimeout => validity.outlives_failure(now, false),
+        PromptCause::ServerError => validity.outlives_failure(now, true),
+        _ => false,
+    }
 }
 
 /// A "304 Not Modified" to a request without conditions.
@@ -335,8 +363,12 @@ impl Passage {
         self.count += bytes.len() as u64;
         self.began.get_or_insert_with(clock::mono);
         match &mut self.held {
+            // However small the pieces are in which it comes.
             Some(held) => {
-                held.push(bytes.to_vec());
+                match held.last_mut().filter(|last| last.len() < PIECE) {
+                    Some(last) => last.extend_from_slice(bytes),
+                    None => held.push(bytes.to_vec()),
+                }
                 None
             }
             None => Some(bytes.to_vec()),

@@ -222,6 +222,95 @@ fn default_music_of_a_call_is_asked_about_again_and_renewed() {
     assert_eq!(desk.read(who)["holdMusic"]["source"], "default");
 }
 
+/// A hold that hears default music which has been renewed since still hears default music.
+#[test]
+fn renewed_default_music_is_still_what_was_asked_for() {
+    let mut desk = Desk::new();
+    let rules = r#"{"maxHeldParticipants":2,"defaultPrompt":{"mediaInfo":{"uri":"https://host/ours.wav"}}}"#;
+    let who = desk.one(rules);
+    let other = (who.0, desk.participant(who.0));
+    desk.ready_and(1, good(1000, 0));
+    desk.start(who, "", "first").unwrap();
+    desk.started(1, 1);
+    desk.pass(1000);
+    desk.start(other, "", "").unwrap();
+    desk.ready_and(2, good(9000, 0));
+    desk.started(2, 2);
+    desk.said.clear();
+    desk.start(who, "", "second").unwrap();
+    desk.pass(20_000);
+    let said = desk.heard();
+    assert!(said.contains("completed second 200/0"), "{said}");
+    assert!(!said.contains("failed"), "{said}");
+}
+
+#[test]
+fn default_music_that_was_purged_is_fetched_again_and_is_default_music() {
+    let mut desk = Desk::new();
+    let who = desk.one(r#"{"defaultPrompt":{"mediaInfo":{"uri":"https://host/ours.wav"}}}"#);
+    desk.ready(1);
+    desk.ask(Ask::PurgePrompts { prompt: None }).unwrap();
+    desk.start(who, "", "").unwrap();
+    desk.ready(2);
+    desk.started(1, 2);
+    check(
+        &mut desk,
+        &expect![[r#"
+            purge everything
+            prepare 2 https://host/ours.wav
+            release 1
+            notify updated roster [inactive:starting]
+            play 2 on leg 1
+            notify deleted completed 200/0 Action completed successfully.
+        "#]],
+    );
+    assert_eq!(desk.read(who)["holdMusic"]["source"], "default");
+}
+
+/// The old source breaks while its origin is asked whether it is still the same, and it is.
+#[test]
+fn a_prompt_that_is_unchanged_and_no_longer_there_is_a_failure_and_the_next_hold_fetches_it() {
+    let (mut desk, who) = heard_before(good(1000, 0));
+    desk.pass(1000);
+    desk.start(who, "a.wav", "").unwrap();
+    desk.fail(1);
+    desk.tell(Input::SourceUnchanged { source: SourceId(2), freshness: good(9000, 0) });
+    desk.started(1, 0);
+    desk.stop(who).unwrap();
+    desk.pass(2000);
+    desk.start(who, "a.wav", "").unwrap();
+    check(
+        &mut desk,
+        &expect![[r#"
+            prepare 2 https://host/a.wav instead of 1
+            notify updated roster [inactive:starting]
+            release 1
+            play 0 on leg 1
+            release 2
+            notify deleted completed 200/8536 The prompt could not be fetched (notReadyInTime): what it was before can no longer be played
+            stop leg 1
+            notify updated roster [sendReceive:none/stop]
+            prepare 3 https://host/a.wav
+            notify updated roster [inactive:starting]
+        "#]],
+    );
+    assert_eq!(desk.control.counts().preparing, 1);
+}
+
+/// What may be played while its origin is asked is played, whatever the last one said who asked.
+#[test]
+fn a_failed_refresh_does_not_silence_what_may_be_played_meanwhile() {
+    let (mut desk, who) = heard_before(good(1000, 60_000));
+    desk.pass(2000);
+    desk.start(who, "a.wav", "").unwrap();
+    desk.fail(2);
+    desk.stop(who).unwrap();
+    desk.said.clear();
+    desk.start(who, "a.wav", "").unwrap();
+    let said = desk.heard();
+    assert!(said.contains("play 1 on leg 1"), "{said}");
+}
+
 #[test]
 fn a_call_finds_ready_what_it_wanted_to_find_ready() {
     let body = br##"{"callbackUri":"https://bot.contoso.com/api","mediaConfig":{
