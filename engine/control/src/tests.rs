@@ -1,12 +1,14 @@
 //! Stories: inputs are told to control, and what it says is compared line by line. At the end everything at once
 //! and at random.
 
+mod around;
 mod races;
 mod refresh;
 mod stories;
 
 use std::{sync::Arc, time::Duration};
 
+use expect_test::Expect;
 use holdmusic_media::{
     HoldReport, LegId, MediaTime, Now, Numbering, SourceId, WallTime,
     rtp::{SeqNo, Ssrc, Timestamp},
@@ -20,6 +22,11 @@ use crate::{
 };
 
 const BASE: &str = "http://127.0.0.1:8080/v1.0";
+
+/// What control has said since it was last listened to.
+fn check(desk: &mut Desk, expected: &Expect) {
+    expected.assert_eq(&desk.heard());
+}
 
 /// Control and everybody around it.
 struct Desk {

@@ -191,17 +191,7 @@ fn place_labels(time: &TimeAxis, marks: &[Mark]) -> Vec<Label> {
 fn draw_sound(root: &Area<'_>, time: &TimeAxis, rows: Range<i32>, sound: &Pcm) -> Drawn {
     let scale = amplitude(f64::from(peak(sound)));
     let mut chart = plot(root, time, &rows, -scale..scale)?;
-    chart
-        .configure_mesh()
-        .light_line_style(TRANSPARENT)
-        .bold_line_style(GRID)
-        .axis_style(GRID)
-        .x_labels(12)
-        .x_label_formatter(&|_| String::new())
-        .y_labels(5)
-        .y_label_formatter(&|y| format!("{y:+.2}"))
-        .label_style(("sans-serif", 12.0 * PLOTTERS_EM).into_font().color(&FAINT))
-        .draw()?;
+    rule(&mut chart, None, &|_| String::new(), &|y: &f64| format!("{y:+.2}"))?;
 
     let per_column = time.seconds / f64::from(time.columns());
     let begins = time.second(time.sound_from);
@@ -266,19 +256,7 @@ fn draw_spacing(root: &Area<'_>, time: &TimeAxis, rows: Range<i32>, main: Option
     let longest = gaps.map(|gap| ms(gap.length())).fold(0.0, f64::max);
     let top = (longest * 1.3).clamp(1.5 * limit, MAX_SPACING_MS.max(1.5 * limit));
     let mut chart = plot(root, time, &rows, 0.0..top)?;
-    chart
-        .configure_mesh()
-        .light_line_style(TRANSPARENT)
-        .bold_line_style(GRID)
-        .axis_style(GRID)
-        .x_labels(12)
-        .x_desc("time (s)")
-        .x_label_formatter(&|x| format!("{x:.1}"))
-        .y_labels(5)
-        .y_label_formatter(&|y| format!("{y:.0}"))
-        .axis_desc_style(("sans-serif", 13.0 * PLOTTERS_EM).into_font().color(&FAINT))
-        .label_style(("sans-serif", 12.0 * PLOTTERS_EM).into_font().color(&FAINT))
-        .draw()?;
+    rule(&mut chart, Some("time (s)"), &|x: &f64| format!("{x:.1}"), &|y: &f64| format!("{y:.0}"))?;
     let Some(main) = main else { return Ok(()) };
 
     for gap in &main.first_gaps {
@@ -355,6 +333,30 @@ fn plot<'b>(
         .set_label_area_size(LabelAreaPosition::Left, margins.2)
         .set_label_area_size(LabelAreaPosition::Bottom, margins.1)
         .build_cartesian_2d(0.0..time.seconds, values)
+}
+
+/// Lines and labels of a plot; an axis may go without a name.
+fn rule(
+    chart: &mut Chart<'_, '_>,
+    x_name: Option<&str>,
+    x_label: &dyn Fn(&f64) -> String,
+    y_label: &dyn Fn(&f64) -> String,
+) -> Drawn {
+    let faint = |pixels: f64| ("sans-serif", pixels * PLOTTERS_EM).into_font().color(&FAINT);
+    let mut mesh = chart.configure_mesh();
+    if let Some(name) = x_name {
+        mesh.x_desc(name);
+    }
+    mesh.light_line_style(TRANSPARENT)
+        .bold_line_style(GRID)
+        .axis_style(GRID)
+        .x_labels(12)
+        .x_label_formatter(x_label)
+        .y_labels(5)
+        .y_label_formatter(y_label)
+        .axis_desc_style(faint(13.0))
+        .label_style(faint(12.0))
+        .draw()
 }
 
 /// Name on the left, legend on the right.

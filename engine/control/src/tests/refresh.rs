@@ -1,13 +1,9 @@
 //! A prompt that was heard before: how long it is good, and what happens when its origin is asked again.
 
-use expect_test::{Expect, expect};
+use expect_test::expect;
 
 use super::*;
 use crate::graph::read_purge;
-
-fn check(desk: &mut Desk, expected: &Expect) {
-    expected.assert_eq(&desk.heard());
-}
 
 /// Good until `until` (in milliseconds), played while its origin is asked until `meanwhile`.
 fn good(until: u64, meanwhile: u64) -> Freshness {

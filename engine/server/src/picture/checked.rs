@@ -7,8 +7,8 @@ use holdmusic_control::graph::Playable;
 use plotters::{prelude::*, style::text_anchor::HPos};
 
 use super::{
-    Area, BOTTOM, Chart, Drawn, FAINT, GAP, GRID, HEADING, INK, LEFT, MARK, PEAK, PLOTTERS_EM, RIGHT, RMS,
-    SIZE, amplitude, heading, outline, write,
+    Area, BOTTOM, Chart, Drawn, FAINT, GAP, GRID, HEADING, INK, LEFT, MARK, PEAK, RIGHT, RMS, SIZE,
+    amplitude, heading, outline, rule, write,
 };
 
 /// Draws what a dry run has found and writes it to `into` as SVG.
@@ -134,19 +134,8 @@ fn plot<'b>(
         .set_label_area_size(LabelAreaPosition::Left, LEFT)
         .set_label_area_size(LabelAreaPosition::Bottom, BOTTOM)
         .build_cartesian_2d(x, y)?;
-    chart
-        .configure_mesh()
-        .light_line_style(TRANSPARENT)
-        .bold_line_style(GRID)
-        .axis_style(GRID)
-        .x_labels(12)
-        .x_desc(x_name)
-        .x_label_formatter(&|x| format!("{x:.4}").trim_end_matches('0').trim_end_matches('.').to_owned())
-        .y_labels(5)
-        .y_label_formatter(&|y| format!("{y:+.2}"))
-        .axis_desc_style(("sans-serif", 13.0 * PLOTTERS_EM).into_font().color(&FAINT))
-        .label_style(("sans-serif", 12.0 * PLOTTERS_EM).into_font().color(&FAINT))
-        .draw()?;
+    let seconds = |x: &f64| format!("{x:.4}").trim_end_matches('0').trim_end_matches('.').to_owned();
+    rule(&mut chart, Some(x_name), &seconds, &|y: &f64| format!("{y:+.2}"))?;
     Ok(chart)
 }
 
