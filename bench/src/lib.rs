@@ -3,6 +3,7 @@
 #![expect(clippy::disallowed_methods, reason = "benches measure real time on real sockets")]
 
 pub mod bare;
+pub mod chart;
 pub mod ear;
 pub mod engine;
 pub mod probe;

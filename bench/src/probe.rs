@@ -75,6 +75,57 @@ impl Probe {
     }
 }
 
+/// How late each wake-up was, in milliseconds.
+pub fn late_ms(wakes: &[Wake]) -> Vec<f64> {
+    wakes.iter().map(|wake| wake.late_ns as f64 / 1e6).collect()
+}
+
+/// A probe later than this shows that the machine itself stood still: 5 ms.
+const MUCH_NS: u64 = 5_000_000;
+
+/// So long before and after such a wake-up nothing is to be said of anybody else.
+const BESIDE_NS: u64 = 50_000_000;
+
+/// Windows in which the machine stood still, from and to, in nanoseconds since 1970; they do not overlap.
+#[derive(Clone, Debug, Default)]
+pub struct Excluded(Vec<(u64, u64)>);
+
+impl Excluded {
+    /// The windows that a probe shows.
+    pub fn of(wakes: &[Wake]) -> Self {
+        let mut windows: Vec<(u64, u64)> = Vec::new();
+        for wake in wakes.iter().filter(|wake| wake.late_ns > MUCH_NS) {
+            let (from, to) = (wake.due_ns - BESIDE_NS, wake.due_ns + wake.late_ns + BESIDE_NS);
+            match windows.last_mut().filter(|last| last.1 >= from) {
+                Some(last) => last.1 = to,
+                None => windows.push((from, to)),
+            }
+        }
+        Self(windows)
+    }
+
+    /// Whether the moment `at_ns` lies in one.
+    pub fn contains(&self, at_ns: u64) -> bool {
+        let next = self.0.partition_point(|window| window.1 < at_ns);
+        self.0.get(next).is_some_and(|window| window.0 <= at_ns)
+    }
+
+    /// How many.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// How long they are in all.
+    pub fn seconds(&self) -> f64 {
+        self.0.iter().map(|window| (window.1 - window.0) as f64 / 1e9).sum()
+    }
+}
+
 /// The latest wake-up within `window_ns` of the moment `at_ns`, in nanoseconds of lateness.
 pub fn worst_near(wakes: &[Wake], at_ns: u64, window_ns: u64) -> u64 {
     let from = wakes.partition_point(|wake| wake.due_ns + window_ns < at_ns);
@@ -100,4 +151,23 @@ pub fn sleep_until(due_ns: u64) {
     let due = due_ns.cast_signed();
     let request = Timespec { tv_sec: due / 1_000_000_000, tv_nsec: due % 1_000_000_000 };
     while clock_nanosleep_absolute(ClockId::Monotonic, &request) == Err(rustix::io::Errno::INTR) {}
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_left_out_lies_around_late_wakes_and_windows_that_touch_are_one() {
+        let wake =
+            |due_ms: u64, late_ms: u64| Wake { due_ns: due_ms * 1_000_000, late_ns: late_ms * 1_000_000 };
+        let excluded = Excluded::of(&[wake(100, 4), wake(1000, 6), wake(1090, 10), wake(5000, 20)]);
+        assert_eq!((excluded.len(), excluded.is_empty()), (2, false));
+        for (at_ms, expected) in
+            [(100, false), (949, false), (950, true), (1150, true), (1151, false), (5070, true)]
+        {
+            assert_eq!(excluded.contains(at_ms * 1_000_000), expected, "at {at_ms} ms");
+        }
+        assert!((excluded.seconds() - 0.32).abs() < 1e-9);
+    }
 }

@@ -1,9 +1,18 @@
-//! What a run ends with: the machine, a table, quantiles.
+//! What a run ends with: a table for people, a JSON file for the next run and for scripts, a picture.
 
 use std::{
     fs,
     io::{self, Write},
+    path::Path,
 };
+
+use crate::{
+    chart::{Chart, draw},
+    probe::{Excluded, Wake, late_ms},
+};
+
+/// Where reports are written, from the directory in which the bench was started.
+const DIRECTORY: &str = "target/bench";
 
 /// The machine in one line: two runs are only compared on the same one.
 pub fn machine() -> String {
@@ -35,12 +44,32 @@ pub fn table(title: &str, rows: &[(&str, String)]) {
     let _ = io::stdout().write_all(text.as_bytes());
 }
 
-/// A run's figures: a table for people, a JSON file for the next run and for scripts.
+/// What a figure is to be.
+#[derive(Clone, Copy, Debug)]
+pub enum Target {
+    /// This or less.
+    AtMost(f64),
+    /// This or more.
+    AtLeast(f64),
+}
+
+impl Target {
+    fn words(self, value: f64) -> String {
+        let (sign, limit, met) = match self {
+            Self::AtMost(limit) => ('≤', limit, value <= limit),
+            Self::AtLeast(limit) => ('≥', limit, value >= limit),
+        };
+        format!("(target {sign} {limit}: {})", if met { "met" } else { "MISSED" })
+    }
+}
+
+/// A run's figures.
 pub struct Report {
     name: &'static str,
     text: String,
     section: String,
-    figures: Vec<(String, f64, String)>,
+    figures: Vec<(String, f64)>,
+    charts: Vec<Chart>,
 }
 
 impl Report {
@@ -51,6 +80,7 @@ impl Report {
             text: format!("\n{title}\n{}\n", machine()),
             section: String::new(),
             figures: Vec::new(),
+            charts: Vec::new(),
         }
     }
 
@@ -62,22 +92,55 @@ impl Report {
 
     /// A figure, its unit and what else is to be said.
     pub fn figure(&mut self, name: &str, value: f64, words: &str) {
-        self.text.push_str(&format!("  {name:<58} {value:>12.3} {words}\n"));
-        self.figures.push((format!("{}{name}", self.section), value, words.to_owned()));
+        self.text.push_str(&format!("  {name:<62} {value:>12.3} {words}\n"));
+        self.figures.push((format!("{}{name}", self.section), value));
     }
 
-    /// Prints the table, and writes `target/bench/<name>.json`.
+    /// A figure that has a target.
+    pub fn judged(&mut self, name: &str, value: f64, unit: &str, target: Target) {
+        let words = format!("{unit} {}", target.words(value));
+        self.figure(name, value, words.trim_start());
+    }
+
+    /// Median, 99 %, 99.9 % and the largest of `values`, which it sorts.
+    pub fn quantiles(&mut self, name: &str, values: &mut [f64], unit: &str) {
+        for (word, share) in [("median", 0.5), ("99 %", 0.99), ("99.9 %", 0.999), ("largest", 1.0)] {
+            self.figure(&format!("{name}, {word}"), quantile(values, share), unit);
+        }
+    }
+
+    /// What a probe beside the run found, and what is left out of verdicts because of it.
+    pub fn probe(&mut self, wakes: &[Wake]) {
+        let mut late = late_ms(wakes);
+        self.quantiles("bare clock_nanosleep beside it, late by", &mut late, "ms");
+        let excluded = Excluded::of(wakes);
+        let words = format!("left out of verdicts, {:.2} s in all", excluded.seconds());
+        self.figure("windows in which it was more than 5 ms late", excluded.len() as f64, &words);
+    }
+
+    /// Something to look at.
+    pub fn chart(&mut self, chart: Chart) {
+        self.charts.push(chart);
+    }
+
+    /// Prints the table, and writes `target/bench/<name>.json`, and `<name>.svg` if there is something to look at.
     ///
     /// # Errors
     ///
-    /// If the file cannot be written.
+    /// If a file cannot be written.
     pub fn end(self) -> io::Result<()> {
         let figures: serde_json::Map<_, _> =
-            self.figures.into_iter().map(|(name, value, _)| (name, value.into())).collect();
+            self.figures.into_iter().map(|(name, value)| (name, value.into())).collect();
         let json = serde_json::json!({ "bench": self.name, "machine": machine(), "figures": figures });
-        fs::create_dir_all("target/bench")?;
-        let path = format!("target/bench/{}.json", self.name);
+        fs::create_dir_all(DIRECTORY)?;
+        let mut path = Path::new(DIRECTORY).join(self.name).with_extension("json");
         fs::write(&path, serde_json::to_string_pretty(&json).map_err(io::Error::other)?)?;
-        io::stdout().write_all(format!("{}\n  written to {path}\n", self.text).as_bytes())
+        let mut text = format!("{}\n  written to {}", self.text, path.display());
+        if !self.charts.is_empty() {
+            path.set_extension("svg");
+            draw(&path, &self.charts)?;
+            text.push_str(&format!(" and {}", path.display()));
+        }
+        io::stdout().write_all(format!("{text}\n").as_bytes())
     }
 }
