@@ -6,7 +6,7 @@ use std::{hint::black_box, net::SocketAddr, sync::Arc, time::Duration};
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use holdmusic_codecs::{Codec, DecodeLimits, EncoderSettings, Loop, decode, music, resample, to_mono};
 use holdmusic_media::{
-    LegId, LegSpec, MediaTime, Music, Now, Numbering, SourceId, Tick, WallTime,
+    Cname, LegId, LegSpec, MediaTime, Music, Now, Numbering, SourceId, Tick, WallTime,
     pacer::{Command, Pacer},
     packetizer::Packetizer,
     rtp::{HEADER_LEN, PayloadType, SeqNo, Ssrc, Timestamp},
@@ -114,7 +114,7 @@ fn full_pacer(legs: u64, reader: &holdmusic_media::ring::Reader) -> (Pacer, Medi
             codec: Codec::Opus,
             payload_type: payload_type(),
             numbering: numbering(number),
-            cname: "bench".to_owned(),
+            cname: Cname::new(u128::from(number)),
         };
         let now = at(MediaTime::from_millis(leg % 20));
         pacer.handle_command(now, Command::AddLeg { leg: LegId(leg), spec: Box::new(spec) });

@@ -3,7 +3,7 @@
 use std::{
     fs,
     io::{self, BufRead, BufReader, Read, Write},
-    net::{TcpListener, TcpStream},
+    net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
     path::PathBuf,
     process::{Child, Command, Stdio},
     thread,
@@ -105,11 +105,37 @@ impl Engine {
     ///
     /// As [`Engine::post`].
     pub fn participant(&self, port: u16) -> io::Result<String> {
-        let call = self.post("/communications/calls", &json!({ "callbackUri": self.callback }))?;
+        self.participant_at(SocketAddr::from((Ipv4Addr::LOCALHOST, port)))
+    }
+
+    /// The same with a leg that goes anywhere on loopback.
+    ///
+    /// # Errors
+    ///
+    /// As [`Engine::post`].
+    pub fn participant_at(&self, address: SocketAddr) -> io::Result<String> {
+        let leg = json!({ "address": address.to_string(), "codec": "opus", "payloadType": 111 });
+        self.participant_with(
+            &json!({ "callbackUri": self.callback }),
+            &json!({ "mediaLeg": { "rtp": leg } }),
+        )
+    }
+
+    /// The same with these bodies.
+    ///
+    /// # Errors
+    ///
+    /// As [`Engine::post`].
+    pub fn participant_with(&self, call: &Value, participant: &Value) -> io::Result<String> {
+        let call = self.post("/communications/calls", call)?;
         let participants = format!("/communications/calls/{}/participants", text(&call, "id"));
-        let leg = json!({ "address": format!("127.0.0.1:{port}"), "codec": "opus", "payloadType": 111 });
-        let who = self.post(&participants, &json!({ "mediaLeg": { "rtp": leg } }))?;
+        let who = self.post(&participants, participant)?;
         Ok(format!("{participants}/{}", text(&who, "id")))
+    }
+
+    /// Where the bot of this bench is called back.
+    pub fn callback(&self) -> &str {
+        &self.callback
     }
 
     /// Processor time that the engine has used so far, all threads together.

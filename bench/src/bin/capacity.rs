@@ -27,7 +27,7 @@ use holdmusic_bench::{
 };
 use holdmusic_codecs::{Codec, EncoderSettings, Loop, music};
 use holdmusic_media::{
-    LegId, LegSpec, MediaTime, Music, Numbering, SourceId,
+    Cname, LegId, LegSpec, MediaTime, Music, Numbering, SourceId,
     pacer::{Command, Pacer},
     rtp::{PayloadType, SeqNo, Ssrc, Timestamp},
     source::{Progress, rendition},
@@ -225,7 +225,7 @@ impl Ours {
                     timestamp: Timestamp(0),
                     at: MediaTime::ZERO,
                 },
-                cname: format!("{number:024x}"),
+                cname: Cname::new(number.into()),
             };
             let _ = commands.send(Command::AddLeg { leg: LegId(u64::from(number)), spec: Box::new(spec) });
         }

@@ -1,6 +1,5 @@
 //! What a customer asks, already parsed: `graph.rs` makes it from JSON, the rest of control takes it as it is.
 
-use serde_json::{Map, Value};
 use url::Url;
 
 use crate::{
@@ -60,8 +59,8 @@ pub struct CreateCall {
     pub hold: HoldOverrides,
     /// `mediaConfig.preFetchMedia`: prompts that shall be ready when they are asked for.
     pub prefetch: Vec<Prompt>,
-    /// Members of Graph's call that are given back as they came.
-    pub echo: Map<String, Value>,
+    /// Members of Graph's call that are given back as they came: an object in JSON.
+    pub echo: Option<Box<str>>,
 }
 
 /// `call.holdMusic`: the members that were given.
@@ -99,10 +98,10 @@ impl HoldOverrides {
 pub struct CreateParticipant {
     /// `mediaLeg`, if one is registered at once.
     pub offer: Option<MediaOffer>,
-    /// `info` as it came.
-    pub info: Option<Map<String, Value>>,
+    /// `info` as it came: an object in JSON.
+    pub info: Option<Box<str>>,
     /// `metadata` as it came.
-    pub metadata: Option<String>,
+    pub metadata: Option<Box<str>>,
 }
 
 /// The body of `startHoldMusic`.
@@ -111,7 +110,7 @@ pub struct StartHoldMusic {
     /// `customPrompt`; none means default music.
     pub prompt: Option<Prompt>,
     /// `clientContext`, at most 256 characters.
-    pub client_context: Option<String>,
+    pub client_context: Option<Box<str>>,
     /// `holdMusic.rtpState`: the numbering with which this hold begins.
     pub rtp_state: Option<StateOffer>,
 }
@@ -120,5 +119,5 @@ pub struct StartHoldMusic {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct StopHoldMusic {
     /// `clientContext`, at most 256 characters.
-    pub client_context: Option<String>,
+    pub client_context: Option<Box<str>>,
 }

@@ -3,6 +3,8 @@
 //! A hold is never silent for longer than the grace time: what was asked for plays if it can, and default music
 //! plays otherwise. Promises are settled in one place, [`Control::settle`], whatever happened before.
 
+use std::sync::Arc;
+
 use holdmusic_media::{HoldReport, LegId, MediaTime, Now, SourceId};
 
 use crate::{
@@ -30,11 +32,11 @@ impl Control {
         call: CallId,
         participant: ParticipantId,
     ) -> Option<&mut Participant> {
-        self.calls.get_mut(&call)?.participants.get_mut(&participant)
+        self.calls.get_mut(&call)?.participants.get_mut(&participant).map(Box::as_mut)
     }
 
     fn hold_mut(&mut self, call: CallId, participant: ParticipantId) -> Option<&mut Hold> {
-        self.participant_mut(call, participant)?.hold.as_mut()
+        self.participant_mut(call, participant)?.hold.as_deref_mut()
     }
 
     /// `startHoldMusic`.
@@ -62,7 +64,8 @@ impl Control {
             }
             Some(_) => {}
         }
-        let again = participant.hold.as_ref().is_some_and(|hold| hold.asked == start.prompt);
+        let again =
+            participant.hold.as_ref().is_some_and(|hold| hold.asked.as_deref() == start.prompt.as_ref());
         if again && let Some(operation) = repeated(call, participant, start.client_context.as_deref()) {
             return Ok(Writer { base }.accepted(call_id, operation, call.rules.status_case));
         }
@@ -110,7 +113,11 @@ impl Control {
         }
         // The answer says running; what has been heard already is settled after it.
         let call = &self.calls[&call_id];
-        let answer = Writer { base }.accepted(call_id, &call.operations[&operation], call.rules.status_case);
+        let answer = Writer { base }.accepted(
+            call_id,
+            call.operation(operation).expect("it was added"),
+            call.rules.status_case,
+        );
         self.settle(now, call_id, id);
         Ok(answer)
     }
@@ -156,10 +163,8 @@ impl Control {
         state: Option<&StateOffer>,
     ) {
         let numbering = state.map(|state| {
-            let rate = self.calls[&call_id].participants[&id]
-                .leg
-                .as_ref()
-                .map_or(0, |leg| leg.spec.codec.clock_rate());
+            let leg = self.participant_mut(call_id, id).and_then(|participant| participant.leg.as_ref());
+            let rate = leg.map_or(0, |leg| leg.spec.codec.clock_rate());
             self.numbering(now, state, rate)
         });
         let call = self.calls.get_mut(&call_id).expect("the call is live");
@@ -169,9 +174,9 @@ impl Control {
         }
         let participant = call.participants.get_mut(&id).expect("the participant is there");
         participant.past = None;
-        participant.hold = Some(Hold {
+        participant.hold = Some(Box::new(Hold {
             since: now.wall_at(accepted),
-            operations: Vec::new(),
+            operations: Vec::with_capacity(1),
             kept: false,
             asked: None,
             wants: None,
@@ -183,11 +188,11 @@ impl Control {
             grace: None,
             ends,
             renumbered: false,
-            numbering,
+            numbering: numbering.map(Box::new),
             failure: None,
             reason: None,
             report: None,
-        });
+        }));
         call.held += 1;
         self.counts.held += 1;
         self.owe_roster(now, call_id);
@@ -206,6 +211,7 @@ impl Control {
         let grace = accepted + self.settings.grace;
         let target = source.unwrap_or(DEFAULT_SOURCE);
         let ready = self.prompts.is_ready(target);
+        let asked = asked.map(|asked| self.prompts.shared(source, asked));
         let Some(hold) = self.hold_mut(call, id) else { return };
         let before = hold.sources();
         hold.asked = asked;
@@ -234,7 +240,7 @@ impl Control {
     ) {
         let Some(hold) = self.hold_mut(call, id) else { return };
         let before = hold.sources();
-        hold.asked = asked;
+        hold.asked = asked.map(Arc::new);
         hold.wants = None;
         self.counts.prompt_failures.add(failure.cause);
         self.watch(now.mono, call, id, before);
@@ -251,7 +257,7 @@ impl Control {
         let (before, leg) = (hold.sources(), leg.id);
         hold.playing = Some(source);
         hold.playing_since = None;
-        let (grace, numbering) = (hold.grace.take(), hold.numbering.take());
+        let (grace, numbering) = (hold.grace.take(), hold.numbering.take().map(|numbering| *numbering));
         hold.renumbered |= numbering.is_some();
         self.timers.cancel(grace, Timer::Grace(call, id));
         if let Some(numbering) = numbering {
@@ -275,7 +281,7 @@ impl Control {
     /// Whose music `source` is to the listener of a hold.
     fn kind(&self, call: CallId, id: ParticipantId, source: SourceId) -> Heard {
         let participant = self.calls.get(&call).and_then(|call| call.participants.get(&id));
-        let hold = participant.and_then(|participant| participant.hold.as_ref());
+        let hold = participant.and_then(|participant| participant.hold.as_deref());
         let default = match hold.filter(|hold| hold.wants == Some(source)) {
             Some(hold) => hold.asked.is_none(),
             None => self.is_default(call, source),
@@ -327,14 +333,15 @@ impl Control {
         let Some(entry) = self.operation_mut(call, operation).filter(|entry| !entry.is_over()) else {
             return;
         };
-        let result = entry.promised.take().ok_or_else(failed);
+        let result = entry.promised.take().map(|result| *result).ok_or_else(failed);
         self.finish(now, call, operation, result);
     }
 
     /// Completes every operation of a hold whose promise is kept by what is heard.
     pub(crate) fn settle(&mut self, now: Now, call_id: CallId, id: ParticipantId) {
         let Some(call) = self.calls.get(&call_id) else { return };
-        let Some(hold) = call.participants.get(&id).and_then(|participant| participant.hold.as_ref()) else {
+        let Some(hold) = call.participants.get(&id).and_then(|participant| participant.hold.as_deref())
+        else {
             return;
         };
         let Some(heard) = hold.heard else { return };
@@ -368,7 +375,7 @@ impl Control {
                 CompletesWhen::MusicStarts => self.finish(now, call_id, operation, Ok(result.clone())),
                 CompletesWhen::MusicEnds => {
                     if let Some(entry) = self.operation_mut(call_id, operation) {
-                        entry.promised = Some(result.clone());
+                        entry.promised = Some(Box::new(result.clone()));
                     }
                 }
             }
@@ -387,15 +394,15 @@ impl Control {
         let before = hold.sources();
         let lost = hold.wants.take();
         let silent = hold.playing.is_none() || hold.playing == lost;
-        hold.reason = Some(failure.clone());
+        hold.reason = Some(Box::new(failure.clone()));
         // Nobody asked for a default prompt that fails: the built-in music is as good.
         if hold.asked.is_some() {
-            hold.failure = Some(failure.clone());
+            hold.failure = Some(Box::new(failure.clone()));
             if fails {
                 for operation in hold.operations.clone() {
                     let waits = |entry: &&mut Operation| !entry.is_over() && entry.promised.is_none();
                     if let Some(entry) = self.operation_mut(call_id, operation).filter(waits) {
-                        entry.facts.reason = Some(failure.clone());
+                        entry.facts.reason = Some(Box::new(failure.clone()));
                         self.finish(now, call_id, operation, Err(results::prompt(400, &failure)));
                     }
                 }
@@ -518,7 +525,7 @@ impl Control {
             if hold.wants == Some(source) {
                 self.fail_prompt(now, call, id, failure.clone());
             } else if hold.playing == Some(source) {
-                hold.reason = Some(failure.clone());
+                hold.reason = Some(Box::new(failure.clone()));
                 self.play(now.mono, call, id, fallback);
             }
         }
@@ -636,13 +643,15 @@ impl Control {
         let Some(hold) = participant.hold.take() else { return };
         let leg = participant.leg.as_ref().map(|leg| leg.id);
         let last = hold.operations.last().copied();
-        participant.past = last.map(|operation| PastHold {
-            operation,
-            ended_by: by,
-            heard: hold.kind,
-            since: hold.since,
-            reason: hold.reason.clone(),
-            report: hold.report,
+        participant.past = last.map(|operation| {
+            Box::new(PastHold {
+                operation,
+                ended_by: by,
+                heard: hold.kind,
+                since: hold.since,
+                reason: hold.reason.clone(),
+                report: hold.report,
+            })
         });
         // The roster is told with the report; a hold has a leg.
         if let Some(leg) = leg {
@@ -677,6 +686,6 @@ fn repeated<'a>(call: &'a Call, participant: &Participant, context: Option<&str>
     let context = context?;
     let operations = participant.hold.iter().flat_map(|hold| &hold.operations);
     operations
-        .filter_map(|operation| call.operations.get(operation))
+        .filter_map(|operation| call.operation(*operation))
         .find(|operation| operation.client_context.as_deref() == Some(context))
 }

@@ -6,7 +6,7 @@ use std::{
 };
 
 use holdmusic_media::{
-    LegId, LegSpec, Now, Numbering,
+    Cname, LegId, LegSpec, Now, Numbering,
     rtp::{SeqNo, Ssrc, Timestamp},
     time::ClockRate,
 };
@@ -38,7 +38,7 @@ impl Control {
             payload_type: negotiated.payload_type,
             numbering,
             // Random and of this leg alone (RFC 7022 section 4.2).
-            cname: format!("{:016x}{:08x}", self.rng.next_u64(), self.rng.next_u32()),
+            cname: Cname::new(u128::from(self.rng.next_u64()) << 32 | u128::from(self.rng.next_u32())),
         };
         self.last_leg += 1;
         // Within the signed 64 bits of which RFC 3264 section 5 speaks.
@@ -91,7 +91,7 @@ impl Control {
         self.legs_of_sender[leg.spec.sender] += 1;
         self.use_ssrc(leg.spec.numbering.ssrc);
         self.tell_leg(&mut leg);
-        let owner = self.calls.get_mut(&call).and_then(|call| call.participants.get_mut(&participant));
+        let owner = self.participant_mut(call, participant);
         owner.expect("a leg is made for a participant that is there").leg = Some(leg);
     }
 
@@ -105,7 +105,7 @@ impl Control {
 
     /// The leg of a participant goes away; its hold has ended before.
     pub(crate) fn remove_leg(&mut self, now: Now, call: CallId, participant: ParticipantId) {
-        let owner = self.calls.get_mut(&call).and_then(|call| call.participants.get_mut(&participant));
+        let owner = self.participant_mut(call, participant);
         let Some(leg) = owner.and_then(|owner| owner.leg.take()) else { return };
         self.drop_leg(now, call, participant, &leg);
     }

@@ -247,7 +247,7 @@ fn printable(text: &str) -> String {
 impl Negotiated {
     /// The answer to the offer, if it was SDP: our one stream in its place, everything else rejected in place
     /// (RFC 3264 section 6).
-    pub(crate) fn answer(&self, local: SocketAddr, spec: &LegSpec, session: (u64, u64)) -> Option<String> {
+    pub(crate) fn answer(&self, local: SocketAddr, spec: &LegSpec, session: (u64, u64)) -> Option<Box<str>> {
         let lines = self.lines.as_ref()?;
         let mut sdp = String::new();
         let mut put = |line: &str| {
@@ -283,7 +283,7 @@ impl Negotiated {
             put(&if chosen.rtcp_mux { "a=rtcp-mux".to_owned() } else { format!("a=rtcp:{}", local.port()) });
             put(&format!("a=ssrc:{} cname:{}", spec.numbering.ssrc.0, spec.cname));
         }
-        Some(sdp)
+        Some(sdp.into())
     }
 }
 
@@ -298,7 +298,7 @@ fn rtpmap(number: u8, codec: Codec) -> String {
 #[cfg(test)]
 mod tests {
     use expect_test::{Expect, expect};
-    use holdmusic_media::{MediaTime, Numbering};
+    use holdmusic_media::{Cname, MediaTime, Numbering};
     use proptest::prelude::*;
 
     use super::*;
@@ -318,7 +318,7 @@ mod tests {
         MediaOffer::Sdp(sdp.to_owned()).negotiate(&Guard::default())
     }
 
-    fn answer(sdp: &str) -> String {
+    fn answer(sdp: &str) -> Box<str> {
         let negotiated = negotiate(sdp).unwrap();
         let spec = LegSpec {
             sender: 0,
@@ -332,7 +332,7 @@ mod tests {
                 timestamp: Timestamp(0),
                 at: MediaTime::ZERO,
             },
-            cname: "c0ffee".into(),
+            cname: Cname::new(0xc0ffee),
         };
         negotiated.answer("192.168.1.1:20000".parse().unwrap(), &spec, (5, 1)).unwrap()
     }
@@ -360,7 +360,7 @@ mod tests {
             a=ptime:20
             a=sendonly
             a=rtcp:20000
-            a=ssrc:7 cname:c0ffee
+            a=ssrc:7 cname:000000000000000000c0ffee
         "#]],
         );
         let negotiated = negotiate(OFFER).unwrap();
@@ -391,7 +391,7 @@ mod tests {
             a=ptime:20
             a=sendonly
             a=rtcp-mux
-            a=ssrc:7 cname:c0ffee
+            a=ssrc:7 cname:000000000000000000c0ffee
             m=video 0 RTP/AVP 97
             a=mid:v
             m=application 0 UDP/DTLS/SCTP webrtc-datachannel

@@ -1,6 +1,8 @@
 //! An operation: notStarted -> running -> completed | failed, and nothing else. What was promised goes in, how it
 //! ended comes out, once.
 
+use std::borrow::Cow;
+
 use holdmusic_media::{HoldReport, MediaTime, RtpState};
 
 use crate::{
@@ -39,7 +41,7 @@ pub struct ResultInfo {
     /// The detail; 0 when all went well.
     pub subcode: u32,
     /// For people.
-    pub message: String,
+    pub message: Cow<'static, str>,
 }
 
 /// What an operation tells in `holdMusic`.
@@ -54,13 +56,20 @@ pub struct HoldFacts {
     /// Gain that was applied to the recording, in dB.
     pub gain_db: Option<f64>,
     /// Why what was asked for is not heard.
-    pub reason: Option<PromptFailure>,
+    pub reason: Option<Box<PromptFailure>>,
     /// On a stop: there was no hold.
     pub nothing_to_stop: bool,
-    /// On a stop: the numbering of the next packet.
-    pub rtp_state: Option<RtpState>,
-    /// On a stop: what was sent.
-    pub report: Option<HoldReport>,
+    /// On a stop: what the sender told.
+    pub stopped: Option<Box<StopFacts>>,
+}
+
+/// What a sender tells when it has stopped.
+#[derive(Clone, Debug, PartialEq)]
+pub struct StopFacts {
+    /// The numbering of the next packet.
+    pub rtp_state: RtpState,
+    /// What was sent.
+    pub report: HoldReport,
 }
 
 /// One operation of a call.
@@ -75,13 +84,13 @@ pub struct Operation {
     /// Whom it is about.
     pub participant: ParticipantId,
     /// What the customer called it.
-    pub client_context: Option<String>,
+    pub client_context: Option<Box<str>>,
     /// When the request was accepted at the door.
     pub accepted: MediaTime,
     /// When it must have ended, while that is watched.
     pub(crate) bound: Option<MediaTime>,
     /// With `musicEnds`: its promise is kept, and this is how it ends once the hold does.
-    pub(crate) promised: Option<ResultInfo>,
+    pub(crate) promised: Option<Box<ResultInfo>>,
     /// What it tells about the hold.
     pub facts: HoldFacts,
     status: Status,
@@ -94,7 +103,7 @@ impl Operation {
         kind: OperationKind,
         id: OperationId,
         participant: ParticipantId,
-        client_context: Option<String>,
+        client_context: Option<Box<str>>,
         accepted: MediaTime,
     ) -> Self {
         Self {
@@ -171,6 +180,6 @@ mod tests {
         let mut operation = operation();
         operation.run();
         operation.complete(None);
-        operation.fail(ResultInfo { code: 400, subcode: 8508, message: String::new() });
+        operation.fail(ResultInfo { code: 400, subcode: 8508, message: Cow::Borrowed("") });
     }
 }

@@ -102,7 +102,7 @@ pub(crate) enum Listener {
 /// One source that is prepared or being prepared.
 #[derive(Debug)]
 struct Entry {
-    prompt: Prompt,
+    prompt: Arc<Prompt>,
     facts: Option<SourceFacts>,
     listeners: BTreeSet<Listener>,
     /// Since when nobody listens.
@@ -130,7 +130,7 @@ const MAX_FAILED: usize = 1_000;
 /// All sources besides the built-in one. What is asked for twice is prepared once.
 #[derive(Debug, Default)]
 pub(crate) struct Prompts {
-    by_prompt: BTreeMap<Prompt, SourceId>,
+    by_prompt: BTreeMap<Arc<Prompt>, SourceId>,
     entries: BTreeMap<SourceId, Entry>,
     /// Sources that nobody listens to, longest unused first.
     unused: BTreeSet<(MediaTime, SourceId)>,
@@ -138,7 +138,7 @@ pub(crate) struct Prompts {
     preparing: usize,
     last: u64,
     /// Prompts that failed a moment ago, why, and until when nobody is asked again; in order of that moment.
-    failed: VecDeque<(MediaTime, Prompt, PromptFailure)>,
+    failed: VecDeque<(MediaTime, Arc<Prompt>, PromptFailure)>,
 }
 
 impl Prompts {
@@ -164,7 +164,7 @@ impl Prompts {
         while self.failed.front().is_some_and(|(until, ..)| *until <= now) {
             self.failed.pop_front();
         }
-        self.failed.iter().find(|(_, failed, _)| failed == prompt).map(|(.., failure)| failure.clone())
+        self.failed.iter().find(|(_, failed, _)| **failed == *prompt).map(|(.., failure)| failure.clone())
     }
 
     /// The prompt of `source` failed; until then nobody is asked again.
@@ -198,13 +198,14 @@ impl Prompts {
 
     /// A new source for `prompt`, which is not known yet and has no listener yet.
     pub(crate) fn add(&mut self, prompt: Prompt) -> SourceId {
-        let source = self.add_entry(prompt.clone(), None);
+        let prompt = Arc::new(prompt);
+        let source = self.add_entry(Arc::clone(&prompt), None);
         let before = self.by_prompt.insert(prompt, source);
         assert!(before.is_none(), "a prompt is prepared once");
         source
     }
 
-    fn add_entry(&mut self, prompt: Prompt, older: Option<SourceId>) -> SourceId {
+    fn add_entry(&mut self, prompt: Arc<Prompt>, older: Option<SourceId>) -> SourceId {
         self.last += 1;
         let source = SourceId(self.last);
         let listeners = BTreeSet::new();
@@ -258,7 +259,7 @@ impl Prompts {
 
     /// No new hold gets what is known of `prompt`, or of all prompts. The sources that it was.
     pub(crate) fn disown(&mut self, prompt: Option<&Prompt>) -> Vec<SourceId> {
-        self.failed.retain(|(_, failed, _)| prompt.is_some_and(|prompt| prompt != failed));
+        self.failed.retain(|(_, failed, _)| prompt.is_some_and(|prompt| *prompt != **failed));
         match prompt {
             Some(prompt) => self.by_prompt.remove(prompt).into_iter().collect(),
             None => std::mem::take(&mut self.by_prompt).into_values().collect(),
@@ -342,8 +343,14 @@ impl Prompts {
     }
 
     /// What `source` was asked for as.
-    pub(crate) fn prompt(&self, source: SourceId) -> Option<&Prompt> {
+    pub(crate) fn prompt(&self, source: SourceId) -> Option<&Arc<Prompt>> {
         self.entries.get(&source).map(|entry| &entry.prompt)
+    }
+
+    /// `prompt` as what `source` was asked for as, if it is the same: then it takes no more memory.
+    pub(crate) fn shared(&self, source: Option<SourceId>, prompt: Prompt) -> Arc<Prompt> {
+        let known = source.and_then(|source| self.prompt(source)).filter(|known| ***known == prompt);
+        known.cloned().unwrap_or_else(|| Arc::new(prompt))
     }
 
     /// Who listens to `source`.

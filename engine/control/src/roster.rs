@@ -1,6 +1,7 @@
 //! Calls and participants come, are read and go; operations are kept and read; sources are shared and released.
 
 use holdmusic_media::{MediaTime, Now, SourceId};
+use litemap::LiteMap;
 
 use crate::{
     Control, Output,
@@ -75,15 +76,15 @@ impl Control {
             number: self.last_call,
             callback: create.callback,
             rules: create.hold.over(&self.settings.hold),
-            default_prompt: create.hold.default_prompt,
+            default_prompt: create.hold.default_prompt.map(Box::new),
             default_source: None,
             prefetched: Vec::new(),
             echo: create.echo,
             my_participant: ParticipantId::random(&mut self.rng),
             created: now.wall,
-            participants: Default::default(),
-            operations: Default::default(),
-            over: Default::default(),
+            participants: LiteMap::with_capacity(1),
+            operations: LiteMap::with_capacity(1),
+            over: 0,
             held: 0,
             etag: 0,
             numbers: 0,
@@ -142,8 +143,8 @@ impl Control {
         let until = now.mono + self.settings.retention;
         let Some(call) = self.calls.get_mut(&id) else { return };
         self.counts.participants -= call.participants.len() as u64;
-        call.participants.clear();
-        call.echo.clear();
+        call.participants = LiteMap::new();
+        call.echo = None;
         call.ended = Some(now.mono);
         let (expires, default) = (call.expires.take(), call.default_source.take());
         let prefetched = std::mem::take(&mut call.prefetched);
@@ -206,8 +207,8 @@ impl Control {
         let call = self.live_call_mut(call_id)?;
         let number = call.next_number();
         let CreateParticipant { info, metadata, .. } = create;
-        call.participants
-            .insert(id, Participant { id, number, info, metadata, leg: None, hold: None, past: None });
+        let participant = Participant { id, number, info, metadata, leg: None, hold: None, past: None };
+        call.participants.insert(id, Box::new(participant));
         self.counts.participants += 1;
         if let Some(leg) = leg {
             self.admit_leg(call_id, id, leg);
@@ -244,7 +245,7 @@ impl Control {
         query: &Query,
     ) -> Result<Answer, Refusal> {
         let call = self.calls.get(&call_id).ok_or_else(|| Refusal::unknown_call(call_id))?;
-        let operation = call.operations.get(&id).ok_or_else(|| Refusal::unknown_operation(id))?;
+        let operation = call.operation(id).ok_or_else(|| Refusal::unknown_operation(id))?;
         Ok(Writer { base }.operation(call_id, operation, call.rules.status_case, query))
     }
 
@@ -256,13 +257,13 @@ impl Control {
     ) -> Result<Answer, Refusal> {
         let call = self.calls.get(&call_id).ok_or_else(|| Refusal::unknown_call(call_id))?;
         let mut operations: Vec<_> =
-            call.operations.values().filter(|operation| matches(operation, query)).collect();
+            call.operations.values().map(Box::as_ref).filter(|operation| matches(operation, query)).collect();
         operations.sort_by_key(|operation| operation.number);
         Ok(Writer { base }.operations(call_id, &operations, call.rules.status_case, query))
     }
 
     pub(crate) fn operation_mut(&mut self, call: CallId, id: OperationId) -> Option<&mut Operation> {
-        self.calls.get_mut(&call)?.operations.get_mut(&id)
+        self.calls.get_mut(&call)?.operations.get_mut(&id).map(Box::as_mut)
     }
 
     /// The call has one more operation.
@@ -270,7 +271,7 @@ impl Control {
         let Some(call) = self.calls.get_mut(&call_id) else { return };
         let (id, over) = (operation.id, operation.is_over());
         operation.number = call.next_number();
-        call.operations.insert(id, operation);
+        call.operations.insert(id, Box::new(operation));
         self.counts.operations += 1;
         if over {
             self.keep(call_id, id);
@@ -309,18 +310,20 @@ impl Control {
     /// An operation is over and is kept for reading; the oldest beyond the limits leave.
     fn keep(&mut self, call_id: CallId, id: OperationId) {
         let Some(call) = self.calls.get_mut(&call_id) else { return };
-        call.over.push_back(id);
+        call.over += 1;
         self.over.push_back((call_id, id));
-        while call.over.len() > self.settings.max_operations_per_call {
-            let Some(oldest) = call.over.pop_front() else { break };
-            self.counts.operations -= u64::from(call.operations.remove(&oldest).is_some());
+        while call.over > self.settings.max_operations_per_call {
+            let Some(oldest) = call.oldest_over() else { break };
+            call.operations.remove(&oldest);
+            call.over -= 1;
+            self.counts.operations -= 1;
         }
         while self.counts.operations > self.settings.max_operations as u64 {
             let Some((call, oldest)) = self.over.pop_front() else { break };
             if let Some(call) = self.calls.get_mut(&call)
                 && call.operations.remove(&oldest).is_some()
             {
-                call.over.retain(|id| *id != oldest);
+                call.over -= 1;
                 self.counts.operations -= 1;
             }
         }

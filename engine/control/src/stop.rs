@@ -10,7 +10,7 @@ use crate::{
     ask::StopHoldMusic,
     graph::{Answer, Refusal, Writer, wire_state},
     id::{CallId, OperationId, ParticipantId, RequestId},
-    operation::{Operation, OperationKind},
+    operation::{Operation, OperationKind, StopFacts},
     participant::EndedBy,
     timer::Timer,
 };
@@ -106,15 +106,14 @@ impl Control {
         let timer = if owed.early { Timer::StopAnswer } else { Timer::StopLost };
         self.timers.cancel(Some(owed.until), timer(leg, owed.number));
         let participant = self.participant_mut(owed.call, owed.participant);
-        if let Some(past) = participant.and_then(|participant| participant.past.as_mut())
+        if let Some(past) = participant.and_then(|participant| participant.past.as_deref_mut())
             && Some(past.operation) == owed.hold
         {
             past.report = Some(report);
         }
         let at = now.wall_at(next.at);
         if let Some(entry) = owed.stop.and_then(|stop| self.operation_mut(owed.call, stop)) {
-            entry.facts.report = Some(report);
-            entry.facts.rtp_state = Some(wire_state(next, at));
+            entry.facts.stopped = Some(Box::new(StopFacts { rtp_state: wire_state(next, at), report }));
         }
         if let Some(answer) = owed.answer {
             self.answer_stop(owed.call, &answer);
@@ -128,7 +127,7 @@ impl Control {
         let Some(&(call, id)) = self.legs.get(&leg).filter(|_| !self.reports.contains_key(&leg)) else {
             return;
         };
-        let hold = self.participant_mut(call, id).and_then(|participant| participant.hold.as_ref());
+        let hold = self.participant_mut(call, id).and_then(|participant| participant.hold.as_deref());
         if !hold.is_some_and(|hold| hold.renumbered) {
             self.renumber_leg(call, id, next);
         }
@@ -136,7 +135,7 @@ impl Control {
 
     /// The roster shows how a hold ended, unless another has begun since, or there is nobody any more.
     fn tell_end(&mut self, now: Now, call: CallId, id: ParticipantId, hold: Option<OperationId>) {
-        let past = self.participant_mut(call, id).and_then(|participant| participant.past.as_ref());
+        let past = self.participant_mut(call, id).and_then(|participant| participant.past.as_deref());
         if past.is_some_and(|past| Some(past.operation) == hold) {
             self.owe_roster(now, call);
         }
@@ -178,7 +177,7 @@ impl Control {
     fn answer_stop(&mut self, call_id: CallId, answer: &StopRequest) {
         let result = match self.calls.get(&call_id) {
             None => Err(Refusal::unknown_call(call_id)),
-            Some(call) => match call.operations.get(&answer.operation) {
+            Some(call) => match call.operation(answer.operation) {
                 None => Err(Refusal::unknown_operation(answer.operation)),
                 Some(operation) => {
                     Ok(Writer { base: &answer.base }.accepted(call_id, operation, call.rules.status_case))

@@ -1,6 +1,9 @@
 //! A leg: one participant's outgoing media path. It holds a position in a ring, a numbering and a destination.
 
-use std::net::{IpAddr, SocketAddr};
+use std::{
+    fmt,
+    net::{IpAddr, SocketAddr},
+};
 
 use holdmusic_codecs::Codec;
 
@@ -33,8 +36,36 @@ pub struct LegSpec {
     pub payload_type: PayloadType,
     /// The numbering that the next packet will carry.
     pub numbering: Numbering,
-    /// The canonical name in SDES (RFC 3550 section 6.5.1), the same for the life of the leg.
-    pub cname: String,
+    /// The canonical name in SDES, the same for the life of the leg.
+    pub cname: Cname,
+}
+
+/// A canonical name (RFC 3550 section 6.5.1): 96 random bits in 24 hexadecimal digits (RFC 7022 section 4.2).
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Cname([u8; 24]);
+
+impl Cname {
+    /// The name that the lower 96 bits of `random` make.
+    pub fn new(random: u128) -> Self {
+        Self(std::array::from_fn(|digit| b"0123456789abcdef"[(random >> (4 * (23 - digit))) as usize & 0xf]))
+    }
+
+    /// As text.
+    pub fn as_str(&self) -> &str {
+        std::str::from_utf8(&self.0).expect("digits are ASCII")
+    }
+}
+
+impl fmt::Display for Cname {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl fmt::Debug for Cname {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
 }
 
 /// What the next packet of a leg will carry (the contract's `rtpState`).
@@ -146,7 +177,7 @@ pub(crate) struct Hold {
     /// What is played in place of the music's first frames, after a change.
     bridge: Option<Bridge>,
     /// The change that is to come.
-    change: Option<Change>,
+    change: Option<Box<Change>>,
     /// The tick of its first packet: before it the leg's slot is not the leg's.
     first: Tick,
     /// The tick at which position 0 of the music stands; `None` until its first packet has left. It wraps round: what
@@ -161,7 +192,8 @@ pub(crate) struct Hold {
     report: HoldReport,
 }
 
-/// A change of music that waits for its bridge, or for its time.
+/// A change of music that waits for its bridge, or for its time. When that has come, it carries the old music away: a box
+/// of its own, since few legs have one.
 #[derive(Debug)]
 struct Change {
     to: Music,
@@ -211,19 +243,20 @@ pub(crate) struct Sent {
 #[expect(dead_code, reason = "held only to be dropped elsewhere")]
 pub(crate) struct Left {
     music: Option<Music>,
-    /// The one that was gone over, and the one that will not be.
-    bridges: [Option<Bridge>; 2],
+    /// A change that will not be, or one that was: then what was left is in it.
+    change: Option<Box<Change>>,
+    bridge: Option<Bridge>,
 }
 
 impl Left {
     /// The bridges in it.
     #[cfg(test)]
     pub(crate) fn bridges(&self) -> impl Iterator<Item = &Bridge> {
-        self.bridges.iter().flatten()
+        self.bridge.iter().chain(self.change.iter().flat_map(|change| &change.bridge))
     }
 
     fn bridge(bridge: Option<Bridge>) -> Option<Self> {
-        bridge.map(|bridge| Self { bridges: [Some(bridge), None], ..Self::default() })
+        bridge.map(|bridge| Self { bridge: Some(bridge), ..Self::default() })
     }
 }
 
@@ -299,14 +332,13 @@ impl Leg {
         let at = hold.position(last) + 1 + BRIDGE_LEAD;
         let crossing =
             Crossing { from: hold.music.reader.clone(), at, to: to.reader.clone(), source: to.source, codec };
-        let before = hold.change.replace(Change { to, at, bridge: None });
-        let left = before.map(|Change { to, bridge, .. }| Left { music: Some(to), bridges: [bridge, None] });
-        (Some(crossing), left)
+        let before = hold.change.replace(Box::new(Change { to, at, bridge: None }));
+        (Some(crossing), before.map(|change| Left { change: Some(change), ..Left::default() }))
     }
 
     /// The bridge to `source` is made, or cannot be made: then the change is a plain switch at the next packet.
     pub(crate) fn bridged(&mut self, source: SourceId, bridge: Option<Bridge>) -> Option<Left> {
-        let waits = |change: &&mut Change| change.to.source == source;
+        let waits = |change: &&mut Box<Change>| change.to.source == source;
         let Some(hold) = &mut self.hold else { return Left::bridge(bridge) };
         let Some(change) = hold.change.as_mut().filter(waits) else { return Left::bridge(bridge) };
         match bridge {
@@ -492,7 +524,7 @@ impl Leg {
             timestamp,
             packets: self.packets,
             payload_bytes: self.payload_bytes,
-            cname: &self.spec.cname,
+            cname: self.spec.cname.as_str(),
         }
     }
 }
@@ -511,23 +543,24 @@ impl Hold {
 
     /// Goes over to the music that waits, by its bridge and in step; without one, plainly.
     fn switch(&mut self) -> Option<Left> {
-        let Some(Change { at, bridge: Some(_), .. }) = &self.change else { return self.switch_plainly() };
-        let origin = self.origin.map(|origin| Tick(origin.0.wrapping_add(*at)));
-        self.change.take().map(|Change { to, bridge, .. }| {
-            self.origin = origin;
-            self.told = false;
-            let before = std::mem::replace(&mut self.bridge, bridge);
-            Left { music: Some(std::mem::replace(&mut self.music, to)), bridges: [before, None] }
-        })
+        if self.change.as_ref().is_none_or(|change| change.bridge.is_none()) {
+            return self.switch_plainly();
+        }
+        let mut change = self.change.take()?;
+        self.origin = self.origin.map(|origin| Tick(origin.0.wrapping_add(change.at)));
+        self.told = false;
+        std::mem::swap(&mut self.music, &mut change.to);
+        std::mem::swap(&mut self.bridge, &mut change.bridge);
+        Some(Left { change: Some(change), ..Left::default() })
     }
 
     /// Goes over to the music that waits, from its beginning at the next packet.
     fn switch_plainly(&mut self) -> Option<Left> {
-        let Change { to, bridge, .. } = self.change.take()?;
+        let mut change = self.change.take()?;
         self.origin = None;
         self.told = false;
-        let music = Some(std::mem::replace(&mut self.music, to));
-        Some(Left { music, bridges: [self.bridge.take(), bridge] })
+        std::mem::swap(&mut self.music, &mut change.to);
+        Some(Left { change: Some(change), bridge: self.bridge.take(), ..Left::default() })
     }
 
     /// Ticks that passed between the last one and `tick`.

@@ -17,7 +17,7 @@ pub mod pacer;
 pub mod sink;
 pub mod receiver;
 
-pub use leg::{Crossing, HoldReport, LegId, LegSpec, Music, Numbering, Quality, RtpState};
+pub use leg::{Cname, Crossing, HoldReport, LegId, LegSpec, Music, Numbering, Quality, RtpState};
 pub use receiver::{Decoded, Hearing, Receiver};
 pub use time::{MediaTime, Now, Tick, WallTime};
 

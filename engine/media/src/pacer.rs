@@ -5,8 +5,7 @@
 //! and what a leg leaves behind goes out as an [`Event`], to be dropped elsewhere.
 
 use std::{
-    collections::{HashMap, VecDeque},
-    hash::Hash,
+    collections::{BTreeSet, HashMap, VecDeque},
     net::{IpAddr, SocketAddr},
     time::Duration,
 };
@@ -184,14 +183,14 @@ pub struct Served {
 #[derive(Debug)]
 pub struct Pacer {
     legs: Vec<Option<Box<Leg>>>,
-    vacant: Vec<usize>,
-    by_id: HashMap<LegId, usize>,
-    by_ssrc: HashMap<(Ssrc, IpAddr), usize>,
-    /// Legs whose RTP or RTCP goes there.
-    by_address: HashMap<SocketAddr, Vec<usize>>,
-    /// Legs that a listener has reported about, of each host.
-    by_listener: HashMap<(Ssrc, IpAddr), Vec<usize>>,
-    slots: [Vec<usize>; SLOTS],
+    vacant: Vec<Index>,
+    by_id: HashMap<LegId, Index>,
+    by_ssrc: HashMap<(Ssrc, IpAddr), Index>,
+    /// Legs whose RTP or RTCP goes there. Pairs, since most addresses have one leg, and one may have thousands.
+    by_address: BTreeSet<(SocketAddr, Index)>,
+    /// Legs that a listener has reported about, of each host, the latest last.
+    by_listener: HashMap<(Ssrc, IpAddr), Vec<Index>>,
+    slots: [Vec<Index>; SLOTS],
     playing: usize,
     /// The first place that has not been served; a place is counted from the clock's origin, tick · 20 + slot.
     cursor: u64,
@@ -211,7 +210,7 @@ pub struct Pacer {
 /// A datagram of the batch, waiting to be settled.
 #[derive(Clone, Copy, Debug)]
 struct Pending {
-    index: usize,
+    index: Index,
     /// What the RTP packet is; `None` for RTCP.
     rtp: Option<Filled>,
 }
@@ -225,7 +224,7 @@ impl Pacer {
             vacant: Vec::new(),
             by_id: HashMap::new(),
             by_ssrc: HashMap::new(),
-            by_address: HashMap::new(),
+            by_address: BTreeSet::new(),
             by_listener: HashMap::new(),
             slots: Default::default(),
             playing: 0,
@@ -281,7 +280,7 @@ impl Pacer {
         self.serving = place;
         let (tick, due) = (tick_of(place), due_of(place));
         for &index in &self.slots[slot_of(place)] {
-            let leg = self.legs[index].as_ref().expect("a slot names living legs");
+            let leg = self.legs[at(index)].as_ref().expect("a slot names living legs");
             if let Some(filled) = leg.fill(tick, self.batch.free()) {
                 self.batch.push(filled.len, leg.spec.destination);
                 self.pending.push(Pending { index, rtp: Some(filled) });
@@ -317,7 +316,7 @@ impl Pacer {
         self.prepared = false;
         let mut refused = self.refused.iter().copied().peekable();
         for (number, pending) in self.pending.iter().enumerate() {
-            let leg = self.legs[pending.index].as_mut().expect("no command came since it was prepared");
+            let leg = self.legs[at(pending.index)].as_mut().expect("no command came since it was prepared");
             let was_refused = refused.next_if_eq(&number).is_some();
             served.refused += u64::from(was_refused);
             match pending.rtp {
@@ -381,7 +380,7 @@ impl Pacer {
             return;
         };
         let Some(&index) = self.by_ssrc.get(&(about, from.ip())) else { return };
-        let Some(leg) = self.legs[index].as_mut() else { return };
+        let leg = self.leg(index);
         leg.heard(Quality {
             fraction_lost,
             cumulative_lost,
@@ -406,17 +405,17 @@ impl Pacer {
     /// is of one leg and nobody else is known to listen there; else for the only leg that this listener has reported
     /// about from this host. Many receivers of a host may have the same SSRC, so of several none is meant.
     fn handle_bye(&mut self, from: SocketAddr, ssrc: Ssrc) {
-        let listener_of = |index: usize| self.legs[index].as_ref().and_then(|leg| leg.listener);
-        let known: &[usize] = self.by_listener.get(&(ssrc, from.ip())).map_or(&[], Vec::as_slice);
-        let of_address: &[usize] = self.by_address.get(&from).map_or(&[], Vec::as_slice);
-        let here = |index: &usize| listener_of(*index) == Some((ssrc, from));
-        let mut gone: Vec<usize> = known.iter().copied().filter(here).collect();
+        let listener_of = |index: Index| self.legs[at(index)].as_ref().and_then(|leg| leg.listener);
+        let known: &[Index] = self.by_listener.get(&(ssrc, from.ip())).map_or(&[], Vec::as_slice);
+        let here = |index: &Index| listener_of(*index) == Some((ssrc, from));
+        let mut gone: Vec<Index> = known.iter().copied().filter(here).collect();
         if gone.is_empty() {
-            match (of_address, known) {
-                (&[leg], _) if listener_of(leg).is_none_or(|(listener, _)| listener == ssrc) => {
+            let mut of_address = of_address(&self.by_address, from);
+            match (of_address.next(), of_address.next(), known) {
+                (Some(leg), None, _) if listener_of(leg).is_none_or(|(listener, _)| listener == ssrc) => {
                     gone.push(leg)
                 }
-                (_, &[leg]) => gone.push(leg),
+                (_, _, &[leg]) => gone.push(leg),
                 _ => {}
             }
         }
@@ -432,8 +431,8 @@ impl Pacer {
 
     /// The network says that nobody listens at `destination`.
     pub fn handle_unreachable(&mut self, now: MediaTime, destination: SocketAddr) {
-        for &index in self.by_address.get(&destination).into_iter().flatten() {
-            let Some(leg) = self.legs[index].as_mut() else { continue };
+        for index in of_address(&self.by_address, destination) {
+            let Some(leg) = self.legs[at(index)].as_mut() else { continue };
             // Never for RTCP alone.
             if leg.slot().is_none() || leg.spec.destination != destination {
                 continue;
@@ -454,9 +453,9 @@ impl Pacer {
         }
         let index = self.vacant.pop().unwrap_or_else(|| {
             self.legs.push(None);
-            self.legs.len() - 1
+            Index::try_from(self.legs.len() - 1).expect("fewer legs than participants have addresses")
         });
-        self.legs[index] = Some(Box::new(Leg::new(id, *spec)));
+        self.legs[at(index)] = Some(Box::new(Leg::new(id, *spec)));
         self.by_id.insert(id, index);
         self.register(index);
     }
@@ -534,7 +533,7 @@ impl Pacer {
         let Some(index) = self.by_id.remove(&id) else { return };
         let report = self.end_hold(index);
         self.unregister(index);
-        let leg = self.legs[index].take().expect("a named leg lives");
+        let leg = self.legs[at(index)].take().expect("a named leg lives");
         self.vacant.push(index);
         self.events.push_back(Event::Stopped { leg: id, report, next: leg.next() });
         self.goodbyes.make_room(self.goodbyes.len() + 1, rtcp::MAX_LEN);
@@ -544,7 +543,7 @@ impl Pacer {
         self.retire(Remains::Leg(leg));
     }
 
-    fn end_hold(&mut self, index: usize) -> HoldReport {
+    fn end_hold(&mut self, index: Index) -> HoldReport {
         let Some(slot) = self.leg(index).slot() else { return HoldReport::default() };
         let (report, hold) = self.leg(index).end().expect("it has a slot, so it plays");
         self.slots[slot].retain(|&other| other != index);
@@ -553,19 +552,19 @@ impl Pacer {
         report
     }
 
-    fn register(&mut self, index: usize) {
-        let leg = self.legs[index].as_ref().expect("a named leg lives");
+    fn register(&mut self, index: Index) {
+        let leg = self.legs[at(index)].as_ref().expect("a named leg lives");
         for address in leg.addresses() {
-            self.by_address.entry(address).or_default().push(index);
+            self.by_address.insert((address, index));
         }
         self.by_ssrc.insert(leg.reported_as(), index);
     }
 
-    fn unregister(&mut self, index: usize) {
+    fn unregister(&mut self, index: Index) {
         self.forget_listener(index);
-        let leg = self.legs[index].as_ref().expect("a named leg lives");
+        let leg = self.legs[at(index)].as_ref().expect("a named leg lives");
         for address in leg.addresses() {
-            remove_from(&mut self.by_address, &address, index);
+            self.by_address.remove(&(address, index));
         }
         let key = leg.reported_as();
         if self.by_ssrc.get(&key) == Some(&index) {
@@ -574,9 +573,15 @@ impl Pacer {
     }
 
     /// It is not known any more who reports about a leg.
-    fn forget_listener(&mut self, index: usize) {
+    fn forget_listener(&mut self, index: Index) {
         if let Some((ssrc, from)) = self.leg(index).listener.take() {
-            remove_from(&mut self.by_listener, &(ssrc, from.ip()), index);
+            let key = (ssrc, from.ip());
+            if let Some(legs) = self.by_listener.get_mut(&key) {
+                legs.retain(|&other| other != index);
+                if legs.is_empty() {
+                    self.by_listener.remove(&key);
+                }
+            }
         }
     }
 
@@ -584,8 +589,8 @@ impl Pacer {
         self.events.push_back(Event::Retired(Retired(remains)));
     }
 
-    fn leg(&mut self, index: usize) -> &mut Leg {
-        self.legs[index].as_mut().expect("a named leg lives")
+    fn leg(&mut self, index: Index) -> &mut Leg {
+        self.legs[at(index)].as_mut().expect("a named leg lives")
     }
 
     fn in_time(&self, woke: MediaTime) -> bool {
@@ -593,13 +598,19 @@ impl Pacer {
     }
 }
 
-fn remove_from<K: Eq + Hash>(map: &mut HashMap<K, Vec<usize>>, key: &K, index: usize) {
-    if let Some(legs) = map.get_mut(key) {
-        legs.retain(|&other| other != index);
-        if legs.is_empty() {
-            map.remove(key);
-        }
-    }
+/// Where a leg stands among the legs. Four bytes, since every table is of them.
+type Index = u32;
+
+fn at(index: Index) -> usize {
+    index as usize
+}
+
+/// The legs that go to `address`.
+fn of_address(
+    by_address: &BTreeSet<(SocketAddr, Index)>,
+    address: SocketAddr,
+) -> impl Iterator<Item = Index> {
+    by_address.range((address, Index::MIN)..=(address, Index::MAX)).map(|&(_, index)| index)
 }
 
 fn slot_of(place: u64) -> usize {

@@ -12,6 +12,7 @@ use super::{
     errors::shorten,
     shapes::{Object, parse_body},
     words::{StatusCase, read_wall},
+    write::text,
 };
 use crate::{
     ask::{CreateCall, CreateParticipant, HoldOverrides, StartHoldMusic, StopHoldMusic},
@@ -116,6 +117,7 @@ pub fn read_create_call(body: &[u8]) -> Result<CreateCall, Refusal> {
         }
         None => Vec::new(),
     };
+    let echo = (!echo.is_empty()).then(|| text(&echo).into());
     Ok(CreateCall { callback, hold, echo, prefetch })
 }
 
@@ -185,11 +187,11 @@ pub fn read_create_participant(body: &[u8]) -> Result<CreateParticipant, Refusal
     let participant = Object::root(&body);
     participant.odata_type(&["participant"])?;
     let offer = participant.object("mediaLeg")?.map(|leg| read_offer(&leg)).transpose()?;
-    let info = participant.object("info")?.map(|info| info.map().clone());
-    if info.as_ref().is_some_and(|info| serde_json::to_string(info).map_or(0, |text| text.len()) > MAX_ECHO) {
+    let info = participant.object("info")?.map(|info| Box::<str>::from(text(info.map())));
+    if info.as_ref().is_some_and(|info| info.len() > MAX_ECHO) {
         return Err(Refusal::invalid(format!("'info' is longer than {MAX_ECHO} bytes.")));
     }
-    let metadata = participant.text("metadata", MAX_METADATA)?.map(str::to_owned);
+    let metadata = participant.text("metadata", MAX_METADATA)?.map(Box::from);
     Ok(CreateParticipant { offer, info, metadata })
 }
 
@@ -286,7 +288,7 @@ pub fn read_start_hold_music(body: &[u8]) -> Result<StartHoldMusic, Refusal> {
     let body = parse_body(body)?;
     let start = Object::root(&body);
     let prompt = start.object("customPrompt")?.map(|prompt| read_media_prompt(&prompt)).transpose()?;
-    let client_context = start.text("clientContext", MAX_CONTEXT)?.map(str::to_owned);
+    let client_context = start.text("clientContext", MAX_CONTEXT)?.map(Box::from);
     let mut rtp_state = None;
     if let Some(hold) = start.object("holdMusic")?
         && let Some(state) = hold.object("rtpState")?
@@ -308,7 +310,7 @@ pub fn read_start_hold_music(body: &[u8]) -> Result<StartHoldMusic, Refusal> {
 /// 400 8523, naming the member, what was found and what was expected.
 pub fn read_stop_hold_music(body: &[u8]) -> Result<StopHoldMusic, Refusal> {
     let body = parse_body(body)?;
-    let client_context = Object::root(&body).text("clientContext", MAX_CONTEXT)?.map(str::to_owned);
+    let client_context = Object::root(&body).text("clientContext", MAX_CONTEXT)?.map(Box::from);
     Ok(StopHoldMusic { client_context })
 }
 

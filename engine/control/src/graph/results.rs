@@ -1,11 +1,13 @@
 //! `resultInfo` of the ways in which an operation or a call ends: codes, subcodes and messages.
 
+use std::borrow::Cow;
+
 use crate::{
     cause::{PromptCause, PromptFailure},
     operation::ResultInfo,
 };
 
-fn result(code: u32, subcode: u32, message: impl Into<String>) -> ResultInfo {
+fn result(code: u32, subcode: u32, message: impl Into<Cow<'static, str>>) -> ResultInfo {
     ResultInfo { code, subcode, message: message.into() }
 }
 

@@ -89,9 +89,9 @@ fn hold_facts(facts: &HoldFacts, kind: OperationKind) -> Option<Value> {
     put("promptReadyMs", facts.prompt_ready_ns.map(millis));
     put("source", facts.heard.map(|heard| json!(heard.word())));
     put("gainDb", facts.gain_db.map(|gain| json!((gain * 100.0).round() / 100.0)));
-    put("reason", facts.reason.as_ref().map(prompt_reason));
-    put("rtpState", facts.rtp_state.map(|state| rtp_state(&state)));
-    put("report", facts.report.as_ref().map(|report| hold_report(report, None)));
+    put("reason", facts.reason.as_deref().map(prompt_reason));
+    put("rtpState", facts.stopped.as_ref().map(|stopped| rtp_state(&stopped.rtp_state)));
+    put("report", facts.stopped.as_ref().map(|stopped| hold_report(&stopped.report, None)));
     if kind == OperationKind::StopHoldMusic {
         put("nothingToStop", Some(json!(facts.nothing_to_stop)));
     }
@@ -159,7 +159,7 @@ fn prompt_json(prompt: &crate::prompt::Prompt) -> Value {
 }
 
 fn call_json(call: &Call, live: bool) -> Map<String, Value> {
-    let mut json = call.echo.clone();
+    let mut json = call.echo.as_deref().map(object).unwrap_or_default();
     let rules = &call.rules;
     let mut put = |name: &str, value: Value| {
         json.insert(name.to_owned(), value);
@@ -175,7 +175,7 @@ fn call_json(call: &Call, live: bool) -> Map<String, Value> {
         "holdMusic",
         json!({
             "maxHeldParticipants": rules.max_held,
-            "defaultPrompt": call.default_prompt.as_ref().map(prompt_json),
+            "defaultPrompt": call.default_prompt.as_deref().map(prompt_json),
             "onPromptFailure": rules.on_prompt_failure.word(),
             "completesWhen": rules.completes_when.word(),
             "statusCase": rules.status_case.word(),
@@ -208,14 +208,14 @@ fn leg_json(leg: &Leg, report: Option<&HoldReport>) -> Map<String, Value> {
 
 pub(super) fn participant_json(participant: &Participant) -> Map<String, Value> {
     let held = participant.hold.is_some();
-    let info = participant.info.clone().map_or_else(
+    let info = participant.info.as_deref().map_or_else(
         || {
             json!({
                 "@odata.type": "#microsoft.graph.participantInfo",
                 "identity": { "@odata.type": "#microsoft.graph.identitySet" },
             })
         },
-        Value::Object,
+        |info| Value::Object(object(info)),
     );
     let Value::Object(json) = json!({
         "@odata.type": "#microsoft.graph.participant",
@@ -247,7 +247,7 @@ fn participant_hold(participant: &Participant) -> Value {
             "operationId": hold.operations.last(),
             "source": hold.kind.map(|heard| heard.word()),
             "since": wall_text(hold.since, 6),
-            "report": hold_report(&report, hold.reason.as_ref()),
+            "report": hold_report(&report, hold.reason.as_deref()),
         });
     }
     match &participant.past {
@@ -258,9 +258,14 @@ fn participant_hold(participant: &Participant) -> Value {
             "source": past.heard.map(|heard| heard.word()),
             "since": wall_text(past.since, 6),
             "endedBy": past.ended_by.word(),
-            "report": hold_report(&past.report.unwrap_or_default(), past.reason.as_ref()),
+            "report": hold_report(&past.report.unwrap_or_default(), past.reason.as_deref()),
         }),
     }
+}
+
+/// What was kept of a customer's object as text.
+fn object(text: &str) -> Map<String, Value> {
+    serde_json::from_str(text).expect("it was written from an object")
 }
 
 pub(super) fn text(json: &impl Serialize) -> String {
@@ -412,7 +417,7 @@ pub(crate) fn matches(operation: &Operation, query: &Query) -> bool {
         && query
             .client_context
             .as_ref()
-            .is_none_or(|context| operation.client_context.as_ref() == Some(context))
+            .is_none_or(|context| operation.client_context.as_deref() == Some(context.as_str()))
 }
 
 /// The wire form of a numbering: what was right at a moment of the calendar.

@@ -4,6 +4,7 @@ use holdmusic_codecs::Codec;
 
 use super::*;
 use crate::{
+    Cname,
     frame::Frame,
     ring,
     rtp::{Header, PayloadType, SeqNo, Timestamp},
@@ -84,7 +85,7 @@ fn spec(number: u16) -> Box<LegSpec> {
             timestamp: Timestamp(0),
             at: MediaTime::ZERO,
         },
-        cname: "hold@music".into(),
+        cname: Cname::new(0x401d),
     })
 }
 
