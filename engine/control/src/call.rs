@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use holdmusic_media::{MediaTime, SourceId, WallTime};
 use litemap::LiteMap;
-use url::Url;
 
 use crate::{
     graph::{Refusal, StatusCase},
@@ -67,13 +66,14 @@ pub(crate) struct Call {
     pub(crate) id: CallId,
     /// Order of creation.
     pub(crate) number: u64,
-    pub(crate) callback: Url,
+    /// Where notifications go: a URL.
+    pub(crate) callback: Box<str>,
     pub(crate) rules: HoldRules,
     /// The call's own default music, and its source while it is being prepared or is ready.
     pub(crate) default_prompt: Option<Box<Prompt>>,
     pub(crate) default_source: Option<SourceId>,
     /// Prompts that are kept ready for it (`preFetchMedia`).
-    pub(crate) prefetched: Vec<SourceId>,
+    pub(crate) prefetched: Box<[SourceId]>,
     /// Members of Graph's call that are given back as they came, in JSON: as text they take a tenth of the memory of a
     /// tree.
     pub(crate) echo: Option<Box<str>>,

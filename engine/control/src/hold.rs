@@ -507,7 +507,8 @@ impl Control {
                 Listener::Hold(..) | Listener::Refresh => {}
                 Listener::Prefetch(call) => {
                     if let Some(call) = self.calls.get_mut(call) {
-                        call.prefetched.retain(|prefetched| *prefetched != source);
+                        let left = call.prefetched.iter().copied().filter(|prefetched| *prefetched != source);
+                        call.prefetched = left.collect();
                     }
                 }
                 Listener::Call(call) => {

@@ -17,7 +17,7 @@ use crate::{
     graph::{Answer, Refusal, Writer},
     id::{CallId, ParticipantId},
     negotiation::{MediaOffer, Negotiated, StateOffer},
-    participant::{EndedBy, Leg},
+    participant::{EndedBy, Leg, SdpAnswer},
 };
 
 impl Control {
@@ -41,11 +41,26 @@ impl Control {
             cname: Cname::new(u128::from(self.rng.next_u64()) << 32 | u128::from(self.rng.next_u32())),
         };
         self.last_leg += 1;
-        // Within the signed 64 bits of which RFC 3264 section 5 speaks.
-        let session = (self.rng.next_u64() >> 2, 1);
-        let answer = negotiated.answer(local, &spec, session);
+        let answer = self.answer(negotiated, local, &spec, None);
         let id = LegId(self.last_leg);
-        Ok(Leg { id, spec, local, receives: negotiated.receives, added: false, answer, session })
+        Ok(Leg { id, spec, local, receives: negotiated.receives, added: false, answer })
+    }
+
+    /// The answer to an SDP offer, if it was one, after the one before.
+    fn answer(
+        &mut self,
+        negotiated: &Negotiated,
+        local: SocketAddr,
+        spec: &LegSpec,
+        before: Option<&SdpAnswer>,
+    ) -> Option<Box<SdpAnswer>> {
+        let session = match before {
+            Some(SdpAnswer { session: (id, version), .. }) => (*id, version + 1),
+            // Within the signed 64 bits of which RFC 3264 section 5 speaks.
+            None => (self.rng.next_u64() >> 2, 1),
+        };
+        let text = negotiated.answer(local, spec, session)?;
+        Some(Box::new(SdpAnswer { text, session }))
     }
 
     /// The local address of the right family that carries the fewest legs.
@@ -164,12 +179,11 @@ impl Control {
         match (old, new) {
             (Some(mut leg), None) => {
                 leg.receives = negotiated.receives;
-                leg.session.1 += 1;
                 if leg.receives {
-                    let Negotiated { destination, rtcp, codec, payload_type, .. } = negotiated;
+                    let &Negotiated { destination, rtcp, codec, payload_type, .. } = &negotiated;
                     leg.spec = LegSpec { destination, rtcp, codec, payload_type, ..leg.spec };
                 }
-                leg.answer = negotiated.answer(leg.local, &leg.spec, leg.session);
+                leg.answer = self.answer(&negotiated, leg.local, &leg.spec, leg.answer.as_deref());
                 if leg.receives && leg.added {
                     self.outputs.push_back(Output::ChangeLeg { leg: leg.id, spec: leg.spec.clone() });
                 }

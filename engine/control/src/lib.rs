@@ -274,7 +274,7 @@ pub struct Counts {
 pub struct Control {
     settings: Settings,
     rng: StdRng,
-    calls: BTreeMap<CallId, Call>,
+    calls: BTreeMap<CallId, Box<Call>>,
     /// Ended calls that are kept for reading, and until when; oldest first.
     ended: VecDeque<(MediaTime, CallId)>,
     /// Ended operations, oldest first.

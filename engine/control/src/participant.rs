@@ -52,8 +52,14 @@ pub(crate) struct Leg {
     /// Whether media knows the leg.
     pub(crate) added: bool,
     /// The answer to its SDP offer, if there was one.
-    pub(crate) answer: Option<Box<str>>,
-    /// Session id and version of our SDP (RFC 8866 section 5.2).
+    pub(crate) answer: Option<Box<SdpAnswer>>,
+}
+
+/// What we answered to an SDP offer.
+#[derive(Clone, Debug)]
+pub(crate) struct SdpAnswer {
+    pub(crate) text: Box<str>,
+    /// Session id and version of it (RFC 8866 section 5.2).
     pub(crate) session: (u64, u64),
 }
 

@@ -43,7 +43,8 @@ impl Control {
 
     /// The call `id`, if it can be read: an ended one is gone, except for its operations.
     pub(crate) fn readable_call(&self, id: CallId) -> Result<&Call, Refusal> {
-        self.calls.get(&id).filter(|call| call.ended.is_none()).ok_or_else(|| Refusal::unknown_call(id))
+        let call = self.calls.get(&id).filter(|call| call.ended.is_none());
+        call.map(Box::as_ref).ok_or_else(|| Refusal::unknown_call(id))
     }
 
     pub(crate) fn create_call(
@@ -74,11 +75,11 @@ impl Control {
         let call = Call {
             id,
             number: self.last_call,
-            callback: create.callback,
+            callback: String::from(create.callback).into(),
             rules: create.hold.over(&self.settings.hold),
             default_prompt: create.hold.default_prompt.map(Box::new),
             default_source: None,
-            prefetched: Vec::new(),
+            prefetched: Box::default(),
             echo: create.echo,
             my_participant: ParticipantId::random(&mut self.rng),
             created: now.wall,
@@ -92,7 +93,7 @@ impl Control {
             ended: None,
         };
         let answer = Writer { base }.call(201, &call, &Query::default());
-        self.calls.insert(id, call);
+        self.calls.insert(id, Box::new(call));
         self.counts.calls += 1;
         // So that the first hold need not wait for it. If it cannot be had now, a hold will try again.
         self.default_source(now.mono, id);
@@ -102,7 +103,8 @@ impl Control {
     }
 
     pub(crate) fn list_calls(&self, base: &str, query: &Query) -> Answer {
-        let mut calls: Vec<_> = self.calls.values().filter(|call| call.ended.is_none()).collect();
+        let mut calls: Vec<_> =
+            self.calls.values().map(Box::as_ref).filter(|call| call.ended.is_none()).collect();
         calls.sort_by_key(|call| call.number);
         Writer { base }.calls(&calls, query)
     }
@@ -385,12 +387,14 @@ impl Control {
 
     /// A call wants to find these prompts ready. What cannot be had now is fetched when it is asked for.
     fn prefetch(&mut self, now: MediaTime, id: CallId, prompts: &[Prompt]) {
+        let mut prefetched = Vec::new();
         for prompt in prompts {
-            let Ok(source) = self.acquire(now, prompt) else { return };
+            let Ok(source) = self.acquire(now, prompt) else { break };
             self.prompts.listen(source, Listener::Prefetch(id));
-            if let Some(call) = self.calls.get_mut(&id) {
-                call.prefetched.push(source);
-            }
+            prefetched.push(source);
+        }
+        if let Some(call) = self.calls.get_mut(&id) {
+            call.prefetched = prefetched.into();
         }
     }
 

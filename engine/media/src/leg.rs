@@ -92,18 +92,19 @@ pub struct HoldReport {
     pub first_sent: Option<MediaTime>,
     /// When the last packet left.
     pub last_sent: Option<MediaTime>,
-    /// Packets that left more than [`LATE_NS`] after their time, but still went out.
-    pub late_ticks: u64,
+    /// Packets that left more than [`LATE_NS`] after their time, but still went out. Ticks are counted in 32 bits, which
+    /// are two years and eight months.
+    pub late_ticks: u32,
     /// Ticks whose packet was left out because its time had passed.
-    pub skipped_ticks: u64,
+    pub skipped_ticks: u32,
     /// The longest time between two packets that left one after the other, in nanoseconds.
     pub longest_gap_ns: u64,
     /// Ticks for which the source had no frame yet.
-    pub starved_ticks: u64,
+    pub starved_ticks: u32,
     /// Packets that the network refused.
-    pub send_errors: u64,
+    pub send_errors: u32,
     /// Packets that carried the default music.
-    pub default_music_packets: u64,
+    pub default_music_packets: u32,
     /// What the receiver reported, if it did.
     pub quality: Option<Quality>,
 }
@@ -119,10 +120,10 @@ pub struct Quality {
     pub fraction_lost: u8,
     /// Packets lost since the receiver began to listen; negative when duplicates came.
     pub cumulative_lost: i32,
-    /// Interarrival jitter in nanoseconds.
-    pub jitter_ns: u64,
-    /// Round trip in nanoseconds, once the receiver has echoed a sender report.
-    pub round_trip_ns: Option<u64>,
+    /// Interarrival jitter in microseconds.
+    pub jitter_us: u32,
+    /// Round trip in microseconds, once the receiver has echoed a sender report.
+    pub round_trip_us: Option<u32>,
 }
 
 /// Wall-clock form of [`Numbering`], as it leaves the house and comes back.
@@ -153,7 +154,11 @@ pub struct Music {
 #[derive(Debug)]
 pub(crate) struct Leg {
     pub(crate) id: LegId,
-    pub(crate) spec: LegSpec,
+    /// Where RTP goes.
+    pub(crate) destination: SocketAddr,
+    /// Where RTCP goes.
+    pub(crate) rtcp: Option<SocketAddr>,
+    cname: Cname,
     packetizer: Packetizer,
     hold: Option<Hold>,
     /// Packets and payload bytes of all holds, for sender reports.
@@ -231,7 +236,7 @@ pub(crate) struct Filled {
 /// What [`Leg::sent`] found out.
 pub(crate) struct Sent {
     /// Ticks left out before this packet.
-    pub(crate) skipped: u64,
+    pub(crate) skipped: u32,
     /// The music whose first packet this was.
     pub(crate) began: Option<SourceId>,
     /// What was left with this packet.
@@ -261,12 +266,13 @@ impl Left {
 }
 
 impl Leg {
-    pub(crate) fn new(id: LegId, spec: LegSpec) -> Self {
-        let packetizer = Packetizer::new(spec.codec, spec.payload_type, spec.numbering);
+    pub(crate) fn new(id: LegId, spec: &LegSpec) -> Self {
         Self {
             id,
-            spec,
-            packetizer,
+            destination: spec.destination,
+            rtcp: spec.rtcp,
+            cname: spec.cname,
+            packetizer: Packetizer::new(spec.codec, spec.payload_type, spec.numbering),
             hold: None,
             packets: 0,
             payload_bytes: 0,
@@ -278,13 +284,18 @@ impl Leg {
 
     /// Where its datagrams go: RTP, and RTCP if that is elsewhere.
     pub(crate) fn addresses(&self) -> impl Iterator<Item = SocketAddr> + use<> {
-        let destination = self.spec.destination;
-        std::iter::once(destination).chain(self.spec.rtcp.filter(move |rtcp| *rtcp != destination))
+        let destination = self.destination;
+        std::iter::once(destination).chain(self.rtcp.filter(move |rtcp| *rtcp != destination))
     }
 
     /// What receivers call it, and from which host.
     pub(crate) fn reported_as(&self) -> (Ssrc, IpAddr) {
-        (self.packetizer.ssrc(), self.spec.rtcp.unwrap_or(self.spec.destination).ip())
+        (self.packetizer.ssrc(), self.rtcp.unwrap_or(self.destination).ip())
+    }
+
+    /// What its payload is.
+    pub(crate) fn codec(&self) -> Codec {
+        self.packetizer.codec()
     }
 
     /// The slot in which it plays.
@@ -321,7 +332,7 @@ impl Leg {
     /// Plays other music: from the next packet on if the old one has not been heard yet, otherwise after a bridge, for
     /// which a producer is to be asked. What has become useless comes back, to be dropped elsewhere. The leg plays.
     pub(crate) fn change(&mut self, to: Music) -> (Option<Crossing>, Option<Left>) {
-        let codec = self.spec.codec;
+        let codec = self.codec();
         let hold = self.hold.as_mut().expect("a leg that plays");
         let Some(last) = hold.last.filter(|_| hold.origin.is_some()) else {
             hold.told = false;
@@ -365,13 +376,12 @@ impl Leg {
         self.packetizer.renumber(numbering);
     }
 
-    /// Goes on to another destination, or with another codec or payload type; the numbering stays. What it was made of
-    /// before comes back, to be dropped elsewhere.
-    pub(crate) fn renegotiate(&mut self, mut spec: Box<LegSpec>) -> Box<LegSpec> {
+    /// Goes on to another destination, or with another codec or payload type; the numbering stays.
+    pub(crate) fn renegotiate(&mut self, spec: &LegSpec) {
         self.packetizer.renegotiate(spec.codec, spec.payload_type);
-        std::mem::swap(&mut self.spec, &mut *spec);
+        self.destination = spec.destination;
+        self.rtcp = spec.rtcp;
         self.unreachable = None;
-        spec
     }
 
     /// The receiver has said goodbye. Whether that is to be told: once a hold.
@@ -400,7 +410,7 @@ impl Leg {
         let (payload_len, starved) = match read {
             At::Frame(len) => (len, false),
             At::NotYet | At::Gone => {
-                let nothing = self.spec.codec.nothing();
+                let nothing = self.codec().nothing();
                 payload.get_mut(..nothing.len())?.copy_from_slice(nothing);
                 (nothing.len(), true)
             }
@@ -442,10 +452,10 @@ impl Leg {
         report.payload_bytes += payload_bytes;
         report.first_sent = report.first_sent.or(Some(sent_at));
         report.last_sent = Some(sent_at);
-        report.late_ticks += u64::from(sent_at.since(due).as_nanos() > u128::from(LATE_NS));
-        report.skipped_ticks += skipped;
-        report.starved_ticks += u64::from(filled.starved);
-        report.default_music_packets += u64::from(hold.music.is_default);
+        report.late_ticks += u32::from(sent_at.since(due).as_nanos() > u128::from(LATE_NS));
+        report.skipped_ticks = report.skipped_ticks.saturating_add(skipped);
+        report.starved_ticks += u32::from(filled.starved);
+        report.default_music_packets += u32::from(hold.music.is_default);
         let left = if filled.starved || !in_step {
             // There is nothing to cross from, and the position to cross at may never come.
             hold.switch_plainly()
@@ -460,7 +470,7 @@ impl Leg {
     /// The network refused the packet of `tick`: it costs no number, and its time passes.
     pub(crate) fn refused(&mut self, tick: Tick) {
         if let Some(hold) = &mut self.hold {
-            hold.report.skipped_ticks += hold.skipped_before(tick);
+            hold.report.skipped_ticks = hold.report.skipped_ticks.saturating_add(hold.skipped_before(tick));
             hold.report.send_errors += 1;
             hold.last = Some(tick);
         }
@@ -470,7 +480,7 @@ impl Leg {
     pub(crate) fn report(&self, now: Now, tick: Tick, due: MediaTime, datagram: &mut [u8]) -> Option<usize> {
         if self.report_due? > due
             || self.hold.as_ref()?.first > tick
-            || self.spec.rtcp.is_none()
+            || self.rtcp.is_none()
             || self.packets == 0
         {
             return None;
@@ -493,11 +503,11 @@ impl Leg {
     /// Writes a goodbye into `datagram`; its length. `None` if the leg has never been heard: such a participant
     /// must not say goodbye (RFC 3550 section 6.3.7).
     pub(crate) fn goodbye(&self, now: Now, datagram: &mut [u8]) -> Option<usize> {
-        if self.packets == 0 || self.spec.rtcp.is_none() {
+        if self.packets == 0 || self.rtcp.is_none() {
             return None;
         }
         let next = self.packetizer.next();
-        let clock = ClockRate(self.spec.codec.clock_rate());
+        let clock = ClockRate(self.codec().clock_rate());
         // `next.at` may be the packet interval that has begun: the timestamp of this moment is a little behind it.
         let timestamp = next
             .timestamp
@@ -512,8 +522,8 @@ impl Leg {
         // A listener is there: whatever said "unreachable" before has passed.
         self.unreachable = None;
         if let Some(hold) = &mut self.hold {
-            let round_trip_ns = quality.round_trip_ns.or(hold.report.quality.and_then(|q| q.round_trip_ns));
-            hold.report.quality = Some(Quality { round_trip_ns, ..quality });
+            let round_trip_us = quality.round_trip_us.or(hold.report.quality.and_then(|q| q.round_trip_us));
+            hold.report.quality = Some(Quality { round_trip_us, ..quality });
         }
     }
 
@@ -524,7 +534,7 @@ impl Leg {
             timestamp,
             packets: self.packets,
             payload_bytes: self.payload_bytes,
-            cname: self.spec.cname.as_str(),
+            cname: self.cname.as_str(),
         }
     }
 }
@@ -564,7 +574,8 @@ impl Hold {
     }
 
     /// Ticks that passed between the last one and `tick`.
-    fn skipped_before(&self, tick: Tick) -> u64 {
-        self.last.map_or(0, |last| tick.0.saturating_sub(last.0 + 1))
+    fn skipped_before(&self, tick: Tick) -> u32 {
+        let skipped = self.last.map_or(0, |last| tick.0.saturating_sub(last.0 + 1));
+        u32::try_from(skipped).unwrap_or(u32::MAX)
     }
 }

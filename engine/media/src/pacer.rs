@@ -282,10 +282,10 @@ impl Pacer {
         for &index in &self.slots[slot_of(place)] {
             let leg = self.legs[at(index)].as_ref().expect("a slot names living legs");
             if let Some(filled) = leg.fill(tick, self.batch.free()) {
-                self.batch.push(filled.len, leg.spec.destination);
+                self.batch.push(filled.len, leg.destination);
                 self.pending.push(Pending { index, rtp: Some(filled) });
             }
-            if let (Some(to), Some(len)) = (leg.spec.rtcp, leg.report(now, tick, due, self.batch.free())) {
+            if let (Some(to), Some(len)) = (leg.rtcp, leg.report(now, tick, due, self.batch.free())) {
                 self.batch.push(len, to);
                 self.pending.push(Pending { index, rtp: None });
             }
@@ -332,7 +332,7 @@ impl Pacer {
                     served.packets += 1;
                     served.bytes += filled.len as u64;
                     served.starved += u64::from(filled.starved);
-                    served.skipped += sent.skipped;
+                    served.skipped += u64::from(sent.skipped);
                     self.events.extend(sent.left.map(|left| Event::Retired(Retired(Remains::Left(left)))));
                     if let Some(source) = sent.began {
                         self.events.push_back(Event::Started { leg: leg.id, source, sent_at });
@@ -384,8 +384,8 @@ impl Pacer {
         leg.heard(Quality {
             fraction_lost,
             cumulative_lost,
-            jitter_ns: u64::from(jitter) * 1_000_000_000 / u64::from(leg.spec.codec.clock_rate()),
-            round_trip_ns: rtcp::round_trip_ns(now.wall, last_sender_report, delay),
+            jitter_us: micros(u64::from(jitter) * 1_000_000 / u64::from(leg.codec().clock_rate())),
+            round_trip_us: rtcp::round_trip_us(now.wall, last_sender_report, delay).map(micros),
         });
         if leg.listener != Some((reporter, from)) {
             self.forget_listener(index);
@@ -434,7 +434,7 @@ impl Pacer {
         for index in of_address(&self.by_address, destination) {
             let Some(leg) = self.legs[at(index)].as_mut() else { continue };
             // Never for RTCP alone.
-            if leg.slot().is_none() || leg.spec.destination != destination {
+            if leg.slot().is_none() || leg.destination != destination {
                 continue;
             }
             let (first, last) = leg.unreachable.unwrap_or((now, now));
@@ -455,7 +455,7 @@ impl Pacer {
             self.legs.push(None);
             Index::try_from(self.legs.len() - 1).expect("fewer legs than participants have addresses")
         });
-        self.legs[at(index)] = Some(Box::new(Leg::new(id, *spec)));
+        self.legs[at(index)] = Some(Box::new(Leg::new(id, &spec)));
         self.by_id.insert(id, index);
         self.register(index);
     }
@@ -464,12 +464,12 @@ impl Pacer {
         match self.by_id.get(&id) {
             Some(&index) => {
                 self.unregister(index);
-                let before = self.leg(index).renegotiate(spec);
+                self.leg(index).renegotiate(&spec);
                 self.register(index);
-                self.retire(Remains::Spec(before));
             }
-            None => self.retire(Remains::Spec(spec)),
+            None => {}
         }
+        self.retire(Remains::Spec(spec));
     }
 
     fn play(
@@ -537,7 +537,7 @@ impl Pacer {
         self.vacant.push(index);
         self.events.push_back(Event::Stopped { leg: id, report, next: leg.next() });
         self.goodbyes.make_room(self.goodbyes.len() + 1, rtcp::MAX_LEN);
-        if let (Some(to), Some(len)) = (leg.spec.rtcp, leg.goodbye(now, self.goodbyes.free())) {
+        if let (Some(to), Some(len)) = (leg.rtcp, leg.goodbye(now, self.goodbyes.free())) {
             self.goodbyes.push(len, to);
         }
         self.retire(Remains::Leg(leg));
@@ -611,6 +611,11 @@ fn of_address(
     address: SocketAddr,
 ) -> impl Iterator<Item = Index> {
     by_address.range((address, Index::MIN)..=(address, Index::MAX)).map(|&(_, index)| index)
+}
+
+/// What is longer than an hour is told as one.
+fn micros(micros: u64) -> u32 {
+    u32::try_from(micros).unwrap_or(u32::MAX)
 }
 
 fn slot_of(place: u64) -> usize {

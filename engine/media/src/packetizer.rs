@@ -1,5 +1,7 @@
 //! [`Packetizer`]: the numbering of one leg. A tick comes in, the header of its packet goes out.
 
+use std::time::Duration;
+
 use holdmusic_codecs::Codec;
 
 use crate::{
@@ -25,7 +27,7 @@ struct Hold {
     /// Timestamp of `first`: computed once, so that every later step is exact.
     timestamp: Timestamp,
     /// From the beginning of a tick to this leg's slot in it.
-    phase: std::time::Duration,
+    phase_ns: u32,
     sent: bool,
 }
 
@@ -33,6 +35,11 @@ impl Packetizer {
     /// A numbering that begins (or goes on) as `next` says.
     pub fn new(codec: Codec, payload_type: PayloadType, next: Numbering) -> Self {
         Self { codec, payload_type, next, hold: None }
+    }
+
+    /// What the payload is.
+    pub fn codec(&self) -> Codec {
+        self.codec
     }
 
     /// The leg's source identifier.
@@ -44,7 +51,8 @@ impl Packetizer {
     pub fn begin(&mut self, first: Tick, due: MediaTime) {
         let away = ClockRate(self.codec.clock_rate()).units(due.since(self.next.at));
         let timestamp = self.next.timestamp.after(away);
-        self.hold = Some(Hold { first, timestamp, phase: due.since(first.start()), sent: false });
+        let phase_ns = due.since(first.start()).subsec_nanos();
+        self.hold = Some(Hold { first, timestamp, phase_ns, sent: false });
     }
 
     /// The header of the packet of `tick`, marked if it is the first of its hold (RFC 3551 section 4.1). Nothing
@@ -68,7 +76,7 @@ impl Packetizer {
         let next = tick.next();
         self.next.sequence = self.next.sequence.after(1);
         self.next.timestamp = self.timestamp(hold, next);
-        self.next.at = next.start() + hold.phase;
+        self.next.at = next.start() + Duration::from_nanos(hold.phase_ns.into());
     }
 
     /// Ends the hold; a later one goes on from [`Packetizer::next`].

@@ -173,16 +173,16 @@ pub fn is_rtcp(datagram: &[u8]) -> bool {
     datagram.len() >= 4 && datagram[0] >> 6 == 2 && (192..=223).contains(&datagram[1])
 }
 
-/// The round trip in nanoseconds that a report of `now` measured (RFC 3550 section 6.4.1); `None` if the receiver
+/// The round trip in microseconds that a report of `now` measured (RFC 3550 section 6.4.1); `None` if the receiver
 /// has not had a sender report yet, or counts impossibly.
-pub fn round_trip_ns(now: WallTime, last_sender_report: u32, delay: u32) -> Option<u64> {
+pub fn round_trip_us(now: WallTime, last_sender_report: u32, delay: u32) -> Option<u64> {
     if last_sender_report == 0 {
         return None;
     }
     let middle = u32::try_from((now.ntp() >> 16) & 0xffff_ffff).expect("32 bits");
     let units = middle.wrapping_sub(last_sender_report).wrapping_sub(delay);
     // More than half the range is less than nothing: the receiver's clock is off.
-    (units < 1 << 31).then(|| u64::from(units) * 1_000_000_000 / 65_536)
+    (units < 1 << 31).then(|| u64::from(units) * 1_000_000 / 65_536)
 }
 
 /// Whether the packet is one that a receiver sends when it hears us (receiver or sender report first); cheap check
@@ -275,9 +275,9 @@ mod tests {
         let sent = WallTime(1_700_000_000_000_000);
         let middle = u32::try_from((sent.ntp() >> 16) & 0xffff_ffff).unwrap();
         let now = WallTime(sent.0 + 1_000_000);
-        let trip = round_trip_ns(now, middle, 62_259).unwrap();
-        assert!(trip.abs_diff(50_000_000) < 50_000, "{trip}");
-        assert_eq!(round_trip_ns(now, 0, 0), None);
-        assert_eq!(round_trip_ns(sent, middle, 65_536), None);
+        let trip = round_trip_us(now, middle, 62_259).unwrap();
+        assert!(trip.abs_diff(50_000) < 50, "{trip}");
+        assert_eq!(round_trip_us(now, 0, 0), None);
+        assert_eq!(round_trip_us(sent, middle, 65_536), None);
     }
 }

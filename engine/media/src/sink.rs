@@ -21,8 +21,13 @@ struct Datagram {
 impl Batch {
     /// Room for `datagrams` of up to `max_len` bytes each.
     pub fn make_room(&mut self, datagrams: usize, max_len: usize) {
-        if self.bytes.len() < datagrams * max_len {
-            self.bytes.resize(datagrams * max_len, 0);
+        let wanted = datagrams * max_len;
+        if self.bytes.len() < wanted {
+            // New zeroes come from the system untouched, and take no memory until a datagram is written there: most are a
+            // tenth as long as they may be. Growing in place would touch them all.
+            let mut bytes = vec![0; wanted.next_power_of_two()];
+            bytes[..self.filled].copy_from_slice(&self.bytes[..self.filled]);
+            self.bytes = bytes;
         }
         self.datagrams.reserve(datagrams.saturating_sub(self.datagrams.len()));
     }

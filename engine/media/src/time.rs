@@ -2,6 +2,7 @@
 
 use std::{
     fmt,
+    num::NonZeroU64,
     ops::{Add, Sub},
     time::Duration,
 };
@@ -12,33 +13,40 @@ use holdmusic_codecs::FRAME_MS;
 pub const TICK_NS: u64 = FRAME_MS as u64 * 1_000_000;
 
 /// A moment on the monotonic clock, in nanoseconds since an origin that the owner of the clock chose.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct MediaTime(u64);
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct MediaTime(NonZeroU64);
 
 impl MediaTime {
     /// The origin.
-    pub const ZERO: Self = Self(0);
+    pub const ZERO: Self = Self::from_nanos(0);
     /// Later than everything that will be.
-    pub const NEVER: Self = Self(u64::MAX);
+    pub const NEVER: Self = Self::from_nanos(u64::MAX);
 
     /// The moment `nanos` after the origin.
     pub const fn from_nanos(nanos: u64) -> Self {
-        Self(nanos)
+        // One is added, so that an `Option` takes no more room: a held participant has a dozen of them.
+        Self(NonZeroU64::MIN.saturating_add(nanos))
     }
 
     /// The moment `millis` after the origin.
     pub const fn from_millis(millis: u64) -> Self {
-        Self(millis * 1_000_000)
+        Self::from_nanos(millis * 1_000_000)
     }
 
     /// Nanoseconds since the origin.
     pub const fn as_nanos(self) -> u64 {
-        self.0
+        self.0.get() - 1
     }
 
     /// How long it is since `earlier`; zero if `earlier` is later.
     pub const fn since(self, earlier: Self) -> Duration {
-        Duration::from_nanos(self.0.saturating_sub(earlier.0))
+        Duration::from_nanos(self.0.get().saturating_sub(earlier.0.get()))
+    }
+}
+
+impl Default for MediaTime {
+    fn default() -> Self {
+        Self::ZERO
     }
 }
 
@@ -56,7 +64,8 @@ impl Sub<Duration> for MediaTime {
 
     /// Saturates at the origin.
     fn sub(self, duration: Duration) -> Self {
-        Self(self.0.saturating_sub(u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)))
+        let duration = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
+        Self::from_nanos(self.as_nanos().saturating_sub(duration))
     }
 }
 
@@ -120,7 +129,7 @@ impl Now {
     pub fn mono_at(self, wall: WallTime) -> MediaTime {
         let shift_ns = (i128::from(wall.0) - i128::from(self.wall.0)) * 1000;
         let nanos = i128::from(self.mono.as_nanos()) + shift_ns;
-        MediaTime(u64::try_from(nanos.max(0)).unwrap_or(u64::MAX))
+        MediaTime::from_nanos(u64::try_from(nanos.max(0)).unwrap_or(u64::MAX))
     }
 }
 

@@ -125,13 +125,14 @@ fn hold_report(report: &HoldReport, reason: Option<&PromptFailure>) -> Value {
         "starvedTicks": report.starved_ticks,
         "sendErrors": report.send_errors,
         "longestGapMs": millis(report.longest_gap_ns),
-        "defaultMusicMs": report.default_music_packets.saturating_mul(u64::from(holdmusic_codecs::FRAME_MS)),
+        "defaultMusicMs": u64::from(report.default_music_packets) * u64::from(holdmusic_codecs::FRAME_MS),
     });
     if let Some(quality) = report.quality {
         json["fractionLost"] = json!(f64::from(quality.fraction_lost) / 256.0);
         json["packetsLost"] = json!(quality.cumulative_lost);
-        json["jitterMs"] = millis(quality.jitter_ns);
-        json["roundTripMs"] = quality.round_trip_ns.map_or(Value::Null, millis);
+        json["jitterMs"] = millis(u64::from(quality.jitter_us) * 1000);
+        json["roundTripMs"] =
+            quality.round_trip_us.map_or(Value::Null, |micros| millis(u64::from(micros) * 1000));
     }
     if let Some(reason) = reason {
         json["reason"] = prompt_reason(reason);
@@ -167,7 +168,7 @@ fn call_json(call: &Call, live: bool) -> Map<String, Value> {
     put("@odata.type", json!("#microsoft.graph.call"));
     put("id", json!(call.id));
     put("state", json!(if live { "established" } else { "terminated" }));
-    put("callbackUri", json!(call.callback.as_str()));
+    put("callbackUri", json!(&*call.callback));
     put("myParticipantId", json!(call.my_participant));
     put("createdDateTime", json!(wall_text(call.created, 3)));
     put("mediaState", json!({ "@odata.type": "#microsoft.graph.callMediaState", "audio": "active" }));
@@ -201,7 +202,7 @@ fn leg_json(leg: &Leg, report: Option<&HoldReport>) -> Map<String, Value> {
         unreachable!("an object was written")
     };
     if let Some(answer) = &leg.answer {
-        json.insert("sdp".to_owned(), json!(answer));
+        json.insert("sdp".to_owned(), json!(answer.text));
     }
     json
 }

@@ -607,8 +607,7 @@ fn a_goodbye_counts_only_from_the_listener_of_the_leg() {
         Event::Stopped { report, .. } => Some(report),
         _ => None,
     });
-    let quality =
-        Quality { fraction_lost: 64, cumulative_lost: 3, jitter_ns: 1_000_000, round_trip_ns: None };
+    let quality = Quality { fraction_lost: 64, cumulative_lost: 3, jitter_us: 1_000, round_trip_us: None };
     assert_eq!(report.unwrap().quality, Some(quality));
 }
 
