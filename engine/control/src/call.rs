@@ -1,6 +1,6 @@
 //! A call and who is in it: its rules, its participants, its operations.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use holdmusic_media::{MediaTime, SourceId, WallTime};
 use litemap::LiteMap;
@@ -66,8 +66,8 @@ pub(crate) struct Call {
     pub(crate) id: CallId,
     /// Order of creation.
     pub(crate) number: u64,
-    /// Where notifications go: a URL.
-    pub(crate) callback: Box<str>,
+    /// Where notifications go: a URL, the same text for all calls that have it.
+    pub(crate) callback: Arc<str>,
     pub(crate) rules: HoldRules,
     /// The call's own default music, and its source while it is being prepared or is ready.
     pub(crate) default_prompt: Option<Box<Prompt>>,

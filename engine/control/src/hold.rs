@@ -6,6 +6,7 @@
 use std::sync::Arc;
 
 use holdmusic_media::{HoldReport, LegId, MediaTime, Now, SourceId};
+use smallvec::SmallVec;
 
 use crate::{
     Control, Output,
@@ -176,7 +177,7 @@ impl Control {
         participant.past = None;
         participant.hold = Some(Box::new(Hold {
             since: now.wall_at(accepted),
-            operations: Vec::with_capacity(1),
+            operations: SmallVec::new(),
             kept: false,
             asked: None,
             wants: None,

@@ -43,7 +43,7 @@ impl Control {
         self.last_leg += 1;
         let answer = self.answer(negotiated, local, &spec, None);
         let id = LegId(self.last_leg);
-        Ok(Leg { id, spec, local, receives: negotiated.receives, added: false, answer })
+        Ok(Leg { id, spec, receives: negotiated.receives, added: false, answer })
     }
 
     /// The answer to an SDP offer, if it was one, after the one before.
@@ -169,9 +169,9 @@ impl Control {
         let old = participant.leg.clone();
         let negotiated = offer.negotiate(&self.settings.guard)?;
         // Another address family means another socket: another leg, on which the hold goes on.
-        let same_socket = |leg: &Leg| leg.local.is_ipv4() == negotiated.destination.is_ipv4();
-        let new =
-            if old.as_ref().is_some_and(same_socket) { None } else { Some(self.new_leg(now, &negotiated)?) };
+        let local = old.as_ref().map(|leg| self.settings.local(leg));
+        let same_socket = local.is_some_and(|local| local.is_ipv4() == negotiated.destination.is_ipv4());
+        let new = if same_socket { None } else { Some(self.new_leg(now, &negotiated)?) };
         // From here on nothing is refused.
         if !negotiated.receives {
             self.end_hold(now, call, id, EndedBy::Unreachable, None);
@@ -183,7 +183,8 @@ impl Control {
                     let &Negotiated { destination, rtcp, codec, payload_type, .. } = &negotiated;
                     leg.spec = LegSpec { destination, rtcp, codec, payload_type, ..leg.spec };
                 }
-                leg.answer = self.answer(&negotiated, leg.local, &leg.spec, leg.answer.as_deref());
+                leg.answer =
+                    self.answer(&negotiated, self.settings.local(&leg), &leg.spec, leg.answer.as_deref());
                 if leg.receives && leg.added {
                     self.outputs.push_back(Output::ChangeLeg { leg: leg.id, spec: leg.spec.clone() });
                 }
@@ -205,7 +206,7 @@ impl Control {
     pub(crate) fn read_leg(&self, base: &str, call: CallId, id: ParticipantId) -> Result<Answer, Refusal> {
         let participant = self.readable_call(call)?.participant(id)?;
         let leg = participant.leg.as_ref().ok_or_else(|| Refusal::unknown_leg(id))?;
-        Ok(Writer { base }.leg(call, participant, leg))
+        Ok(Writer { base }.leg(call, participant, leg, self.settings.local(leg)))
     }
 
     /// `DELETE mediaLeg`.

@@ -25,7 +25,7 @@ mod stop;
 mod timer;
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     sync::Arc,
     time::Duration,
 };
@@ -275,6 +275,8 @@ pub struct Control {
     settings: Settings,
     rng: StdRng,
     calls: BTreeMap<CallId, Box<Call>>,
+    /// Where notifications of calls go: a bot has thousands of calls and few addresses.
+    callbacks: BTreeSet<Arc<str>>,
     /// Ended calls that are kept for reading, and until when; oldest first.
     ended: VecDeque<(MediaTime, CallId)>,
     /// Ended operations, oldest first.
@@ -307,6 +309,7 @@ impl Control {
         let mut control = Self {
             rng: StdRng::from_seed(seed),
             calls: BTreeMap::new(),
+            callbacks: BTreeSet::new(),
             ended: VecDeque::new(),
             over: VecDeque::new(),
             legs: BTreeMap::new(),
@@ -425,10 +428,11 @@ impl Control {
             Ask::ListParticipants { call, query } => self
                 .readable_call(call)
                 .map(|found| Writer { base }.participants(call, &found.roster(), &query)),
-            Ask::GetParticipant { call, participant, query } => self
-                .readable_call(call)
-                .and_then(|call| call.participant(participant))
-                .map(|found| Writer { base }.participant(200, call, found, &query)),
+            Ask::GetParticipant { call, participant, query } => {
+                self.readable_call(call).and_then(|call| call.participant(participant)).map(|found| {
+                    Writer { base }.participant(200, call, found, &self.settings.media_locals, &query)
+                })
+            }
             Ask::DeleteParticipant { call, participant } => self.delete_participant(now, call, participant),
             Ask::PutMediaLeg { call, participant, offer } => {
                 self.put_leg(now, base, call, participant, &offer)

@@ -1,9 +1,10 @@
 //! A participant: talking or held, and the leg it has. The life of a hold is decided in `hold.rs`; this is what
 //! it consists of.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::sync::Arc;
 
 use holdmusic_media::{HoldReport, LegId, LegSpec, MediaTime, Numbering, SourceId, WallTime};
+use smallvec::SmallVec;
 
 use crate::{
     cause::PromptFailure,
@@ -45,8 +46,6 @@ pub(crate) struct Leg {
     pub(crate) id: LegId,
     /// What media was told, or will be once the leg can receive.
     pub(crate) spec: LegSpec,
-    /// Where we send from, as peers see it.
-    pub(crate) local: SocketAddr,
     /// Whether the peer wants to hear anything.
     pub(crate) receives: bool,
     /// Whether media knows the leg.
@@ -69,7 +68,7 @@ pub(crate) struct Hold {
     /// When its music began, on the calendar; until the first packet, when the request was accepted.
     pub(crate) since: WallTime,
     /// The operations that asked for the present music, oldest first.
-    pub(crate) operations: Vec<OperationId>,
+    pub(crate) operations: SmallVec<[OperationId; 1]>,
     /// An operation of this hold has kept its promise.
     pub(crate) kept: bool,
     /// What was asked for last; `None` is default music.

@@ -1,7 +1,10 @@
 //! Calls and participants come, are read and go; operations are kept and read; sources are shared and released.
 
+use std::sync::Arc;
+
 use holdmusic_media::{MediaTime, Now, SourceId};
 use litemap::LiteMap;
+use url::Url;
 
 use crate::{
     Control, Output,
@@ -75,7 +78,7 @@ impl Control {
         let call = Call {
             id,
             number: self.last_call,
-            callback: String::from(create.callback).into(),
+            callback: self.callback(create.callback),
             rules: create.hold.over(&self.settings.hold),
             default_prompt: create.hold.default_prompt.map(Box::new),
             default_source: None,
@@ -176,8 +179,22 @@ impl Control {
         self.forget_call(id);
     }
 
+    /// `url` as text, shared with the calls that have the same.
+    fn callback(&mut self, url: Url) -> Arc<str> {
+        if let Some(known) = self.callbacks.get(url.as_str()) {
+            return Arc::clone(known);
+        }
+        let text = Arc::<str>::from(String::from(url));
+        self.callbacks.insert(Arc::clone(&text));
+        text
+    }
+
     fn forget_call(&mut self, id: CallId) {
         if let Some(call) = self.calls.remove(&id) {
+            // The call's own, and that of the set.
+            if Arc::strong_count(&call.callback) == 2 {
+                self.callbacks.remove(&call.callback);
+            }
             self.counts.operations -= call.operations.len() as u64;
             self.counts.ended_calls -= 1;
         }
@@ -220,6 +237,7 @@ impl Control {
             201,
             call_id,
             self.live_call(call_id)?.participant(id)?,
+            &self.settings.media_locals,
             &Query::default(),
         ))
     }

@@ -6,6 +6,7 @@ use crate::{
     call::HoldRules,
     graph::Refusal,
     guard::Guard,
+    participant::Leg,
     prompt::{Origin, Prompt},
 };
 
@@ -115,6 +116,11 @@ impl Default for Settings {
 }
 
 impl Settings {
+    /// Where a leg is sent from, as peers see it.
+    pub(crate) fn local(&self, leg: &Leg) -> SocketAddr {
+        self.media_locals[leg.spec.sender]
+    }
+
     /// Whether prompts may come from where this one is.
     ///
     /// # Errors

@@ -42,23 +42,27 @@ pub struct LegSpec {
 
 /// A canonical name (RFC 3550 section 6.5.1): 96 random bits in 24 hexadecimal digits (RFC 7022 section 4.2).
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub struct Cname([u8; 24]);
+pub struct Cname([u8; 12]);
 
 impl Cname {
     /// The name that the lower 96 bits of `random` make.
     pub fn new(random: u128) -> Self {
-        Self(std::array::from_fn(|digit| b"0123456789abcdef"[(random >> (4 * (23 - digit))) as usize & 0xf]))
+        Self(*random.to_be_bytes().last_chunk().expect("16 bytes"))
     }
 
     /// As text.
-    pub fn as_str(&self) -> &str {
-        std::str::from_utf8(&self.0).expect("digits are ASCII")
+    pub fn text(self) -> [u8; 24] {
+        std::array::from_fn(|digit| {
+            let pair = self.0[digit / 2];
+            let value = if digit % 2 == 0 { pair >> 4 } else { pair & 0xf };
+            b"0123456789abcdef"[usize::from(value)]
+        })
     }
 }
 
 impl fmt::Display for Cname {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
+        f.write_str(std::str::from_utf8(&self.text()).expect("digits are ASCII"))
     }
 }
 
@@ -162,8 +166,9 @@ pub(crate) struct Leg {
     packetizer: Packetizer,
     hold: Option<Hold>,
     /// Packets and payload bytes of all holds, for sender reports.
-    packets: u64,
-    payload_bytes: u64,
+    /// They wrap round, as sender reports want it (RFC 3550 section 6.4.1).
+    packets: u32,
+    payload_bytes: u32,
     /// When the next sender report is due; `None` between holds.
     report_due: Option<MediaTime>,
     /// Who reports about us, and from where; it may say goodbye.
@@ -192,7 +197,7 @@ pub(crate) struct Hold {
     told: bool,
     /// Whether it has been told that the receiver said goodbye.
     said_goodbye: bool,
-    slot: usize,
+    slot: u8,
     last: Option<Tick>,
     report: HoldReport,
 }
@@ -299,7 +304,7 @@ impl Leg {
     }
 
     /// The slot in which it plays.
-    pub(crate) fn slot(&self) -> Option<usize> {
+    pub(crate) fn slot(&self) -> Option<u8> {
         self.hold.as_ref().map(|hold| hold.slot)
     }
 
@@ -309,7 +314,7 @@ impl Leg {
         &mut self,
         music: Music,
         origin: Option<Tick>,
-        (first, slot, due): (Tick, usize, MediaTime),
+        (first, slot, due): (Tick, u8, MediaTime),
         random: u64,
     ) {
         self.packetizer.begin(first, due);
@@ -428,9 +433,10 @@ impl Leg {
     ) -> Option<Sent> {
         let hold = self.hold.as_mut()?;
         self.packetizer.sent(tick);
-        let payload_bytes = (filled.len - HEADER_LEN) as u64;
-        self.packets += 1;
-        self.payload_bytes += payload_bytes;
+        let payload_bytes =
+            u32::try_from(filled.len - HEADER_LEN).expect("a datagram is shorter than 64 KiB");
+        self.packets = self.packets.wrapping_add(1);
+        self.payload_bytes = self.payload_bytes.wrapping_add(payload_bytes);
         let in_step = hold.origin.is_none() || filled.position == hold.position(tick);
         let mut began = None;
         if filled.starved {
@@ -449,7 +455,7 @@ impl Leg {
             report.longest_gap_ns = report.longest_gap_ns.max(gap);
         }
         report.packets += 1;
-        report.payload_bytes += payload_bytes;
+        report.payload_bytes += u64::from(payload_bytes);
         report.first_sent = report.first_sent.or(Some(sent_at));
         report.last_sent = Some(sent_at);
         report.late_ticks += u32::from(sent_at.since(due).as_nanos() > u128::from(LATE_NS));
@@ -486,7 +492,7 @@ impl Leg {
             return None;
         }
         let timestamp = self.packetizer.header(tick).timestamp;
-        let len = rtcp::write_report(&self.facts(now.wall_at(due), timestamp), datagram);
+        let len = rtcp::write_report(&self.facts(now.wall_at(due), timestamp, &self.cname.text()), datagram);
         (len > 0).then_some(len)
     }
 
@@ -513,7 +519,7 @@ impl Leg {
             .timestamp
             .after(clock.units(now.mono.since(next.at)))
             .after(clock.units(next.at.since(now.mono)).wrapping_neg());
-        let len = rtcp::write_bye(&self.facts(now.wall, timestamp), datagram);
+        let len = rtcp::write_bye(&self.facts(now.wall, timestamp, &self.cname.text()), datagram);
         (len > 0).then_some(len)
     }
 
@@ -527,14 +533,14 @@ impl Leg {
         }
     }
 
-    fn facts(&self, wall: WallTime, timestamp: Timestamp) -> SenderFacts<'_> {
+    fn facts<'a>(&self, wall: WallTime, timestamp: Timestamp, cname: &'a [u8]) -> SenderFacts<'a> {
         SenderFacts {
             ssrc: self.packetizer.ssrc(),
             wall,
             timestamp,
             packets: self.packets,
             payload_bytes: self.payload_bytes,
-            cname: self.cname.as_str(),
+            cname,
         }
     }
 }

@@ -38,6 +38,10 @@ const MAX_PAYLOAD: usize = 1280;
 /// blocks (RFC 3550 section 6.4.1). What it reported about last counts.
 const HEARD_BY_ONE: usize = 31;
 
+/// Legs with the same SSRC that a report is looked for: it costs little whoever sends it. Control gives each leg one of
+/// its own; only customers can have several go on with the same.
+const CALLED_THE_SAME: usize = 31;
+
 /// A "port unreachable" more than this after the one before begins a new row. Kernels answer a flood at least once a
 /// second (Linux: `icmp_ratelimit`), so three seconds without one mean that packets arrived.
 const UNREACHABLE_PAUSE: Duration = Duration::from_secs(3);
@@ -185,7 +189,8 @@ pub struct Pacer {
     legs: Vec<Option<Box<Leg>>>,
     vacant: Vec<Index>,
     by_id: HashMap<LegId, Index>,
-    by_ssrc: HashMap<(Ssrc, IpAddr), Index>,
+    /// Legs that are called so. Pairs, since customers may have several go on with the same stream.
+    by_ssrc: BTreeSet<(Ssrc, Index)>,
     /// Legs whose RTP or RTCP goes there. Pairs, since most addresses have one leg, and one may have thousands.
     by_address: BTreeSet<(SocketAddr, Index)>,
     /// Legs that a listener has reported about, of each host, the latest last.
@@ -223,7 +228,7 @@ impl Pacer {
             legs: Vec::new(),
             vacant: Vec::new(),
             by_id: HashMap::new(),
-            by_ssrc: HashMap::new(),
+            by_ssrc: BTreeSet::new(),
             by_address: BTreeSet::new(),
             by_listener: HashMap::new(),
             slots: Default::default(),
@@ -379,7 +384,13 @@ impl Pacer {
         else {
             return;
         };
-        let Some(&index) = self.by_ssrc.get(&(about, from.ip())) else { return };
+        let hears = |index: &Index| {
+            self.legs[at(*index)].as_ref().is_some_and(|leg| leg.reported_as() == (about, from.ip()))
+        };
+        let called_so = self.by_ssrc.range((about, Index::MIN)..=(about, Index::MAX));
+        let Some(index) = called_so.map(|&(_, index)| index).take(CALLED_THE_SAME).find(hears) else {
+            return;
+        };
         let leg = self.leg(index);
         leg.heard(Quality {
             fraction_lost,
@@ -501,7 +512,12 @@ impl Pacer {
             .expect("twenty slots of their share hold every leg");
         let random = self.random.next();
         let origin = since.map(Tick::at);
-        self.leg(index).begin(music, origin, (tick_of(place), slot_of(place), due_of(place)), random);
+        self.leg(index).begin(
+            music,
+            origin,
+            (tick_of(place), (place % SLOTS as u64) as u8, due_of(place)),
+            random,
+        );
         let slot = &mut self.slots[slot_of(place)];
         slot.push(index);
         let crowd = slot.len();
@@ -546,7 +562,7 @@ impl Pacer {
     fn end_hold(&mut self, index: Index) -> HoldReport {
         let Some(slot) = self.leg(index).slot() else { return HoldReport::default() };
         let (report, hold) = self.leg(index).end().expect("it has a slot, so it plays");
-        self.slots[slot].retain(|&other| other != index);
+        self.slots[usize::from(slot)].retain(|&other| other != index);
         self.playing -= 1;
         self.retire(Remains::Hold(Box::new(hold)));
         report
@@ -557,7 +573,7 @@ impl Pacer {
         for address in leg.addresses() {
             self.by_address.insert((address, index));
         }
-        self.by_ssrc.insert(leg.reported_as(), index);
+        self.by_ssrc.insert((leg.reported_as().0, index));
     }
 
     fn unregister(&mut self, index: Index) {
@@ -566,10 +582,7 @@ impl Pacer {
         for address in leg.addresses() {
             self.by_address.remove(&(address, index));
         }
-        let key = leg.reported_as();
-        if self.by_ssrc.get(&key) == Some(&index) {
-            self.by_ssrc.remove(&key);
-        }
+        self.by_ssrc.remove(&(leg.reported_as().0, index));
     }
 
     /// It is not known any more who reports about a leg.

@@ -30,12 +30,12 @@ pub struct SenderFacts<'a> {
     pub wall: WallTime,
     /// … and the RTP timestamp of that same moment.
     pub timestamp: Timestamp,
-    /// RTP packets sent since the leg began.
-    pub packets: u64,
+    /// RTP packets sent since the leg began; both counts wrap round (RFC 3550 section 6.4.1).
+    pub packets: u32,
     /// Bytes of payload in them.
-    pub payload_bytes: u64,
-    /// Canonical name, at most 255 bytes count.
-    pub cname: &'a str,
+    pub payload_bytes: u32,
+    /// Canonical name in UTF-8, at most 255 bytes count.
+    pub cname: &'a [u8],
 }
 
 /// Writes a compound of sender report and CNAME into `into`; returns its length, 0 if there is no room for it.
@@ -84,18 +84,17 @@ impl Out<'_> {
         self.put(&words.to_be_bytes());
     }
 
-    #[expect(clippy::cast_possible_truncation, reason = "RFC 3550 section 6.4.1: both counts wrap at 2^32")]
     fn sender_report(&mut self, facts: &SenderFacts<'_>) {
         self.header(0, SENDER_REPORT, 6);
         self.put(&facts.ssrc.0.to_be_bytes());
         self.put(&facts.wall.ntp().to_be_bytes());
         self.put(&facts.timestamp.0.to_be_bytes());
-        self.put(&(facts.packets as u32).to_be_bytes());
-        self.put(&(facts.payload_bytes as u32).to_be_bytes());
+        self.put(&facts.packets.to_be_bytes());
+        self.put(&facts.payload_bytes.to_be_bytes());
     }
 
     fn description(&mut self, facts: &SenderFacts<'_>) {
-        let name = facts.cname.as_bytes();
+        let name = facts.cname;
         let name_len = u8::try_from(name.len()).unwrap_or(u8::MAX);
         // The list of items ends with a zero byte and is padded to whole words (RFC 3550 section 6.5).
         let items = (2 + usize::from(name_len) + 1).next_multiple_of(4);
@@ -201,16 +200,16 @@ mod tests {
         ssrc: Ssrc(0x0102_0304),
         wall: WallTime(946_684_800_500_000),
         timestamp: Timestamp(0xdead_beef),
-        packets: (1 << 32) + 5,
+        packets: 5,
         payload_bytes: 400,
-        cname: "",
+        cname: b"",
     };
 
     proptest! {
         /// Every length of name, so every padding.
         #[test]
         fn another_implementation_reads_our_reports_and_goodbyes(cname in "[ -~]{0,300}") {
-            let facts = SenderFacts { cname: &cname, ..FACTS };
+            let facts = SenderFacts { cname: cname.as_bytes(), ..FACTS };
             let mut datagram = [0; MAX_LEN];
             let len = write_bye(&facts, &mut datagram);
             let packets: Vec<_> = Compound::parse(&datagram[..len]).unwrap().map(Result::unwrap).collect();

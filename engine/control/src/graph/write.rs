@@ -1,6 +1,6 @@
 //! Our values -> JSON as Graph prints it: entities for answers, and the bodies of notifications.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
 
 use holdmusic_media::{HoldReport, RtpState, WallTime};
 use serde::Serialize;
@@ -187,10 +187,10 @@ fn call_json(call: &Call, live: bool) -> Map<String, Value> {
     json
 }
 
-fn leg_json(leg: &Leg, report: Option<&HoldReport>) -> Map<String, Value> {
+fn leg_json(leg: &Leg, local: SocketAddr, report: Option<&HoldReport>) -> Map<String, Value> {
     let spec = &leg.spec;
     let Value::Object(mut json) = json!({
-        "localAddress": leg.local.to_string(),
+        "localAddress": local.to_string(),
         "remoteAddress": spec.destination.to_string(),
         "rtcpAddress": spec.rtcp.map(|address| address.to_string()),
         "codec": spec.codec.name(),
@@ -328,18 +328,22 @@ impl Writer<'_> {
         self.collection("calls", "calls", calls.len(), query, |index| call_json(calls[index], true))
     }
 
-    /// A participant by itself, with its leg.
+    /// A participant by itself, with its leg; `locals` are what senders send from.
     pub(crate) fn participant(
         &self,
         status: u16,
         call: CallId,
         participant: &Participant,
+        locals: &[SocketAddr],
         query: &Query,
     ) -> Answer {
         let path = format!("{}/communications/calls/{call}/participants/{}", self.base, participant.id);
         let mut json = participant_json(participant);
         if let Some(leg) = &participant.leg {
-            json.insert("mediaLeg".to_owned(), Value::Object(leg_json(leg, participant.report())));
+            json.insert(
+                "mediaLeg".to_owned(),
+                Value::Object(leg_json(leg, locals[leg.spec.sender], participant.report())),
+            );
         }
         let context = format!("calls('{call}')/participants/$entity");
         self.entity(status, (status == 201).then_some(path), &context, json, query)
@@ -351,10 +355,16 @@ impl Writer<'_> {
         self.collection(&path, &context, roster.len(), query, |index| participant_json(roster[index]))
     }
 
-    /// The leg of a participant.
-    pub(crate) fn leg(&self, call: CallId, participant: &Participant, leg: &Leg) -> Answer {
+    /// The leg of a participant, which is sent from `local`.
+    pub(crate) fn leg(
+        &self,
+        call: CallId,
+        participant: &Participant,
+        leg: &Leg,
+        local: SocketAddr,
+    ) -> Answer {
         let context = format!("calls('{call}')/participants('{}')/mediaLeg", participant.id);
-        self.entity(200, None, &context, leg_json(leg, participant.report()), &Query::default())
+        self.entity(200, None, &context, leg_json(leg, local, participant.report()), &Query::default())
     }
 
     /// An operation as the answer to the action that made it.

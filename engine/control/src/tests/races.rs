@@ -287,6 +287,7 @@ fn run(steps: &[Step], rules: &str, max_held: usize) -> Result<(), TestCaseError
     let counts = desk.control.counts();
     prop_assert_eq!((counts.calls, counts.ended_calls, counts.participants, counts.held), (0, 0, 0, 0));
     prop_assert_eq!((counts.operations, counts.prompts, counts.preparing), (0, 0, 0));
+    prop_assert!(desk.control.callbacks.is_empty(), "leaked addresses of bots: {:?}", desk.control.callbacks);
     Ok(())
 }
 
