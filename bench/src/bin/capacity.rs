@@ -18,7 +18,7 @@ use std::{
 
 use clap::Parser;
 use crossbeam_channel::bounded;
-use holdmusic::{metrics::SenderCounts, sender, udp::MediaSocket};
+use holdmusic::{mailbox::Commander, metrics::SenderCounts, sender, udp::MediaSocket};
 use holdmusic_bench::{
     bare::{destination, pace},
     ear::{Drain, Ear, lateness_ns},
@@ -185,7 +185,7 @@ fn spacing(options: &Options, legs: u32, other: usize) -> io::Result<Spacing> {
 
 /// The engine's sender, with its legs.
 struct Ours {
-    commands: crossbeam_channel::Sender<Command>,
+    commands: Commander,
     counts: Arc<SenderCounts>,
     thread: i32,
     legs: u32,
@@ -204,11 +204,12 @@ impl Ours {
         let counts = Arc::new(SenderCounts::default());
         let (name, named) = mpsc::channel();
         let counted = Arc::clone(&counts);
-        thread::spawn(move || {
+        let worker = thread::spawn(move || {
             pin(core);
             let _ = name.send(rustix::thread::gettid().as_raw_nonzero().get());
             sender::run(Pacer::new(1, Duration::from_secs(10)), &socket, &orders, &tell, &counted, true);
         });
+        let commands = Commander::new(commands, worker.thread().clone());
         // What is told is dropped elsewhere, as in the engine.
         thread::spawn(move || for _ in told {});
         for number in 0..legs {

@@ -3,11 +3,7 @@
 use std::time::Duration;
 
 use holdmusic_media::{MediaTime, Now, WallTime};
-use rustix::{
-    io::Errno,
-    thread::{ClockId, clock_nanosleep_absolute},
-    time::{Timespec, clock_gettime},
-};
+use rustix::{thread::ClockId, time::clock_gettime};
 
 /// The moment on both clocks.
 pub fn now() -> Now {
@@ -28,9 +24,8 @@ pub fn thread_cpu() -> Duration {
     Duration::new(u64::try_from(time.tv_sec).unwrap_or(0), u32::try_from(time.tv_nsec).unwrap_or(0))
 }
 
-/// Sleeps until `deadline`: absolute, so that nothing adds up.
-pub fn sleep_until(deadline: MediaTime) {
-    let nanos = i64::try_from(deadline.as_nanos()).unwrap_or(i64::MAX);
-    let request = Timespec { tv_sec: nanos / 1_000_000_000, tv_nsec: nanos % 1_000_000_000 };
-    while clock_nanosleep_absolute(ClockId::Monotonic, &request) == Err(Errno::INTR) {}
+/// Sleeps for `pause`, unless somebody wakes this thread (`Thread::unpark`), or has since it slept last. On Linux that is
+/// a futex with a deadline on the monotonic clock, as exact as `clock_nanosleep`.
+pub fn park(pause: Duration) {
+    std::thread::park_timeout(pause);
 }

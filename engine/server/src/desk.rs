@@ -26,7 +26,7 @@ use tracing::{debug, error, info, warn};
 use crate::{
     cache::Hash,
     clock,
-    mailbox::{BridgeWork, Chunk, Request, Tiding, Work, intake},
+    mailbox::{BridgeWork, Chunk, Commander, Request, Tiding, Work, intake},
     metrics::Metrics,
     supply::{Supplied, Supply},
     webhook::{Notification, Webhook},
@@ -52,7 +52,7 @@ pub struct Desk {
     /// Where tasks of ours tell how they went.
     pub tell: Sender<Tiding>,
     /// The senders.
-    pub commands: Vec<Sender<Command>>,
+    pub commands: Vec<Commander>,
     /// The producers.
     pub work: Sender<Work>,
     /// The producers, for changes of music.

@@ -35,7 +35,7 @@ use crate::{
     fetch::Fetcher,
     http::{self, Door},
     keys::{SigningKey, write_secret},
-    mailbox::{Chunk, Mailboxes, Tiding, Work, intake},
+    mailbox::{Chunk, Commander, Mailboxes, Tiding, Work, intake},
     metrics::Metrics,
     producer::Producer,
     room::{MEMORY_MIB, Memory},
@@ -152,10 +152,11 @@ impl House {
             let pacer = Pacer::new(dice::number(), config.unreachable_after);
             let (tell, counts) = (tidings.0.clone(), Arc::clone(metrics.sender(index)));
             let realtime = config.realtime;
-            senders.push(start(&format!("hm-sender-{index}"), &fallen.0, move || {
+            let thread = start(&format!("hm-sender-{index}"), &fallen.0, move || {
                 sender::run(pacer, &socket, &orders, &tell, &counts, realtime);
-            })?);
-            commanders.push(commander);
+            })?;
+            commanders.push(Commander::new(commander, thread.thread().clone()));
+            senders.push(thread);
         }
         let memory = Memory::new(MEMORY_MIB);
         for index in 0..config.producers {

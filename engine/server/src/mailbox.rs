@@ -1,8 +1,8 @@
 //! Every queue between threads, declared side by side. All are bounded; a full one is an answer at the door.
 
-use std::{sync::Arc, time::Duration};
+use std::{sync::Arc, thread::Thread, time::Duration};
 
-use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
+use crossbeam_channel::{Receiver, SendError, Sender, TrySendError, bounded};
 use holdmusic_control::{Answer, Ask, DeliveryOutcome, NotificationId, PromptFailure, Refusal, SourceFacts};
 use holdmusic_media::{
     Crossing, LegId, MediaTime, SourceId,
@@ -53,6 +53,41 @@ pub struct Request {
     pub base: Arc<str>,
     /// Where the answer goes; closed when the customer has hung up.
     pub reply: oneshot::Sender<Result<Answer, Refusal>>,
+}
+
+/// Control's way to a sender: what is sent wakes it.
+#[derive(Debug)]
+pub struct Commander {
+    queue: Sender<Command>,
+    /// Behind the queue, so that the sender finds it closed when it is woken for the last time.
+    wake: Wake,
+}
+
+#[derive(Debug)]
+struct Wake(Thread);
+
+impl Commander {
+    /// For the sender that runs in `thread` and takes its commands from the other end of `queue`.
+    pub fn new(queue: Sender<Command>, thread: Thread) -> Self {
+        Self { queue, wake: Wake(thread) }
+    }
+
+    /// Sends a command, when there is room for it: a sender takes thousands a millisecond.
+    ///
+    /// # Errors
+    ///
+    /// The command, if the sender has ended.
+    pub fn send(&self, command: Command) -> Result<(), SendError<Command>> {
+        let sent = self.queue.send(command);
+        self.wake.0.unpark();
+        sent
+    }
+}
+
+impl Drop for Wake {
+    fn drop(&mut self) {
+        self.0.unpark();
+    }
 }
 
 /// What doors and senders tell control.

@@ -2,7 +2,7 @@
 
 use std::{num::NonZeroU64, sync::Arc, time::Duration};
 
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TryRecvError, TrySendError};
+use crossbeam_channel::{Receiver, Sender, TryRecvError, TrySendError};
 use holdmusic_media::{
     MediaTime,
     pacer::{Command, Event, Pacer},
@@ -21,10 +21,6 @@ const COMMANDS_AT_ONCE: usize = 64;
 
 /// Datagrams and errors taken from the socket before a slot.
 const DATAGRAMS_AT_ONCE: usize = 64;
-
-/// With more time than this before the next slot the thread waits at its mailbox, where a command wakes it; the rest
-/// it sleeps to the absolute deadline. Waking from the mailbox is late by some tens of microseconds.
-const WATCH: Duration = Duration::from_micros(400);
 
 /// Real-time priority of a sender, 1 to 99: ahead of everything that has none, behind what an operator set on purpose.
 const REALTIME_PRIORITY: u8 = 10;
@@ -71,11 +67,7 @@ pub fn run(
 
         let now = clock::now();
         let deadline = pacer.prepare(now);
-        if !wait_at_mailbox(&mut pacer, commands, now.mono, deadline) {
-            continue;
-        }
-        clock::sleep_until(deadline);
-        let woke = clock::mono();
+        let Some(woke) = wait(&mut pacer, commands, deadline) else { continue };
         pacer.send(woke, &mut &*socket);
         let served = pacer.settle(woke, clock::mono());
         counts.add(&served);
@@ -93,25 +85,28 @@ fn go_ahead_of_others() {
     }
 }
 
-/// Waits for a command until shortly before `deadline`. Returns whether the deadline is what comes next.
-fn wait_at_mailbox(
-    pacer: &mut Pacer,
-    commands: &Receiver<Command>,
-    now: MediaTime,
-    deadline: MediaTime,
-) -> bool {
-    let pause = if deadline == MediaTime::NEVER { IDLE } else { deadline.since(now) };
-    if pause <= 2 * WATCH {
-        return true;
-    }
-    match commands.recv_timeout(pause - WATCH) {
-        Ok(command) => {
-            pacer.handle_command(clock::now(), command);
-            false
+/// Waits for `deadline`, and says when that was over; `None` if something else comes first. A command comes with a wake-up
+/// ([`crate::mailbox::Commander`]), so one sleep serves both, and nobody spins.
+fn wait(pacer: &mut Pacer, commands: &Receiver<Command>, deadline: MediaTime) -> Option<MediaTime> {
+    loop {
+        let now = clock::mono();
+        if now >= deadline {
+            return Some(now);
         }
-        Err(RecvTimeoutError::Timeout) => deadline != MediaTime::NEVER,
-        // The loop will find the same, and end.
-        Err(RecvTimeoutError::Disconnected) => false,
+        match commands.try_recv() {
+            Ok(command) => {
+                pacer.handle_command(clock::now(), command);
+                return None;
+            }
+            // The loop will find the same, and end.
+            Err(TryRecvError::Disconnected) => return None,
+            Err(TryRecvError::Empty) => {}
+        }
+        if deadline == MediaTime::NEVER {
+            clock::park(IDLE);
+            return None;
+        }
+        clock::park(deadline.since(now));
     }
 }
 

@@ -437,15 +437,15 @@ fn nothing_is_allocated_or_freed_from_waking_until_everything_is_settled() {
     }
     let mut kept = vec![];
     let mut rounds = 0;
-    while wire.now < MediaTime::from_millis(8000) {
+    while wire.now < MediaTime::from_millis(16_000) {
         let leg = rounds % 60;
-        if rounds % 7 == 0 {
+        if rounds % 3 == 0 {
             let source = 2 + rounds;
             let play =
                 Command::Play { leg: LegId(leg), music: music(source, 20), numbering: None, since: None };
             pacer.handle_command(at(wire.now), play);
             let bridge = (rounds % 2 == 0).then(|| Bridge { reader: music(8, 3).reader, frames: 3 });
-            if rounds % 3 != 0 {
+            if rounds % 9 != 0 {
                 let leg = LegId(leg);
                 let source = SourceId(source);
                 pacer.handle_command(at(wire.now), Command::Bridge { leg, source, bridge });
@@ -491,15 +491,30 @@ fn music_that_began_elsewhere_goes_on_where_it_would_be() {
     assert_eq!(heard(&wire)[3..], [0, 1]);
 }
 
-#[test]
-fn legs_spread_over_the_slots_as_the_load_grows() {
+/// Starts `legs` legs, each 7.3 ms after the one before, so at every phase of the tick; how many each slot then has.
+fn crowds(legs: u16) -> Vec<usize> {
     let mut pacer = pacer();
-    for number in 0..2000 {
-        start(&mut pacer, MediaTime::from_millis(5), number);
+    for number in 0..legs {
+        let now = MediaTime::from_nanos(5_000_000 + u64::from(number) * 7_300_000);
+        start(&mut pacer, now, number);
+        let leg = pacer.legs[usize::from(number)].as_ref().unwrap();
+        let waits = due_of(u64::from(leg.slot().unwrap()) + SLOTS as u64).as_nanos();
+        let waits_ms = (waits + TICK_NS - now.as_nanos() % TICK_NS) % TICK_NS / 1_000_000;
+        assert!(waits_ms <= SLOTS_NEAR as u64 || number > 128, "leg {number} waits {waits_ms} ms");
     }
-    let crowds: Vec<_> = pacer.slots.iter().map(Vec::len).collect();
-    assert_eq!(crowds.iter().sum::<usize>(), 2000);
-    assert!(crowds.iter().all(|crowd| (90..=110).contains(crowd)), "{crowds:?}");
+    pacer.slots.iter().map(Vec::len).collect()
+}
+
+#[test]
+fn few_legs_keep_to_few_slots_and_thousands_spread_over_all() {
+    let few = crowds(1000);
+    assert_eq!(few.iter().sum::<usize>(), 1000);
+    assert!(few.iter().filter(|crowd| **crowd > 0).count() <= 12, "{few:?}");
+    for legs in [2500, 6000] {
+        let many = crowds(legs);
+        let share = SLOT_SHARE.max(usize::from(legs).div_ceil(SLOTS));
+        assert!(many.iter().all(|crowd| (share / 2..=share).contains(crowd)), "{many:?}");
+    }
 }
 
 #[test]
