@@ -18,7 +18,12 @@ use std::{
 
 use clap::Parser;
 use crossbeam_channel::bounded;
-use holdmusic::{mailbox::Commander, metrics::SenderCounts, sender, udp::MediaSocket};
+use holdmusic::{
+    mailbox::Commander,
+    metrics::SenderCounts,
+    sender::{self, Precedence},
+    udp::MediaSocket,
+};
 use holdmusic_bench::{
     bare::{destination, pace},
     ear::{Drain, Ear, lateness_ns},
@@ -207,7 +212,15 @@ impl Ours {
         let worker = thread::spawn(move || {
             pin(core);
             let _ = name.send(rustix::thread::gettid().as_raw_nonzero().get());
-            sender::run(Pacer::new(1, Duration::from_secs(10)), &socket, &orders, &tell, &counted, true);
+            let precedence = Precedence { realtime: true, cpu: Some(core) };
+            sender::run(
+                Pacer::new(1, Duration::from_secs(10)),
+                &socket,
+                &orders,
+                &tell,
+                &counted,
+                precedence,
+            );
         });
         let commands = Commander::new(commands, worker.thread().clone());
         // What is told is dropped elsewhere, as in the engine.

@@ -556,7 +556,7 @@ impl Control {
             // One figure for each hold, of the request that began it.
             if let Some(began) = operations.first().and_then(|first| self.operation_mut(call, *first)) {
                 let latency = sent_at.since(began.accepted);
-                self.outputs.push_back(Output::FirstPacket { latency });
+                self.outputs.push_back(Output::FirstPacket { leg, latency });
             }
             let Some(hold) = self.hold_mut(call, id) else { return };
             for operation in hold.operations.clone() {

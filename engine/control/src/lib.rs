@@ -214,6 +214,8 @@ pub enum Output {
     },
     /// The first packet of a hold left so long after its request was accepted: for the metrics.
     FirstPacket {
+        /// Where.
+        leg: LegId,
         /// From acceptance to the packet.
         latency: Duration,
     },

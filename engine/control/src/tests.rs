@@ -252,7 +252,7 @@ fn line(output: &Output) -> String {
             let since = since.map(|since| format!(", on since {} ms", since.as_nanos() / 1_000_000));
             format!("play {} on leg {}{}", source.0, leg.0, since.unwrap_or_default())
         }
-        Output::FirstPacket { latency } => format!("first packet after {} ms", latency.as_millis()),
+        Output::FirstPacket { latency, .. } => format!("first packet after {} ms", latency.as_millis()),
         Output::Stop { leg } => format!("stop leg {}", leg.0),
         Output::RemoveLeg { leg } => format!("remove leg {}", leg.0),
         Output::Notify { body, attempt, .. } => {

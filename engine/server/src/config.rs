@@ -44,6 +44,9 @@ const DEFAULT_PROMPT_CACHE_BYTES: u64 = 1 << 30;
 /// When a destination counts as unreachable, in seconds: longer than a phone takes to start again.
 const DEFAULT_UNREACHABLE_AFTER_S: u64 = 10;
 
+/// What `sched_setaffinity` can name without an allocation: the kernel's own `CPU_SETSIZE`.
+const MAX_CPUS: usize = 1024;
+
 /// Every setting, as far as it was given: on the command line, in the environment (`HOLDMUSIC_LISTEN`, …) or, with
 /// the same names, as keys of the file.
 #[expect(rustdoc::bare_urls, reason = "a terminal shows this text as it is")]
@@ -120,6 +123,12 @@ pub struct Options {
     /// Real-time priority for senders, where the system allows it [default: true]
     #[arg(long, env = "HOLDMUSIC_REALTIME", value_name = "BOOL")]
     pub realtime: Option<bool>,
+    /// Processors for senders, one each in this order, over again if there are more senders; "1,2,3" [default: any]
+    #[arg(long, env = "HOLDMUSIC_SENDER_CPUS", value_name = "LIST", value_delimiter = ',')]
+    pub sender_cpus: Vec<usize>,
+    /// Keep what is in memory there, never swapped out, where the system allows it [default: false]
+    #[arg(long, env = "HOLDMUSIC_LOCK_MEMORY", value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
+    pub lock_memory: Option<bool>,
     /// Mark media with DSCP EF [default: true]
     #[arg(long, env = "HOLDMUSIC_DSCP_EF", value_name = "BOOL")]
     pub dscp_ef: Option<bool>,
@@ -292,6 +301,10 @@ pub struct Config {
     pub log: LogForm,
     /// Whether senders ask for real-time priority.
     pub realtime: bool,
+    /// Processors for senders; none is any.
+    pub sender_cpus: Vec<usize>,
+    /// Whether memory is locked.
+    pub lock_memory: bool,
     /// Whether media is marked Expedited Forwarding.
     pub dscp_ef: bool,
     /// What a fetch may cost.
@@ -353,6 +366,7 @@ impl Options {
             tls_key,
             log,
             realtime,
+            lock_memory,
             dscp_ef,
             max_calls,
             max_held,
@@ -383,7 +397,8 @@ impl Options {
             opus_complexity;
             allow_fetch,
             allow_media,
-            allow_callback
+            allow_callback,
+            sender_cpus
         )
     }
 
@@ -420,6 +435,10 @@ impl Options {
         }
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let senders = positive("--senders", self.senders.unwrap_or(cores.saturating_sub(1).max(1)), 256)?;
+        let sender_cpus = self.sender_cpus;
+        if let Some(cpu) = sender_cpus.iter().find(|cpu| **cpu >= MAX_CPUS) {
+            return Err(format!("--sender-cpus {cpu} is no processor; expected 0 to {}", MAX_CPUS - 1));
+        }
         let producers = positive("--producers", self.producers.unwrap_or(cores), 256)?;
         let media_bind = self.media_bind.unwrap_or(DEFAULT_MEDIA_BIND);
         let media_binds = media_binds(media_bind, self.media_ports.as_deref(), senders)?;
@@ -562,6 +581,8 @@ impl Options {
             tls,
             log: self.log.unwrap_or_default(),
             realtime: self.realtime.unwrap_or(true),
+            sender_cpus,
+            lock_memory: self.lock_memory.unwrap_or(false),
             dscp_ef: self.dscp_ef.unwrap_or(true),
             fetch,
             prompt_cache_bytes: self.prompt_cache_bytes.unwrap_or(DEFAULT_PROMPT_CACHE_BYTES),
@@ -631,6 +652,8 @@ impl Options {
             insecure: false,
             log: Some(LogForm::default()),
             realtime: Some(true),
+            sender_cpus: Vec::new(),
+            lock_memory: Some(false),
             dscp_ef: Some(true),
             max_calls: Some(control.max_calls),
             max_held: Some(control.max_held),
@@ -695,6 +718,7 @@ impl Options {
             tls_key = "tls-key": quoted(tls_key.display()),
             log = "log": word(*log),
             realtime = "realtime": realtime.to_string(),
+            lock_memory = "lock-memory": lock_memory.to_string(),
             dscp_ef = "dscp-ef": dscp_ef.to_string(),
             max_calls = "max-calls": max_calls.to_string(),
             max_held = "max-held": max_held.to_string(),
@@ -733,6 +757,9 @@ impl Options {
                 let networks: Vec<_> = networks.iter().map(quoted).collect();
                 given.insert(key, format!("[{}]", networks.join(", ")));
             }
+        }
+        if !self.sender_cpus.is_empty() {
+            given.insert("sender-cpus", format!("{:?}", self.sender_cpus));
         }
         if self.insecure {
             given.insert("insecure", "true".to_owned());

@@ -276,8 +276,11 @@ impl State {
                 self.command(leg, Command::RemoveLeg { leg });
                 self.legs.remove(&leg);
             }
-            Output::FirstPacket { latency } => {
-                self.desk.metrics.first_packet(u64::try_from(latency.as_nanos()).unwrap_or(u64::MAX));
+            Output::FirstPacket { leg, latency } => {
+                if let Some(&sender) = self.legs.get(&leg) {
+                    let latency_ns = u64::try_from(latency.as_nanos()).unwrap_or(u64::MAX);
+                    self.desk.metrics.first_packet(sender, latency_ns);
+                }
             }
             Output::Notify { notification, call, uri, body, attempt } => {
                 let notification =

@@ -16,6 +16,7 @@ use axum_server::{Handle, tls_rustls::RustlsConfig};
 use holdmusic_codecs::{Codec, DecodeLimits};
 use holdmusic_control::{Control, DEFAULT_SOURCE};
 use holdmusic_media::{pacer::Pacer, prepare::room};
+use rustix::mm::{MlockAllFlags, mlockall};
 use tokio::{
     runtime::Runtime,
     signal::unix::{Signal, SignalKind, signal},
@@ -39,7 +40,7 @@ use crate::{
     metrics::Metrics,
     producer::Producer,
     room::{MEMORY_MIB, Memory},
-    sender,
+    sender::{self, Precedence},
     supply::Supply,
     udp::MediaSocket,
     webhook::Webhook,
@@ -143,6 +144,9 @@ impl House {
         let issuer = config.token_facts.issuer.clone();
         let webhook = Webhook::new(guard, Arc::clone(&key), config.token_facts).map_err(tls_error)?;
 
+        if config.lock_memory {
+            lock_memory();
+        }
         let metrics = Metrics::new(sockets.len());
         let Mailboxes { requests, tidings, commands, work, short_analyses, long_analyses, bridges, fallen } =
             Mailboxes::new(sockets.len());
@@ -151,9 +155,11 @@ impl House {
         for (index, (socket, (commander, orders))) in sockets.into_iter().zip(commands).enumerate() {
             let pacer = Pacer::new(dice::number(), config.unreachable_after);
             let (tell, counts) = (tidings.0.clone(), Arc::clone(metrics.sender(index)));
-            let realtime = config.realtime;
+            let cpus = &config.sender_cpus;
+            let cpu = (!cpus.is_empty()).then(|| cpus[index % cpus.len()]);
+            let precedence = Precedence { realtime: config.realtime, cpu };
             let thread = start(&format!("hm-sender-{index}"), &fallen.0, move || {
-                sender::run(pacer, &socket, &orders, &tell, &counts, realtime);
+                sender::run(pacer, &socket, &orders, &tell, &counts, precedence);
             })?;
             commanders.push(Commander::new(commander, thread.thread().clone()));
             senders.push(thread);
@@ -381,6 +387,15 @@ fn serve(
             let server = server.handle(handle.clone()).first_request_timeout(FIRST_REQUEST);
             Ok((runtime.spawn(server.serve(service)), Some((config, certificate, key))))
         }
+    }
+}
+
+/// Keeps what is touched in memory. Where that is not allowed (neither root nor CAP_IPC_LOCK nor RLIMIT_MEMLOCK) one line
+/// says so. Pages are locked once they are touched: most of a stack or a batch never is.
+fn lock_memory() {
+    let flags = MlockAllFlags::CURRENT | MlockAllFlags::FUTURE | MlockAllFlags::ONFAULT;
+    if let Err(error) = mlockall(flags) {
+        warn!(%error, "memory is not locked: what is swapped out may make packets late");
     }
 }
 

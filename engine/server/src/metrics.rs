@@ -13,7 +13,7 @@ use holdmusic_control::Counts;
 use holdmusic_media::pacer::Served;
 use prometheus_client::{
     collector::Collector,
-    encoding::{DescriptorEncoder, EncodeMetric, NoLabelSet},
+    encoding::{DescriptorEncoder, EncodeMetric, MetricEncoder, NoLabelSet},
     metrics::{MetricType, counter::ConstCounter, gauge::ConstGauge},
     registry::Registry,
 };
@@ -62,7 +62,7 @@ impl<const N: usize> Histogram<N> {
         add(&self.sum_ns, value_ns);
     }
 
-    fn encode(&self, encoder: &mut DescriptorEncoder<'_>, name: &str, help: &str) -> fmt::Result {
+    fn encode(&self, metric: &mut MetricEncoder<'_>) -> fmt::Result {
         let mut buckets: Vec<_> = self
             .bounds_ns
             .iter()
@@ -72,7 +72,6 @@ impl<const N: usize> Histogram<N> {
         buckets.push((f64::MAX, self.beyond.load(Relaxed)));
         let count = buckets.iter().map(|(_, count)| count).sum();
         let sum = self.sum_ns.load(Relaxed) as f64 / 1e9;
-        let mut metric = encoder.encode_descriptor(name, help, None, MetricType::Histogram)?;
         metric.encode_histogram::<[(&str, &str); 0]>(sum, count, &buckets, None)
     }
 }
@@ -145,7 +144,8 @@ impl SenderCounts {
 pub struct Metrics {
     senders: Vec<Arc<SenderCounts>>,
     control: Mutex<Counts>,
-    first_packet: Histogram<12>,
+    /// Of each sender; the desk writes them all.
+    first_packet: Vec<Histogram<12>>,
 }
 
 impl Metrics {
@@ -154,7 +154,7 @@ impl Metrics {
         Arc::new(Self {
             senders: (0..senders).map(|_| Arc::default()).collect(),
             control: Mutex::default(),
-            first_packet: Histogram::new(LATENCY_BOUNDS_NS),
+            first_packet: (0..senders).map(|_| Histogram::new(LATENCY_BOUNDS_NS)).collect(),
         })
     }
 
@@ -168,9 +168,9 @@ impl Metrics {
         *self.control.lock().expect("nobody panics while holding it") = counts;
     }
 
-    /// A hold's first packet left so long after its request was accepted.
-    pub fn first_packet(&self, latency_ns: u64) {
-        self.first_packet.add(latency_ns);
+    /// A hold's first packet left `sender` so long after its request was accepted.
+    pub fn first_packet(&self, sender: usize, latency_ns: u64) {
+        self.first_packet[sender].add(latency_ns);
     }
 
     /// The text of OpenMetrics 1.0.
@@ -251,14 +251,26 @@ impl Collector for Scrape {
                 .encode_family(&[("cause", cause.word())])?
                 .encode_counter::<NoLabelSet, _, u64>(&count, None)?;
         }
+        let first_packet = self.0.first_packet.iter();
         let help = "From the acceptance of a start request to its first RTP packet";
-        self.0.first_packet.encode(&mut encoder, "first_packet_latency_seconds", help)?;
-        for (index, sender) in self.0.senders.iter().enumerate() {
-            let name = format!("sender_{index}_wake_lateness_seconds");
-            sender.lateness.encode(&mut encoder, &name, "How late this sender woke for a slot")?;
-        }
-        Ok(())
+        of_senders(&mut encoder, "first_packet_latency_seconds", help, first_packet)?;
+        let lateness = self.0.senders.iter().map(|sender| &sender.lateness);
+        of_senders(&mut encoder, "tick_lateness_seconds", "How late a sender woke for a slot", lateness)
     }
+}
+
+/// A histogram of each sender, named by its number.
+fn of_senders<'a>(
+    encoder: &mut DescriptorEncoder<'_>,
+    name: &str,
+    help: &str,
+    histograms: impl Iterator<Item = &'a Histogram<12>>,
+) -> fmt::Result {
+    let mut family = encoder.encode_descriptor(name, help, None, MetricType::Histogram)?;
+    for (sender, histogram) in histograms.enumerate() {
+        histogram.encode(&mut family.encode_family(&[("sender", sender.to_string())])?)?;
+    }
+    Ok(())
 }
 
 fn encode(
@@ -282,17 +294,18 @@ mod tests {
             metrics.sender(index).add(&served);
         }
         metrics.set_control(Counts { held: 5, ..Counts::default() });
-        metrics.first_packet(1_500_000);
+        metrics.first_packet(1, 1_500_000);
         let text = metrics.text();
         for line in [
             "holdmusic_rtp_packets_total 7",
             "holdmusic_held_participants 5",
-            "holdmusic_first_packet_latency_seconds_bucket{le=\"0.001\"} 0",
-            "holdmusic_first_packet_latency_seconds_bucket{le=\"0.002\"} 1",
-            "holdmusic_first_packet_latency_seconds_count 1",
+            "holdmusic_first_packet_latency_seconds_bucket{le=\"0.001\",sender=\"1\"} 0",
+            "holdmusic_first_packet_latency_seconds_bucket{le=\"0.002\",sender=\"1\"} 1",
+            "holdmusic_first_packet_latency_seconds_count{sender=\"1\"} 1",
+            "holdmusic_first_packet_latency_seconds_count{sender=\"0\"} 0",
             "holdmusic_prompt_failures_total{cause=\"dnsFailed\"} 0",
             "holdmusic_prompt_failures_total{cause=\"encodeFailed\"} 0",
-            "holdmusic_sender_1_wake_lateness_seconds_bucket{le=\"0.001\"} 1",
+            "holdmusic_tick_lateness_seconds_bucket{le=\"0.001\",sender=\"1\"} 1",
         ] {
             assert!(text.lines().any(|found| found == line), "{line} is not in\n{text}");
         }

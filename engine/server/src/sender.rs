@@ -8,11 +8,12 @@ use holdmusic_media::{
     pacer::{Command, Event, Pacer},
 };
 
+use rustix::thread::{CpuSet, sched_setaffinity};
 use thread_priority::{
     RealtimeThreadSchedulePolicy, ThreadPriority, ThreadSchedulePolicy, set_thread_priority_and_policy,
     thread_native_id,
 };
-use tracing::info;
+use tracing::{info, warn};
 
 use crate::{clock, mailbox::Tiding, metrics::SenderCounts, udp::MediaSocket};
 
@@ -28,18 +29,30 @@ const REALTIME_PRIORITY: u8 = 10;
 /// An idle sender looks around so often, for what has come in meanwhile.
 const IDLE: Duration = Duration::from_secs(1);
 
-/// Runs until every command's sender is gone, at real-time priority if `realtime` asks for it and the system allows it.
+/// What a sender has before others.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Precedence {
+    /// Real-time priority.
+    pub realtime: bool,
+    /// A processor of its own, or at least the same one always.
+    pub cpu: Option<usize>,
+}
+
+/// Runs until every command's sender is gone, with the precedence that the system allows.
 pub fn run(
     mut pacer: Pacer,
     socket: &MediaSocket,
     commands: &Receiver<Command>,
     tidings: &Sender<Tiding>,
     counts: &Arc<SenderCounts>,
-    realtime: bool,
+    precedence: Precedence,
 ) {
     // One nanosecond instead of fifty microseconds: the kernel then does not wait for other timers.
     let _ = rustix::thread::set_current_timer_slack(NonZeroU64::new(1));
-    if realtime {
+    if let Some(cpu) = precedence.cpu {
+        stay_on(cpu);
+    }
+    if precedence.realtime {
         go_ahead_of_others();
     }
     let mut untold = None;
@@ -72,6 +85,16 @@ pub fn run(
         let served = pacer.settle(woke, clock::mono());
         counts.add(&served);
         tell(&mut pacer, tidings, &mut untold);
+    }
+}
+
+/// Keeps this thread on one processor, so that its legs stay in that one's cache. Where that is not allowed, or there is
+/// no such processor, one line says so.
+fn stay_on(cpu: usize) {
+    let mut set = CpuSet::new();
+    set.set(cpu);
+    if let Err(error) = sched_setaffinity(None, &set) {
+        warn!(cpu, %error, "a sender cannot have this processor and goes where the system sends it");
     }
 }
 
