@@ -10,6 +10,7 @@ use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
 use holdmusic_codecs::Pcm;
 use holdmusic_tests::{Likeness, asset, one_shot, reference};
 use jsonwebtoken::{Algorithm, DecodingKey, Validation, decode, decode_header};
+use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use crate::{
@@ -115,6 +116,37 @@ fn a_participant_hears_the_prompt_and_then_nothing_more_and_the_bot_is_told_once
     for post in &posts {
         assert_token(&engine, post);
     }
+}
+
+/// A virtual machine is paused, a debugger attached. What was missed stays away: no burst, no lost number, one jump of the
+/// timestamp by whole ticks, and the report tells it.
+#[test]
+fn a_process_that_stood_still_for_half_a_second_comes_back_on_its_grid() {
+    let (web, engine, ear) = (Web::open([]), Engine::start(), Ear::open());
+    let held = Held::new(&engine, &web, &ear);
+    let body = json!({});
+    engine.http("POST", &format!("{}/startHoldMusic", held.participant), &body).expect(202);
+    ear.hear(25);
+    engine.signal(Signal::STOP);
+    thread::sleep(Duration::from_millis(500));
+    engine.signal(Signal::CONT);
+    ear.hear(ear.packets() + 50);
+    let report = &held.stop()["holdMusic"]["report"];
+    ear.hear(report["packets"].as_u64().unwrap());
+    let hearing = ear.hearing();
+    let main = hearing.main().unwrap();
+    assert!(main.is_continuous() && hearing.streams.len() == 1, "{hearing:?}");
+    assert_eq!(main.markers, 1, "the stream goes on, it does not begin anew");
+    let jumps: Vec<_> = main.first_timestamp_jumps.iter().map(|jump| jump.units - 960).collect();
+    // The machine may stand still by itself as well, but seldom for so long.
+    let long = jumps.iter().filter(|units| **units >= 20 * 960).count();
+    assert!(long == 1 && jumps.iter().all(|units| units % 960 == 0), "{jumps:?}");
+    let skipped: i64 = jumps.iter().map(|units| i64::from(units / 960)).sum();
+    assert_eq!(report["skippedTicks"].as_i64().unwrap(), skipped);
+    assert!(report["longestGapMs"].as_f64().unwrap() >= 400.0, "{report}");
+    // Fewer packets than intervals in which they could have left: nothing was made up for.
+    let intervals = main.duration().as_millis() / 20 + 2;
+    assert!(u128::from(main.packets) + skipped.unsigned_abs() as u128 <= intervals, "{main:?}");
 }
 
 /// The token as a bot's framework checks it: by the key that discovery leads to.
