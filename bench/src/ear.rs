@@ -3,7 +3,7 @@
 use std::{
     collections::HashMap,
     io::{self, IoSliceMut},
-    net::UdpSocket,
+    net::{Ipv4Addr, UdpSocket},
     os::fd::AsRawFd,
     sync::{
         Arc,
@@ -16,7 +16,7 @@ use std::{
 use holdmusic_media::rtp::{Header, Ssrc};
 use nix::sys::socket::{
     ControlMessageOwned, MsgFlags, MultiHeaders, SockaddrStorage, recvmmsg, setsockopt,
-    sockopt::{RcvBuf, ReceiveTimestampns},
+    sockopt::{Ipv4PacketInfo, RcvBuf, ReceiveTimestampns},
 };
 
 use crate::probe::pin;
@@ -52,7 +52,7 @@ impl Ear {
     ///
     /// If there is no socket to be had.
     pub fn open(each: impl FnMut(Ssrc, Heard) + Send + 'static) -> io::Result<Self> {
-        Self::open_at("127.0.0.1:0", each)
+        Self::open_at("127.0.0.1:0", false, each)
     }
 
     /// The same on every address of 127/8, so that each of thousands of legs has a destination of its own.
@@ -61,11 +61,28 @@ impl Ear {
     ///
     /// If there is no socket to be had.
     pub fn open_wide(each: impl FnMut(Ssrc, Heard) + Send + 'static) -> io::Result<Self> {
-        Self::open_at("0.0.0.0:0", each)
+        Self::open_at("0.0.0.0:0", false, each)
     }
 
-    fn open_at(address: &str, mut each: impl FnMut(Ssrc, Heard) + Send + 'static) -> io::Result<Self> {
+    /// The same for senders that give many legs one SSRC: instead of an SSRC a stream has the bits of the address that
+    /// it was sent to.
+    ///
+    /// # Errors
+    ///
+    /// If there is no socket to be had.
+    pub fn open_by_address(each: impl FnMut(Ssrc, Heard) + Send + 'static) -> io::Result<Self> {
+        Self::open_at("0.0.0.0:0", true, each)
+    }
+
+    fn open_at(
+        address: &str,
+        by_address: bool,
+        mut each: impl FnMut(Ssrc, Heard) + Send + 'static,
+    ) -> io::Result<Self> {
         let socket = UdpSocket::bind(address)?;
+        if by_address {
+            setsockopt(&socket, Ipv4PacketInfo, &true)?;
+        }
         setsockopt(&socket, RcvBuf, &(16 << 20))?;
         setsockopt(&socket, ReceiveTimestampns, &true)?;
         socket.set_read_timeout(Some(Duration::from_millis(20)))?;
@@ -141,34 +158,48 @@ impl Drain {
 }
 
 fn hear(socket: &UdpSocket, mut each: impl FnMut(Ssrc, Heard)) {
-    hear_any(socket, |datagram, stamp| {
-        if let (Ok((header, _)), Some(at_ns)) = (Header::read(datagram), stamp) {
-            each(header.ssrc, Heard { at_ns, sequence: header.sequence.0, timestamp: header.timestamp.0 });
+    hear_any(socket, |datagram, told| {
+        if let (Ok((header, _)), Some(at_ns)) = (Header::read(datagram), told.at_ns) {
+            let stream = told.address.map_or(header.ssrc, |address| Ssrc(address.to_bits()));
+            each(stream, Heard { at_ns, sequence: header.sequence.0, timestamp: header.timestamp.0 });
         }
     });
 }
 
-/// Every datagram that is there, and when the kernel had it, if the socket asks for that.
-fn hear_any(socket: &UdpSocket, mut each: impl FnMut(&[u8], Option<u64>)) {
+/// What the kernel tells of a datagram, if the socket asks for it.
+#[derive(Clone, Copy, Default)]
+struct Told {
+    /// When it had it.
+    at_ns: Option<u64>,
+    /// Where it was sent to.
+    address: Option<Ipv4Addr>,
+}
+
+/// Every datagram that is there.
+fn hear_any(socket: &UdpSocket, mut each: impl FnMut(&[u8], Told)) {
     let mut buffers = vec![[0u8; 256]; BATCH];
     let mut slices: Vec<_> = buffers.iter_mut().map(|buffer| [IoSliceMut::new(buffer)]).collect();
-    let space = nix::cmsg_space!(nix::sys::time::TimeSpec);
+    let space = nix::cmsg_space!(nix::sys::time::TimeSpec, nix::libc::in_pktinfo);
     let mut headers = MultiHeaders::<SockaddrStorage>::preallocate(BATCH, Some(space));
     let flags = MsgFlags::MSG_WAITFORONE;
     let Ok(messages) = recvmmsg(socket.as_raw_fd(), &mut headers, slices.iter_mut(), flags, None) else {
         return;
     };
     for message in messages {
-        let stamp = message.cmsgs().ok().and_then(|mut all| {
-            all.find_map(|control| match control {
+        let mut told = Told::default();
+        for control in message.cmsgs().into_iter().flatten() {
+            match control {
                 ControlMessageOwned::ScmTimestampns(time) => {
-                    Some((time.tv_sec() * 1_000_000_000 + time.tv_nsec()).cast_unsigned())
+                    told.at_ns = Some((time.tv_sec() * 1_000_000_000 + time.tv_nsec()).cast_unsigned());
                 }
-                _ => None,
-            })
-        });
+                ControlMessageOwned::Ipv4PacketInfo(to) => {
+                    told.address = Some(Ipv4Addr::from_bits(u32::from_be(to.ipi_addr.s_addr)));
+                }
+                _ => {}
+            }
+        }
         if let Some(datagram) = message.iovs().next() {
-            each(datagram, stamp);
+            each(datagram, told);
         }
     }
 }

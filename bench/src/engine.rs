@@ -151,6 +151,11 @@ impl Engine {
         Ok(Duration::from_millis(10 * ticks))
     }
 
+    /// The number of its process.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Resident memory, in bytes.
     ///
     /// # Errors

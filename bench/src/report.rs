@@ -90,6 +90,11 @@ impl Report {
         self.text.push_str(&format!("\n  {title}\n"));
     }
 
+    /// What is to be said without a figure.
+    pub fn remark(&mut self, words: &str) {
+        self.text.push_str(&format!("  {words}\n"));
+    }
+
     /// A figure, its unit and what else is to be said.
     pub fn figure(&mut self, name: &str, value: f64, words: &str) {
         self.text.push_str(&format!("  {name:<62} {value:>12.3} {words}\n"));

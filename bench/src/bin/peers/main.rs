@@ -1,0 +1,186 @@
+//! What does a held participant cost with others? The same WAV to the same receivers on the same core of one run: our
+//! engine, GStreamer, rtpengine and FFmpeg in turns, round after round, so that what the machine does meets all alike.
+
+#![expect(
+    clippy::disallowed_methods,
+    reason = "the bench waits while peers play, and speaks to them over sockets"
+)]
+
+mod cast;
+mod stage;
+mod ours;
+mod gstreamer;
+mod rtpengine;
+mod bencode;
+mod ffmpeg;
+mod cell;
+mod prompt;
+mod table;
+
+use std::{ffi::OsString, io, time::Duration};
+
+use clap::{Parser, value_parser};
+use holdmusic_bench::{
+    probe::{Wake, pin},
+    progress::Progress,
+    report::{Report, quantile},
+};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+use crate::{
+    cast::{Cast, Climb, Part},
+    cell::{Cell, measure},
+    prompt::Prompt,
+    table::{Climbed, Table},
+};
+
+/// Our engine beside rtpengine, GStreamer and FFmpeg
+///
+/// Each peer plays the same WAV (44.1 kHz, stereo) on one core, in turns; one socket on another core hears all legs,
+/// each at an address of its own. Processor time is that of all threads of a peer's processes, for 50 packets that
+/// came: a second of a leg. It ends with a table, target/bench/peers.json and target/bench/peers.svg. A peer that is
+/// not installed is left out, with a line that says so; `make bench-peers` installs them.
+#[derive(Parser)]
+struct Options {
+    /// Rounds over all peers; figures are medians of them
+    #[arg(long, default_value_t = 3, value_parser = value_parser!(u32).range(1..=20))]
+    rounds: u32,
+    /// Legs with which all but FFmpeg are compared
+    #[arg(long, default_value_t = 50, value_parser = value_parser!(u32).range(2..=1000))]
+    legs: u32,
+    /// Legs with which those are compared that encode once for all
+    #[arg(long, value_delimiter = ',', default_value = "1000,2000", value_parser = value_parser!(u32).range(2..=7000))]
+    many: Vec<u32>,
+    /// Legs of FFmpeg, each with a process
+    #[arg(long, default_value_t = 4, value_parser = value_parser!(u32).range(2..=64))]
+    ffmpeg_legs: u32,
+    /// Length of each window in milliseconds
+    #[arg(long, default_value_t = 3000, value_parser = value_parser!(u64).range(500..=10_000))]
+    window_ms: u64,
+    /// The rtpengine to start: a path, or a name in PATH
+    #[arg(long, value_name = "PATH", default_value = "rtpengine")]
+    rtpengine: OsString,
+    /// The core for peers; the ear and the probe take another
+    #[arg(long, default_value_t = 0)]
+    core: usize,
+    /// One round with short windows, and nobody is driven to the limit
+    #[arg(long)]
+    quick: bool,
+}
+
+/// In a quick run windows are so short.
+const QUICK_MS: u64 = 1500;
+
+fn main() -> io::Result<()> {
+    let mut options = Options::parse();
+    if options.quick {
+        options.rounds = 1;
+        options.window_ms = options.window_ms.min(QUICK_MS);
+    }
+    pin(usize::from(options.core == 0));
+    allow_files();
+    let (cast, prompt) = (Cast::find(&options), Prompt::write()?);
+    let mut acts = cast.acts(&options);
+    let climbs = if options.quick { Vec::new() } else { cast.climbs(&options) };
+    let bar = Progress::new(acts.len() as u64 * u64::from(options.rounds) + climbs.len() as u64);
+    let mut run =
+        Run { cast: &cast, prompt: &prompt, options: &options, wakes: Vec::new(), failures: Vec::new() };
+    for round in 0..options.rounds {
+        for act in &mut acts {
+            act.cells.extend(run.play(act.part).map(|cell| (round, cell)));
+            bar.step(&cast.title(act.part));
+        }
+    }
+    let mut climbed = Vec::new();
+    for climb in &climbs {
+        climbed.push(run.climb(climb));
+        bar.step(&cast.title(climb.part));
+    }
+    drop(bar);
+
+    let mut report = Report::new("peers", "The same prompt from several engines, on one core, in turns");
+    Table { cast: &cast, acts: &acts, climbed: &climbed }.write(&mut report);
+    report.section("The machine itself");
+    report.probe(&run.wakes);
+    for words in cast.skipped.iter().chain(&run.failures) {
+        report.remark(words);
+    }
+    if options.quick {
+        report.remark("nobody was driven to the limit: that takes a run without --quick");
+    }
+    report.end()
+}
+
+/// Everybody in turns.
+struct Run<'a> {
+    cast: &'a Cast,
+    prompt: &'a Prompt,
+    options: &'a Options,
+    /// What the probe saw in all windows.
+    wakes: Vec<Wake>,
+    /// Of whom there is no figure, and why.
+    failures: Vec<String>,
+}
+
+/// A number of legs has another try: the machine may have spoiled the first.
+const TRIES: u32 = 2;
+
+impl Run<'_> {
+    /// A window of `part`, if it can be had.
+    fn play(&mut self, part: Part) -> Option<Cell> {
+        let window = Duration::from_millis(self.options.window_ms);
+        let peer = &*self.cast.peers[part.peer];
+        match measure(peer, (part.sound, part.legs), self.prompt.path(), self.options.core, window) {
+            Ok(mut cell) => {
+                self.wakes.append(&mut cell.wakes);
+                Some(cell)
+            }
+            Err(error) => {
+                self.failures.push(format!("no figure of {}: {error}", self.cast.title(part)));
+                None
+            }
+        }
+    }
+
+    /// Twice as many legs as long as pacing holds, and then the number half-way between.
+    fn climb(&mut self, climb: &Climb) -> Climbed {
+        let mut climbed = Climbed { part: climb.part, held: 0, points: Vec::new() };
+        let mut legs = climb.part.legs;
+        while self.holds(climb.part, legs, &mut climbed) && legs < climb.most {
+            legs = (legs * 2).min(climb.most);
+        }
+        let between = (climbed.held + legs) / 2;
+        if climbed.held < between {
+            self.holds(climb.part, between, &mut climbed);
+        }
+        climbed
+    }
+
+    /// Whether pacing holds with `legs`, in one try at least.
+    fn holds(&mut self, part: Part, legs: u32, climbed: &mut Climbed) -> bool {
+        let mut best = None;
+        for _ in 0..TRIES {
+            let Some(mut cell) = self.play(Part { legs, ..part }) else { continue };
+            let late_ms = quantile(&mut cell.late_ms, 0.999);
+            best = Some(best.unwrap_or(f64::INFINITY).min(late_ms));
+            if cell.holds() {
+                climbed.held = climbed.held.max(legs);
+                break;
+            }
+        }
+        climbed.points.extend(best.map(|late_ms| (f64::from(legs), late_ms)));
+        climbed.held >= legs
+    }
+}
+
+/// What a peer may have open: rtpengine takes four sockets a leg.
+const FILES: u64 = 65_536;
+
+/// As many open files as there may be; what is started has them too.
+fn allow_files() {
+    let limit = getrlimit(Resource::Nofile);
+    let wanted = limit.maximum.map_or(FILES, |maximum| maximum.min(FILES));
+    if limit.current.is_some_and(|current| current < wanted) {
+        let _ = setrlimit(Resource::Nofile, Rlimit { current: Some(wanted), maximum: limit.maximum });
+    }
+}
