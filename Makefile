@@ -1,7 +1,7 @@
 # Every recipe does its own set-up; on Debian a Rust toolchain is all that must be there. `make` alone lists them.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test bench quality ready loom miri fuzz music fixtures tools
+.PHONY: help demo test bench bench-peers quality ready loom miri fuzz music fixtures tools
 
 # One optimised profile for demo, tests and production: the C libraries are built once.
 CARGO := cargo
@@ -13,7 +13,7 @@ PACKAGES := ca-certificates cmake gcc libc6-dev make
 CERTIFICATES := /etc/ssl/certs/ca-certificates.crt /etc/pki/tls/certs/ca-bundle.crt /etc/ssl/cert.pem
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: tools ## hear what a held participant hears: an engine, a bot and a listener in one process
 	$(CARGO) run $(RELEASE) -p holdmusic -- demo
@@ -31,6 +31,27 @@ bench: tools ## what a packet costs, request to first packet, 500 held at once f
 	$(CARGO) run $(RELEASE) -p holdmusic-bench --bin held
 	$(CARGO) bench --locked -p holdmusic-bench --bench steps
 	$(CARGO) run $(RELEASE) -p holdmusic-bench --bin prepare -- --json target/prepare.json
+
+# Others that can play a prompt to many; each that is missing is left out of the comparison.
+PEERS := rtpengine-daemon gstreamer1.0-tools gstreamer1.0-plugins-base gstreamer1.0-plugins-good gstreamer1.0-plugins-bad ffmpeg
+
+bench-peers: tools ## the same prompt from rtpengine, GStreamer, FFmpeg and us, in turns; PEERS_FLAGS="--quick" for less
+	@missing=; \
+	for tool in rtpengine gst-launch-1.0 ffmpeg; do command -v $$tool >/dev/null || missing="$$missing $$tool"; done; \
+	for element in opusenc rtpopuspay mulawenc multiudpsink; do \
+	    gst-inspect-1.0 --exists $$element 2>/dev/null || missing="$$missing $$element"; \
+	done; \
+	if [ -z "$$missing" ]; then exit 0; fi; \
+	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	    echo "Missing:$$missing. Installing $(PEERS)."; \
+	    export DEBIAN_FRONTEND=noninteractive; \
+	    apt-get update -qq </dev/null && apt-get install -y -qq --no-install-recommends $(PEERS) </dev/null || \
+	        echo "Not all of them could be installed: the bench says who is left out."; \
+	else \
+	    echo "Missing:$$missing; who needs them is left out. On Debian: sudo apt-get install $(PEERS)"; \
+	fi
+	$(CARGO) build $(RELEASE) -p holdmusic -p holdmusic-bench
+	$(CARGO) run $(RELEASE) -p holdmusic-bench --bin peers -- $(PEERS_FLAGS)
 
 # Where `quality` puts its figures and its judge, which lives in an environment of its own.
 QUALITY := target/quality

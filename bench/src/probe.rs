@@ -122,7 +122,7 @@ impl Excluded {
 
     /// How long they are in all.
     pub fn seconds(&self) -> f64 {
-        self.0.iter().map(|window| (window.1 - window.0) as f64 / 1e9).sum()
+        self.0.iter().map(|window| window.1 - window.0).sum::<u64>() as f64 / 1e9
     }
 }
 

@@ -88,10 +88,10 @@ pub(crate) struct Cast {
 pub(crate) const OURS: usize = 0;
 
 impl Cast {
-    pub(crate) fn find(options: &Options) -> Self {
+    pub(crate) fn find(options: &Options, url: String) -> Self {
         let rtpengine = Rtpengine::find(&options.rtpengine);
         let mut cast = Self {
-            peers: vec![Box::new(Ours)],
+            peers: vec![Box::new(Ours::new(url))],
             skipped: Vec::new(),
             gstreamer: None,
             rtpengine: None,

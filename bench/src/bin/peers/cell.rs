@@ -9,10 +9,7 @@ use holdmusic_bench::{
 };
 use holdmusic_media::rtp::Ssrc;
 
-use crate::stage::{Job, Peer, Playing, Sound, moment_ns};
-
-/// From the last beginning to the window: longer than peers burst at their beginning.
-const SETTLE: Duration = Duration::from_millis(1000);
+use crate::stage::{Job, Peer, Playing, SETTLE, Sound, moment_ns};
 
 /// Packets of a leg in a second, of 20 ms each.
 const PACKETS_PER_SECOND: f64 = 50.0;
@@ -27,7 +24,7 @@ pub(crate) struct Cell {
     pub(crate) cost_us: f64,
     /// How late each packet was on the grid of its own stream, outside windows that the probe excludes.
     pub(crate) late_ms: Vec<f64>,
-    /// Legs with 49.5 to 50.5 packets a second.
+    /// Legs with 49.5 to 50.5 packets a second, or one packet less or more.
     pub(crate) steady: u32,
     /// From the request to the first packet of each leg but the first one, which opens the prompt.
     pub(crate) first_ms: Vec<f64>,
@@ -82,7 +79,9 @@ pub(crate) fn measure(
         let within: Vec<Heard> =
             stream.iter().filter(|heard| (began..ended).contains(&heard.at_ns)).copied().collect();
         packets += within.len();
-        steady += u32::from((49.5..=50.5).contains(&(within.len() as f64 / seconds)));
+        // Where the window begins and ends decides on a packet.
+        let off = (within.len() as f64 - PACKETS_PER_SECOND * seconds).abs();
+        steady += u32::from(off <= 0.5 * seconds + 1.0);
         let late = lateness_ns(&within, sound.clock_rate()).into_iter();
         let counted = late.filter(|&(at_ns, _)| !excluded.contains(at_ns));
         late_ms.extend(counted.map(|(_, late_ns)| late_ns as f64 / 1e6));

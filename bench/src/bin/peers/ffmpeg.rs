@@ -9,6 +9,9 @@ pub(crate) struct Ffmpeg {
     version: String,
 }
 
+/// Bytes of a packet at most: 160 of G.711 behind a header of 12. A frame of Opus is smaller.
+const PACKET: u32 = 172;
+
 impl Ffmpeg {
     /// Finds it, or says what is missing.
     pub(crate) fn find() -> Result<Self, String> {
@@ -34,16 +37,15 @@ impl Peer for Ffmpeg {
             Sound::Opus => {
                 "-ar 16000 -c:a libopus -b:a 32k -vbr off -compression_level 9 -frame_duration 20 -payload_type 111"
             }
-            Sound::Pcmu => "-ar 8000 -c:a pcm_mulaw",
+            Sound::Pcmu => "-af aresample=8000,asetnsamples=160:p=0 -c:a pcm_mulaw",
         };
-        // 160 bytes of G.711 behind a header; Opus frames are smaller anyhow.
-        let packets = "pkt_size=172";
         Playing::one_by_one(Kept::Children(Children::default()), job.legs, |kept, leg| {
             let Kept::Children(children) = kept else { return Err(io::Error::other("not a process")) };
             let mut command = job.command(Path::new("ffmpeg"));
             command.args("-nostdin -loglevel error -re -stream_loop -1 -i".split_whitespace());
             command.arg(job.prompt).args(["-ac", "1"]).args(encoder.split_whitespace());
-            command.args(["-f", "rtp"]).arg(format!("rtp://{}?{packets}", job.destination(leg)));
+            command.args(["-f", "rtp"]).arg(format!("rtp://{}?pkt_size={PACKET}", job.destination(leg)));
+            job.pause();
             let asked_ns = moment_ns();
             children.0.push(command.spawn()?);
             Ok(asked_ns)

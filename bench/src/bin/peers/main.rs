@@ -79,7 +79,8 @@ fn main() -> io::Result<()> {
     }
     pin(usize::from(options.core == 0));
     allow_files();
-    let (cast, prompt) = (Cast::find(&options), Prompt::write()?);
+    let prompt = Prompt::write()?;
+    let cast = Cast::find(&options, prompt.serve()?);
     let mut acts = cast.acts(&options);
     let climbs = if options.quick { Vec::new() } else { cast.climbs(&options) };
     let bar = Progress::new(acts.len() as u64 * u64::from(options.rounds) + climbs.len() as u64);

@@ -8,7 +8,18 @@ use serde_json::json;
 use crate::stage::{Job, Kept, Peer, Playing, moment_ns};
 
 /// The engine that was built beside this program.
-pub(crate) struct Ours;
+pub(crate) struct Ours {
+    /// Where the prompt is: at an HTTP origin, which says that it stays good. A file of `--prompts` would be read again
+    /// for each hold.
+    url: String,
+}
+
+impl Ours {
+    /// It will play what is at `url`.
+    pub(crate) fn new(url: String) -> Self {
+        Self { url }
+    }
+}
 
 /// After the first hold, so long until the prompt is encoded to its end and closed: the other holds find it warm.
 const WARM: Duration = Duration::from_secs(1);
@@ -19,17 +30,12 @@ impl Peer for Ours {
     }
 
     fn begin(&self, job: &Job<'_>) -> io::Result<Playing> {
-        let (Some(directory), Some(name)) = (job.prompt.parent(), job.prompt.file_name()) else {
-            return Err(io::Error::other("the prompt is not in a directory"));
-        };
-        let directory = directory.to_string_lossy();
-        let flags = ["--senders", "1", "--prompts", &directory];
-        let uri = format!("file:///{}", name.to_string_lossy());
-        let body = json!({ "customPrompt": { "mediaInfo": { "uri": uri, "resourceId": "peers" } } });
-        let engine = Engine::start(&flags, Some(job.core))?;
+        let body = json!({ "customPrompt": { "mediaInfo": { "uri": self.url, "resourceId": "peers" } } });
+        let engine = Engine::start(&["--senders", "1", "--allow-fetch", "127.0.0.0/8"], Some(job.core))?;
         Playing::one_by_one(Kept::Engine(engine), job.legs, |kept, leg| {
             let Kept::Engine(engine) = kept else { return Err(io::Error::other("not our engine")) };
             let who = engine.participant_at(job.destination(leg))?;
+            job.pause();
             let asked_ns = moment_ns();
             engine.post(&format!("{who}/startHoldMusic"), &body)?;
             if leg == 0 {

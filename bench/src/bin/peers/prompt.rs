@@ -1,8 +1,11 @@
 //! The prompt: the default music as other people's files are, 44.1 kHz and stereo, in a directory that ends with it.
 
 use std::{
-    io,
+    fs,
+    io::{self, BufRead, BufReader, Write},
+    net::{TcpListener, TcpStream},
     path::{Path, PathBuf},
+    thread,
 };
 
 use holdmusic_codecs::{Pcm, music, resample};
@@ -42,4 +45,34 @@ impl Prompt {
     pub(crate) fn path(&self) -> &Path {
         &self.path
     }
+
+    /// Gives it to whoever asks over HTTP, as long as the bench lives; returns where.
+    pub(crate) fn serve(&self) -> io::Result<String> {
+        let listener = TcpListener::bind("127.0.0.1:0")?;
+        let url = format!("http://{}/prompt.wav", listener.local_addr()?);
+        let body = fs::read(&self.path)?;
+        thread::spawn(move || {
+            for connection in listener.incoming().flatten() {
+                let _ = answer(&connection, &body);
+            }
+        });
+        Ok(url)
+    }
+}
+
+/// Answers one request: the prompt stays good for longer than the bench.
+fn answer(mut connection: &TcpStream, body: &[u8]) -> io::Result<()> {
+    let lines = BufReader::new(connection).lines();
+    for line in lines {
+        if line?.is_empty() {
+            break;
+        }
+    }
+    let head = format!(
+        "HTTP/1.1 200 OK\r\ncontent-type: audio/wav\r\ncontent-length: {}\r\ncache-control: max-age=86400\r\n\
+         connection: close\r\n\r\n",
+        body.len()
+    );
+    connection.write_all(head.as_bytes())?;
+    connection.write_all(body)
 }

@@ -90,6 +90,7 @@ impl Peer for Rtpengine {
             if let Value::Dictionary(members) = &mut play {
                 members.insert("repeat-times".to_owned(), Value::Integer(REPEATS));
             }
+            job.pause();
             let asked_ns = moment_ns();
             ng.ask(&play)?;
             Ok(asked_ns)

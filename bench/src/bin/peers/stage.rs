@@ -64,6 +64,14 @@ impl Job<'_> {
         destination(leg, self.port)
     }
 
+    /// Waits before a leg is asked for, so that it is asked of a peer that does nothing but send; of thousands there is
+    /// no time for that.
+    pub(crate) fn pause(&self) {
+        if self.legs <= FEW {
+            thread::sleep(PAUSE);
+        }
+    }
+
     /// A command that runs on the core of the job, and is given nothing to read.
     pub(crate) fn command(&self, program: &Path) -> Command {
         let mut command = Command::new("taskset");
@@ -72,6 +80,12 @@ impl Job<'_> {
         command
     }
 }
+
+/// So many legs are asked for one at a time.
+pub(crate) const FEW: u32 = 100;
+
+/// So long before each of them: what the one before was still owed, a notification for example, is done by then.
+const PAUSE: Duration = Duration::from_millis(20);
 
 /// Who can play.
 pub(crate) trait Peer {
@@ -156,8 +170,7 @@ impl Playing {
         for number in 0..legs {
             asked_ns.push(leg(&mut kept, number)?);
             if number + 1 == legs / 2 {
-                // The last ones have their memory only when they play.
-                thread::sleep(HALF_WAY);
+                thread::sleep(SETTLE);
                 half = Some((legs / 2, kept.resident_bytes()));
             }
         }
@@ -170,8 +183,8 @@ impl Playing {
     }
 }
 
-/// Half of the legs play so long before memory is read.
-const HALF_WAY: Duration = Duration::from_millis(300);
+/// After legs have begun, so long until memory is read or a window opens: longer than peers burst at their beginning.
+pub(crate) const SETTLE: Duration = Duration::from_secs(1);
 
 /// The moment, in nanoseconds since 1970, as the kernel stamps packets.
 pub(crate) fn moment_ns() -> u64 {

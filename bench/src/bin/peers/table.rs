@@ -7,7 +7,7 @@ use holdmusic_bench::{
 
 use crate::{
     cast::{Act, Cast, OURS, Part},
-    stage::Sound,
+    stage::{FEW, Sound},
 };
 
 /// How far a peer went.
@@ -109,15 +109,14 @@ impl Table<'_> {
         report.section("From the request to the first packet, median");
         for act in self.played() {
             let mut first = act.all(|cell| &cell.first_ms);
-            let words = format!(
-                "ms, 99 % {:.3}, of {} legs one after the other",
-                quantile(&mut first, 0.99),
-                first.len()
-            );
+            let words = format!("ms, 99 % {:.3}, of {}", quantile(&mut first, 0.99), first.len());
             report.figure(&self.title(act), quantile(&mut first, 0.5), &words);
         }
-        report.remark("holdmusic: POST of startHoldMusic to a warm prompt; rtpengine: play media");
+        report.remark("holdmusic: POST of startHoldMusic, its prompt is warm; rtpengine: play media");
         report.remark("GStreamer and FFmpeg: the start of the process");
+        report.remark(&format!(
+            "up to {FEW} legs are asked for one by one, to an idle peer; more as fast as it goes"
+        ));
     }
 
     fn memory(&self, report: &mut Report) {
