@@ -78,9 +78,10 @@ pub(crate) struct Cast {
     /// Why somebody is not.
     pub(crate) skipped: Vec<String>,
     pub(crate) gstreamer: Option<usize>,
-    pub(crate) rtpengine: Option<usize>,
-    /// Whether rtpengine encodes a file once for all.
-    pub(crate) player_cache: bool,
+    /// Those that encode for each leg.
+    pub(crate) rtpengines: Vec<usize>,
+    /// Those that encode once for all.
+    pub(crate) cached: Vec<usize>,
     ffmpeg: Option<usize>,
 }
 
@@ -89,17 +90,21 @@ pub(crate) const OURS: usize = 0;
 
 impl Cast {
     pub(crate) fn find(options: &Options, url: String) -> Self {
-        let rtpengine = Rtpengine::find(&options.rtpengine);
         let mut cast = Self {
             peers: vec![Box::new(Ours::new(url))],
             skipped: Vec::new(),
             gstreamer: None,
-            rtpengine: None,
-            player_cache: rtpengine.as_ref().is_ok_and(|rtpengine| rtpengine.player_cache),
+            rtpengines: Vec::new(),
+            cached: Vec::new(),
             ffmpeg: None,
         };
         cast.gstreamer = cast.add(Gstreamer::find());
-        cast.rtpengine = cast.add(rtpengine);
+        for program in &options.rtpengine {
+            let found = Rtpengine::find(program);
+            let cached = found.as_ref().is_ok_and(|rtpengine| rtpengine.player_cache);
+            let peer = cast.add(found);
+            if cached { &mut cast.cached } else { &mut cast.rtpengines }.extend(peer);
+        }
         cast.ffmpeg = cast.add(Ffmpeg::find());
         cast
     }
@@ -123,15 +128,17 @@ impl Cast {
 
     /// Whether this peer encodes the prompt for each leg.
     pub(crate) fn encodes_for_each(&self, peer: usize) -> bool {
-        Some(peer) == self.ffmpeg || (Some(peer) == self.rtpengine && !self.player_cache)
+        Some(peer) == self.ffmpeg || self.rtpengines.contains(&peer)
     }
 
     /// What its processor time divided by ours is to be, at least.
     pub(crate) fn target(&self, peer: usize) -> Option<f64> {
         if Some(peer) == self.gstreamer {
             Some(GSTREAMER)
-        } else if Some(peer) == self.rtpengine {
-            Some(if self.player_cache { RTPENGINE_CACHED } else { RTPENGINE })
+        } else if self.cached.contains(&peer) {
+            Some(RTPENGINE_CACHED)
+        } else if self.rtpengines.contains(&peer) {
+            Some(RTPENGINE)
         } else {
             None
         }
@@ -140,20 +147,23 @@ impl Cast {
     /// What is played in every round. We send no PCMU.
     pub(crate) fn acts(&self, options: &Options) -> Vec<Act> {
         let mut acts = Vec::new();
-        let mut act = |peer: Option<usize>, sound, legs| {
-            acts.extend(peer.map(|peer| Act { part: Part { peer, sound, legs }, cells: Vec::new() }));
+        let mut act = |peers: &[usize], sound, legs| {
+            let part = |&peer| Act { part: Part { peer, sound, legs }, cells: Vec::new() };
+            acts.extend(peers.iter().map(part));
         };
-        act(Some(OURS), Sound::Opus, options.legs);
+        let (gstreamer, ffmpeg) = (self.gstreamer.as_slice(), self.ffmpeg.as_slice());
+        act(&[OURS], Sound::Opus, options.legs);
         for sound in [Sound::Opus, Sound::Pcmu] {
-            act(self.rtpengine, sound, options.legs);
-            act(self.gstreamer, sound, options.legs);
-            act(self.ffmpeg, sound, options.ffmpeg_legs);
+            act(&self.rtpengines, sound, options.legs);
+            act(&self.cached, sound, options.legs);
+            act(gstreamer, sound, options.legs);
+            act(ffmpeg, sound, options.ffmpeg_legs);
         }
         for &legs in &options.many {
-            // One after the other: their ratio has a target.
-            act(Some(OURS), Sound::Opus, legs);
-            act(self.gstreamer, Sound::Opus, legs);
-            act(self.rtpengine.filter(|_| self.player_cache), Sound::Opus, legs);
+            // One after the other: their ratios have targets.
+            act(gstreamer, Sound::Opus, legs);
+            act(&[OURS], Sound::Opus, legs);
+            act(&self.cached, Sound::Opus, legs);
         }
         acts
     }
@@ -161,16 +171,17 @@ impl Cast {
     pub(crate) fn climbs(&self, options: &Options) -> Vec<Climb> {
         let many = options.many.iter().copied().max().unwrap_or(options.legs);
         let mut climbs = Vec::new();
-        let mut climb = |peer: Option<usize>, sound, legs: u32, most: u32| {
-            let part = |peer| Part { peer, sound, legs: legs.min(most) };
-            climbs.extend(peer.map(|peer| Climb { part: part(peer), most }));
+        let mut climb = |peers: &[usize], sound, legs: u32, most: u32| {
+            let part = |&peer| Climb { part: Part { peer, sound, legs: legs.min(most) }, most };
+            climbs.extend(peers.iter().map(part));
         };
-        climb(Some(OURS), Sound::Opus, many, MOST_CLIENTS);
-        climb(self.gstreamer, Sound::Opus, many, MOST_CLIENTS);
-        let first = if self.player_cache { many } else { options.legs };
-        climb(self.rtpengine, Sound::Opus, first, MOST_LEGS);
-        climb(self.rtpengine, Sound::Pcmu, first, MOST_LEGS);
-        climb(self.ffmpeg, Sound::Opus, options.ffmpeg_legs, MOST_PROCESSES);
+        climb(&[OURS], Sound::Opus, many, MOST_CLIENTS);
+        climb(self.gstreamer.as_slice(), Sound::Opus, many, MOST_CLIENTS);
+        for sound in [Sound::Opus, Sound::Pcmu] {
+            climb(&self.cached, sound, many, MOST_LEGS);
+            climb(&self.rtpengines, sound, options.legs, MOST_LEGS);
+        }
+        climb(self.ffmpeg.as_slice(), Sound::Opus, options.ffmpeg_legs, MOST_PROCESSES);
         climbs
     }
 }

@@ -15,7 +15,7 @@ use crate::stage::{Job, Peer, Playing, SETTLE, Sound, moment_ns};
 const PACKETS_PER_SECOND: f64 = 50.0;
 
 /// A packet later than this, one in a thousand, and pacing does not hold.
-const LATE_MS: f64 = 5.0;
+pub(crate) const LATE_MS: f64 = 5.0;
 
 /// What a peer did in one window.
 pub(crate) struct Cell {
@@ -50,9 +50,10 @@ pub(crate) fn measure(
     prompt: &Path,
     core: usize,
     window: Duration,
+    weigh: bool,
 ) -> io::Result<Cell> {
     let ear = Ear::open_by_address(|_, _| {})?;
-    let job = Job { sound, legs, port: ear.port(), core, prompt };
+    let job = Job { sound, legs, port: ear.port(), weigh, core, prompt };
     let Playing { kept, asked_ns, half } = peer.begin(&job)?;
     thread::sleep(SETTLE);
     let probe = Probe::start_ahead(usize::from(core == 0));

@@ -22,7 +22,8 @@ impl Ffmpeg {
         }
         let said = Command::new("ffmpeg").arg("-version").output().map_err(|error| error.to_string())?;
         let said = String::from_utf8_lossy(&said.stdout);
-        Ok(Self { version: said.split_whitespace().nth(2).unwrap_or_default().to_owned() })
+        let version = said.split_whitespace().nth(2).unwrap_or_default();
+        Ok(Self { version: version.split('-').next().unwrap_or_default().to_owned() })
     }
 }
 
@@ -39,7 +40,7 @@ impl Peer for Ffmpeg {
             }
             Sound::Pcmu => "-af aresample=8000,asetnsamples=160:p=0 -c:a pcm_mulaw",
         };
-        Playing::one_by_one(Kept::Children(Children::default()), job.legs, |kept, leg| {
+        Playing::one_by_one(Kept::Children(Children::default()), job, |kept, leg| {
             let Kept::Children(children) = kept else { return Err(io::Error::other("not a process")) };
             let mut command = job.command(Path::new("ffmpeg"));
             command.args("-nostdin -loglevel error -re -stream_loop -1 -i".split_whitespace());

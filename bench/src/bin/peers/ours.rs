@@ -1,6 +1,6 @@
 //! Our engine: holds over HTTP, each with the prompt as its `customPrompt`.
 
-use std::{io, thread, time::Duration};
+use std::io;
 
 use holdmusic_bench::engine::Engine;
 use serde_json::json;
@@ -21,9 +21,6 @@ impl Ours {
     }
 }
 
-/// After the first hold, so long until the prompt is encoded to its end and closed: the other holds find it warm.
-const WARM: Duration = Duration::from_secs(1);
-
 impl Peer for Ours {
     fn name(&self) -> String {
         "holdmusic".to_owned()
@@ -32,15 +29,13 @@ impl Peer for Ours {
     fn begin(&self, job: &Job<'_>) -> io::Result<Playing> {
         let body = json!({ "customPrompt": { "mediaInfo": { "uri": self.url, "resourceId": "peers" } } });
         let engine = Engine::start(&["--senders", "1", "--allow-fetch", "127.0.0.0/8"], Some(job.core))?;
-        Playing::one_by_one(Kept::Engine(engine), job.legs, |kept, leg| {
+        Playing::one_by_one(Kept::Engine(engine), job, |kept, leg| {
             let Kept::Engine(engine) = kept else { return Err(io::Error::other("not our engine")) };
             let who = engine.participant_at(job.destination(leg))?;
             job.pause();
             let asked_ns = moment_ns();
             engine.post(&format!("{who}/startHoldMusic"), &body)?;
-            if leg == 0 {
-                thread::sleep(WARM);
-            }
+            job.warm(leg);
             Ok(asked_ns)
         })
     }

@@ -71,14 +71,14 @@ impl Rtpengine {
 
 impl Peer for Rtpengine {
     fn name(&self) -> String {
-        let cache = if self.player_cache { " with --player-cache" } else { "" };
-        format!("rtpengine {}{cache}", self.version.split('-').next().unwrap_or_default())
+        let cache = if self.player_cache { " --player-cache" } else { "" };
+        format!("rtpengine {}{cache}", self.version.split(['-', '+']).next().unwrap_or_default())
     }
 
     fn begin(&self, job: &Job<'_>) -> io::Result<Playing> {
         let (children, mut ng) = self.start(job)?;
         let prompt = job.prompt.to_string_lossy();
-        Playing::one_by_one(Kept::Children(children), job.legs, |_, leg| {
+        Playing::one_by_one(Kept::Children(children), job, |_, leg| {
             let call = format!("call-{leg}");
             let (offer, answer) =
                 (description(job.sound, job.destination(leg)), description(job.sound, SILENT));
@@ -93,6 +93,7 @@ impl Peer for Rtpengine {
             job.pause();
             let asked_ns = moment_ns();
             ng.ask(&play)?;
+            job.warm(leg);
             Ok(asked_ns)
         })
     }

@@ -52,6 +52,8 @@ pub(crate) struct Job<'a> {
     pub(crate) legs: u32,
     /// Where all legs hear, each at an address of its own.
     pub(crate) port: u16,
+    /// Whether memory is read half-way, too.
+    pub(crate) weigh: bool,
     /// Where the peer runs.
     pub(crate) core: usize,
     /// A WAV in a directory of its own.
@@ -72,6 +74,13 @@ impl Job<'_> {
         }
     }
 
+    /// Waits after the first leg: who encodes once for all has encoded the prompt to its end then.
+    pub(crate) fn warm(&self, leg: u32) {
+        if leg == 0 {
+            thread::sleep(WARM);
+        }
+    }
+
     /// A command that runs on the core of the job, and is given nothing to read.
     pub(crate) fn command(&self, program: &Path) -> Command {
         let mut command = Command::new("taskset");
@@ -86,6 +95,9 @@ pub(crate) const FEW: u32 = 100;
 
 /// So long before each of them: what the one before was still owed, a notification for example, is done by then.
 const PAUSE: Duration = Duration::from_millis(20);
+
+/// So long after the first leg: encoding 30 s of sound takes a third of this.
+const WARM: Duration = Duration::from_secs(1);
 
 /// Who can play.
 pub(crate) trait Peer {
@@ -163,15 +175,15 @@ impl Playing {
     /// `leg` is asked to begin one leg after the other; it returns when it was asked.
     pub(crate) fn one_by_one(
         mut kept: Kept,
-        legs: u32,
+        job: &Job<'_>,
         mut leg: impl FnMut(&mut Kept, u32) -> io::Result<u64>,
     ) -> io::Result<Self> {
         let (mut asked_ns, mut half) = (Vec::new(), None);
-        for number in 0..legs {
+        for number in 0..job.legs {
             asked_ns.push(leg(&mut kept, number)?);
-            if number + 1 == legs / 2 {
+            if job.weigh && number + 1 == job.legs / 2 {
                 thread::sleep(SETTLE);
-                half = Some((legs / 2, kept.resident_bytes()));
+                half = Some((number + 1, kept.resident_bytes()));
             }
         }
         Ok(Self { kept, asked_ns, half })

@@ -67,7 +67,7 @@ impl Table<'_> {
                 // Who encodes for each leg has the same costs for one of many; we have our own with many.
                 let strong = ours.part.legs == many && alone;
                 let Some(ratio) = theirs.ratio(ours).filter(|_| same || strong) else { continue };
-                let title = format!("{name} with {legs} legs ÷ holdmusic with {}", ours.part.legs);
+                let title = format!("{name} ({legs} legs) ÷ ours ({})", ours.part.legs);
                 match self.cast.target(peer).filter(|_| strong || (!alone && legs > few)) {
                     Some(least) => report.judged(&title, ratio, "", Target::AtLeast(least)),
                     None => report.figure(&title, ratio, ""),
@@ -79,12 +79,12 @@ impl Table<'_> {
                 "GStreamer's is the easier job: one SSRC and one numbering for all, who begin together",
             );
         }
-        if self.cast.rtpengine.is_some() {
-            report.remark(if self.cast.player_cache {
-                "this rtpengine encodes a prompt once for all (--player-cache)"
-            } else {
-                "this rtpengine decodes and encodes for each leg: it has no --player-cache, as versions from 13.2 have"
-            });
+        for &peer in &self.cast.rtpengines {
+            let name = self.cast.peers[peer].name();
+            report.remark(&format!("{name} decodes and encodes for each leg: it has no --player-cache yet"));
+        }
+        for &peer in &self.cast.cached {
+            report.remark(&format!("{} encodes a prompt once for all", self.cast.peers[peer].name()));
         }
     }
 
