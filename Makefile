@@ -32,7 +32,8 @@ bench: tools ## what a packet costs, request to first packet, 500 held at once f
 	$(CARGO) bench --locked -p holdmusic-bench --bench steps
 	$(CARGO) run $(RELEASE) -p holdmusic-bench --bin prepare -- --json target/prepare.json
 
-# Others that can play a prompt to many; each that is missing is left out of the comparison.
+# Others that can play a prompt to many; each that is missing is left out of the comparison. Where Debian starts services,
+# it starts that of rtpengine-daemon with the package; the bench has one of its own.
 PEERS := rtpengine-daemon gstreamer1.0-tools gstreamer1.0-plugins-base gstreamer1.0-plugins-good gstreamer1.0-plugins-bad ffmpeg
 
 bench-peers: tools ## the same prompt from rtpengine, GStreamer, FFmpeg and us, in turns; PEERS_FLAGS="--quick" for less

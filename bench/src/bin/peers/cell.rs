@@ -37,9 +37,15 @@ pub(crate) struct Cell {
 }
 
 impl Cell {
-    /// Whether every leg had its packets, in time.
-    pub(crate) fn holds(&mut self) -> bool {
-        self.steady == self.legs && quantile(&mut self.late_ms, 0.999) <= LATE_MS
+    /// What one packet in a thousand was late by, at least.
+    pub(crate) fn late_ms_999(&mut self) -> f64 {
+        quantile(&mut self.late_ms, 0.999)
+    }
+
+    /// The same, if pacing held: every leg had its packets, in time.
+    pub(crate) fn held_ms(&mut self) -> Option<f64> {
+        let late_ms = self.late_ms_999();
+        (self.steady == self.legs && late_ms <= LATE_MS).then_some(late_ms)
     }
 }
 

@@ -23,7 +23,7 @@ use clap::{Parser, value_parser};
 use holdmusic_bench::{
     probe::{Wake, pin},
     progress::Progress,
-    report::{Report, quantile},
+    report::Report,
 };
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
@@ -96,7 +96,9 @@ fn main() -> io::Result<()> {
     }
     let mut climbed = Vec::new();
     for climb in &climbs {
-        climbed.push(run.climb(climb));
+        let played = acts.iter_mut().find(|act| act.part == climb.part);
+        let held = played.and_then(|act| act.cells.iter_mut().find_map(|(_, cell)| cell.held_ms()));
+        climbed.push(run.climb(climb, held));
         bar.step(&cast.title(climb.part));
     }
     drop(bar);
@@ -150,9 +152,15 @@ impl Run<'_> {
     }
 
     /// Twice as many legs as long as pacing holds, and then the number half-way between.
-    fn climb(&mut self, climb: &Climb) -> Climbed {
+    /// Where the first number held in a round already, `held` says how late packets were.
+    fn climb(&mut self, climb: &Climb, held: Option<f64>) -> Climbed {
         let mut climbed = Climbed { part: climb.part, held: 0, points: Vec::new() };
         let mut legs = climb.part.legs;
+        if let Some(late_ms) = held {
+            climbed.held = legs;
+            climbed.points.push((f64::from(legs), late_ms));
+            legs = (legs * 2).min(climb.most);
+        }
         while self.holds(climb.part, legs, &mut climbed) && legs < climb.most {
             legs = (legs * 2).min(climb.most);
         }
@@ -168,9 +176,9 @@ impl Run<'_> {
         let mut best = None;
         for _ in 0..TRIES {
             let Some(mut cell) = self.play(Part { legs, ..part }, CLIMB_WINDOW, false) else { break };
-            let late_ms = quantile(&mut cell.late_ms, 0.999);
+            let late_ms = cell.late_ms_999();
             best = Some(best.unwrap_or(f64::INFINITY).min(late_ms));
-            if cell.holds() {
+            if cell.held_ms().is_some() {
                 climbed.held = climbed.held.max(legs);
                 break;
             }

@@ -93,7 +93,9 @@ impl Peer for Rtpengine {
             job.pause();
             let asked_ns = moment_ns();
             ng.ask(&play)?;
-            job.warm(leg);
+            if self.player_cache {
+                job.warm(leg);
+            }
             Ok(asked_ns)
         })
     }
