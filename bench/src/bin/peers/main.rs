@@ -154,7 +154,7 @@ impl Run<'_> {
     /// Twice as many legs as long as pacing holds, and then the number half-way between.
     /// Where the first number held in a round already, `held` says how late packets were.
     fn climb(&mut self, climb: &Climb, held: Option<f64>) -> Climbed {
-        let mut climbed = Climbed { part: climb.part, held: 0, points: Vec::new() };
+        let mut climbed = Climbed { part: climb.part, held: 0, most: climb.most, points: Vec::new() };
         let mut legs = climb.part.legs;
         if let Some(late_ms) = held {
             climbed.held = legs;

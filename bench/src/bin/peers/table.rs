@@ -15,6 +15,8 @@ pub(crate) struct Climbed {
     pub(crate) part: Part,
     /// The most legs with which pacing held; 0 if it did not with the fewest that were tried.
     pub(crate) held: u32,
+    /// More than these were not to be tried.
+    pub(crate) most: u32,
     /// Legs that were tried, each with the lateness in ms (99.9 %) of its better try.
     pub(crate) points: Vec<(f64, f64)>,
 }
@@ -96,7 +98,8 @@ impl Table<'_> {
         for climbed in self.climbed {
             let Part { peer, sound, .. } = climbed.part;
             let tried = climbed.points.iter().map(|point| format!("{}: {:.1} ms", point.0, point.1));
-            let words = format!("(99.9 % with {})", tried.collect::<Vec<_>>().join(", "));
+            let end = if climbed.held == climbed.most { ", more were not tried" } else { "" };
+            let words = format!("(99.9 % with {}{end})", tried.collect::<Vec<_>>().join(", "));
             report.figure(
                 &format!("{}, {}", self.cast.peers[peer].name(), sound.name()),
                 climbed.held.into(),
