@@ -476,13 +476,10 @@ impl Pacer {
     }
 
     fn change(&mut self, id: LegId, spec: Box<LegSpec>) {
-        match self.by_id.get(&id) {
-            Some(&index) => {
-                self.unregister(index);
-                self.leg(index).renegotiate(&spec);
-                self.register(index);
-            }
-            None => {}
+        if let Some(&index) = self.by_id.get(&id) {
+            self.unregister(index);
+            self.leg(index).renegotiate(&spec);
+            self.register(index);
         }
         self.retire(Remains::Spec(spec));
     }
