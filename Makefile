@@ -1,7 +1,7 @@
 # Every recipe does its own set-up; on Debian a Rust toolchain is all that must be there. `make` alone lists them.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test bench bench-peers quality ready loom miri fuzz music fixtures tools
+.PHONY: help demo test bench bench-peers soak quality ready loom miri fuzz music fixtures tools
 
 # One optimised profile for demo, tests and production: the C libraries are built once.
 CARGO := cargo
@@ -53,6 +53,11 @@ bench-peers: tools ## the same prompt from rtpengine, GStreamer, FFmpeg and us, 
 	fi
 	$(CARGO) build $(RELEASE) -p holdmusic -p holdmusic-bench
 	$(CARGO) run $(RELEASE) -p holdmusic-bench --bin peers -- $(PEERS_FLAGS)
+
+soak: T = 120
+soak: tools ## T seconds (120) of calls that come and go among 1 200 on hold, everything checked; T=14400 is four hours
+	$(CARGO) build $(RELEASE) -p holdmusic -p holdmusic-bench
+	$(CARGO) run $(RELEASE) -p holdmusic-bench --bin soak -- --seconds $(T) $(SOAK)
 
 # Where `quality` puts its figures and its judge, which lives in an environment of its own.
 QUALITY := target/quality

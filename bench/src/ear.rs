@@ -2,6 +2,7 @@
 
 use std::{
     collections::HashMap,
+    fs,
     io::{self, IoSliceMut},
     net::{Ipv4Addr, UdpSocket},
     os::fd::AsRawFd,
@@ -16,7 +17,7 @@ use std::{
 use holdmusic_media::rtp::{Header, Ssrc};
 use nix::sys::socket::{
     ControlMessageOwned, MsgFlags, MultiHeaders, SockaddrStorage, recvmmsg, setsockopt,
-    sockopt::{Ipv4PacketInfo, RcvBuf, ReceiveTimestampns},
+    sockopt::{Ipv4PacketInfo, RcvBuf, RcvBufForce, ReceiveTimestampns},
 };
 
 use crate::probe::pin;
@@ -154,6 +155,67 @@ impl Drain {
     pub fn close(self) -> u64 {
         self.draining.store(false, Relaxed);
         self.thread.join().expect("the drain does not panic")
+    }
+}
+
+/// Hears in a thread of its own and keeps nothing: `each` is given every datagram, RTP or not, and the moment at which
+/// the kernel had it, in nanoseconds since 1970. For runs of hours, in which nobody could keep every packet.
+pub struct Listener {
+    port: u16,
+    hearing: Arc<AtomicBool>,
+    thread: JoinHandle<()>,
+}
+
+impl Listener {
+    /// Listens on a free port of every address of 127/8, in a thread on `core`.
+    ///
+    /// # Errors
+    ///
+    /// If there is no socket to be had.
+    pub fn open_wide(core: usize, mut each: impl FnMut(&[u8], u64) + Send + 'static) -> io::Result<Self> {
+        let socket = UdpSocket::bind("0.0.0.0:0")?;
+        // Beyond the system's limit needs a privilege; without it the largest allowed one is taken.
+        if setsockopt(&socket, RcvBufForce, &(16 << 20)).is_err() {
+            setsockopt(&socket, RcvBuf, &(16 << 20))?;
+        }
+        setsockopt(&socket, ReceiveTimestampns, &true)?;
+        socket.set_read_timeout(Some(Duration::from_millis(20)))?;
+        let port = socket.local_addr()?.port();
+        let hearing = Arc::new(AtomicBool::new(true));
+        let on = Arc::clone(&hearing);
+        let thread = thread::spawn(move || {
+            pin(core);
+            while on.load(Relaxed) {
+                hear_any(&socket, |datagram, told| {
+                    if let Some(at_ns) = told.at_ns {
+                        each(datagram, at_ns);
+                    }
+                });
+            }
+        });
+        Ok(Self { port, hearing, thread })
+    }
+
+    /// The port.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Datagrams that the kernel dropped because this socket's queue was full: nobody else's loss (udp(7), proc(5)).
+    pub fn dropped(&self) -> u64 {
+        let sockets = fs::read_to_string("/proc/net/udp").unwrap_or_default();
+        let here = format!("00000000:{:04X}", self.port);
+        let dropped = sockets.lines().find_map(|line| {
+            let mut fields = line.split_whitespace();
+            (fields.nth(1)? == here).then(|| fields.last()?.parse().ok()).flatten()
+        });
+        dropped.unwrap_or(0)
+    }
+
+    /// Stops.
+    pub fn close(self) {
+        self.hearing.store(false, Relaxed);
+        self.thread.join().expect("a listener does not panic");
     }
 }
 

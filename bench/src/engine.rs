@@ -23,6 +23,8 @@ pub struct Engine {
 }
 
 const TOKEN: &str = "the-token-of-the-bench";
+const AUTHORIZATION: &str = "Authorization";
+const BEARER: &str = "Bearer the-token-of-the-bench";
 
 impl Engine {
     /// Starts the `holdmusic` that was built beside this program, with further flags, on `core` alone if one is given.
@@ -73,30 +75,74 @@ impl Engine {
     ///
     /// If the engine cannot be reached or refuses.
     pub fn post(&self, path: &str, body: &Value) -> io::Result<Value> {
-        let request = self.agent.post(format!("{}/v1.0{path}", self.url));
-        let mut response = request
-            .header("Authorization", &format!("Bearer {TOKEN}"))
-            .send_json(body)
-            .map_err(io::Error::other)?;
-        let status = response.status();
-        let text = response.body_mut().read_to_string().map_err(io::Error::other)?;
-        if !status.is_success() {
-            return Err(io::Error::other(format!("POST {path}: {status}: {text}")));
-        }
-        serde_json::from_str(&text).map_err(io::Error::other)
+        self.answered(
+            "POST",
+            path,
+            self.agent.post(self.place(path)).header(AUTHORIZATION, BEARER).send_json(body),
+        )
+    }
+
+    /// PUTs `body` to a path behind `/v1.0`, and gives the answer's JSON.
+    ///
+    /// # Errors
+    ///
+    /// As [`Engine::post`].
+    pub fn put(&self, path: &str, body: &Value) -> io::Result<Value> {
+        self.answered(
+            "PUT",
+            path,
+            self.agent.put(self.place(path)).header(AUTHORIZATION, BEARER).send_json(body),
+        )
     }
 
     /// GETs a path behind `/v1.0`.
     ///
     /// # Errors
     ///
-    /// If the engine cannot be reached or refuses.
+    /// As [`Engine::post`].
     pub fn get(&self, path: &str) -> io::Result<Value> {
-        let request = self.agent.get(format!("{}/v1.0{path}", self.url));
-        let mut response =
-            request.header("Authorization", &format!("Bearer {TOKEN}")).call().map_err(io::Error::other)?;
+        self.answered("GET", path, self.agent.get(self.place(path)).header(AUTHORIZATION, BEARER).call())
+    }
+
+    /// DELETEs a path behind `/v1.0`.
+    ///
+    /// # Errors
+    ///
+    /// As [`Engine::post`].
+    pub fn delete(&self, path: &str) -> io::Result<()> {
+        let answer = self.agent.delete(self.place(path)).header(AUTHORIZATION, BEARER).call();
+        self.answered("DELETE", path, answer).map(drop)
+    }
+
+    fn place(&self, path: &str) -> String {
+        format!("{}/v1.0{path}", self.url)
+    }
+
+    /// The JSON of an answer; `null` for an empty one.
+    fn answered(
+        &self,
+        method: &str,
+        path: &str,
+        answer: Result<ureq::http::Response<ureq::Body>, ureq::Error>,
+    ) -> io::Result<Value> {
+        let mut response = answer.map_err(io::Error::other)?;
+        let status = response.status();
         let text = response.body_mut().read_to_string().map_err(io::Error::other)?;
-        serde_json::from_str(&text).map_err(io::Error::other)
+        if !status.is_success() {
+            return Err(io::Error::other(format!("{method} {path}: {status}: {text}")));
+        }
+        if text.is_empty() { Ok(Value::Null) } else { serde_json::from_str(&text).map_err(io::Error::other) }
+    }
+
+    /// What `/metrics` tells.
+    ///
+    /// # Errors
+    ///
+    /// If the engine cannot be reached.
+    pub fn metrics(&self) -> io::Result<Metrics> {
+        let mut response =
+            self.agent.get(format!("{}/metrics", self.url)).call().map_err(io::Error::other)?;
+        response.body_mut().read_to_string().map(Metrics).map_err(io::Error::other)
     }
 
     /// Makes a call with one participant whose leg goes to `port` of 127.0.0.1; returns the participant's path.
@@ -138,6 +184,25 @@ impl Engine {
         &self.callback
     }
 
+    /// Its process.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Where its API is: `host:port`.
+    pub fn address(&self) -> &str {
+        self.url.strip_prefix("http://").unwrap_or(&self.url)
+    }
+
+    /// How many descriptors it has open.
+    ///
+    /// # Errors
+    ///
+    /// If it has ended.
+    pub fn descriptors(&self) -> io::Result<usize> {
+        Ok(fs::read_dir(format!("/proc/{}/fd", self.child.id()))?.count())
+    }
+
     /// Processor time that the engine has used so far, all threads together.
     ///
     /// # Errors
@@ -166,6 +231,28 @@ impl Engine {
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
         let kib = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
         Ok(kib.unwrap_or(0) * 1024)
+    }
+}
+
+/// The text of `/metrics`.
+pub struct Metrics(String);
+
+impl Metrics {
+    /// The value of `name`, labels included; 0 if it is not there.
+    pub fn value(&self, name: &str) -> f64 {
+        let found = self.0.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.parse().ok());
+        found.unwrap_or(0.0)
+    }
+
+    /// A histogram: upper bounds in ascending order, each with how many values were not above it.
+    pub fn histogram(&self, name: &str) -> Vec<(f64, u64)> {
+        let bucket = |line: &str| {
+            let (bound, count) =
+                line.strip_prefix(name)?.strip_prefix("_bucket{le=\"")?.split_once("\"} ")?;
+            let bound = if bound == "+Inf" { f64::INFINITY } else { bound.parse().ok()? };
+            Some((bound, count.parse().ok()?))
+        };
+        self.0.lines().filter_map(bucket).collect()
     }
 }
 
@@ -223,4 +310,19 @@ fn binary() -> io::Result<PathBuf> {
 /// A member of a JSON object, as text.
 pub fn text<'a>(value: &'a Value, member: &str) -> &'a str {
     value.get(member).and_then(Value::as_str).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_metrics_tell_is_found_by_its_whole_name() {
+        let metrics = Metrics(
+            "a_b 3\na_b_total 7\nlate_seconds_bucket{le=\"0.001\"} 5\nlate_seconds_bucket{le=\"+Inf\"} 6\n"
+                .to_owned(),
+        );
+        assert_eq!((metrics.value("a_b"), metrics.value("a_b_total"), metrics.value("a")), (3.0, 7.0, 0.0));
+        assert_eq!(metrics.histogram("late_seconds"), [(0.001, 5), (f64::INFINITY, 6)]);
+    }
 }

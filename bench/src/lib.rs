@@ -4,8 +4,10 @@
 
 pub mod bare;
 pub mod chart;
+pub mod dice;
 pub mod ear;
 pub mod engine;
 pub mod probe;
 pub mod progress;
 pub mod report;
+pub mod tally;

@@ -110,6 +110,12 @@ impl Excluded {
         self.0.get(next).is_some_and(|window| window.0 <= at_ns)
     }
 
+    /// Whether a part of the time between two moments lies in one.
+    pub fn touches(&self, from_ns: u64, to_ns: u64) -> bool {
+        let next = self.0.partition_point(|window| window.1 < from_ns);
+        self.0.get(next).is_some_and(|window| window.0 <= to_ns)
+    }
+
     /// How many.
     pub fn len(&self) -> usize {
         self.0.len()
@@ -168,6 +174,8 @@ mod tests {
         {
             assert_eq!(excluded.contains(at_ms * 1_000_000), expected, "at {at_ms} ms");
         }
+        assert!(excluded.touches(900_000_000, 960_000_000) && excluded.touches(0, 9_000_000_000));
+        assert!(!excluded.touches(1_200_000_000, 4_900_000_000));
         assert!((excluded.seconds() - 0.32).abs() < 1e-9);
     }
 }
