@@ -7,6 +7,7 @@ pub mod chart;
 pub mod dice;
 pub mod ear;
 pub mod engine;
+pub mod ours;
 pub mod probe;
 pub mod progress;
 pub mod report;

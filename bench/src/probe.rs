@@ -51,8 +51,7 @@ impl Probe {
         let thread = thread::spawn(move || {
             pin(core);
             if ahead {
-                let thread = rustix::thread::gettid().as_raw_nonzero().to_string();
-                let _ = Command::new("chrt").args(["--fifo", "--pid", "50", &thread]).output();
+                go_ahead(50);
             }
             let _ = rustix::thread::set_current_timer_slack(NonZeroU64::new(1));
             let mut wakes = Vec::with_capacity(120_000);
@@ -144,6 +143,12 @@ pub fn pin(core: usize) {
     let mut set = CpuSet::new();
     set.set(core);
     let _ = sched_setaffinity(None, &set);
+}
+
+/// Gives the calling thread real-time priority, 1 to 99, where that is allowed; elsewhere it stays as it is.
+pub fn go_ahead(priority: u8) {
+    let thread = rustix::thread::gettid().as_raw_nonzero().to_string();
+    let _ = Command::new("chrt").args(["--fifo", "--pid", &priority.to_string(), &thread]).output();
 }
 
 /// Nanoseconds on `clock`.

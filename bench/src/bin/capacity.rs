@@ -5,8 +5,7 @@
 #![expect(clippy::disallowed_methods, reason = "a bench on real sockets and real threads")]
 
 use std::{
-    fs, io,
-    net::{Ipv4Addr, SocketAddr},
+    io,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
@@ -17,26 +16,15 @@ use std::{
 };
 
 use clap::Parser;
-use crossbeam_channel::bounded;
-use holdmusic::{
-    mailbox::Commander,
-    metrics::SenderCounts,
-    sender::{self, Precedence},
-    udp::MediaSocket,
-};
 use holdmusic_bench::{
-    bare::{destination, pace},
+    bare::pace,
     ear::{Drain, Ear, lateness_ns},
+    ours::{Ours, per_packet_ns, ring},
     probe::{Probe, now_ns, pin},
     report::{Report, quantile},
 };
-use holdmusic_codecs::{Codec, EncoderSettings, Loop, music};
-use holdmusic_media::{
-    Cname, LegId, LegSpec, MediaTime, Music, Numbering, SourceId,
-    pacer::{Command, Pacer},
-    rtp::{PayloadType, SeqNo, Ssrc, Timestamp},
-    source::{Progress, rendition},
-};
+use holdmusic_codecs::{EncoderSettings, music};
+use holdmusic_media::ring::Reader;
 use indicatif::ProgressBar;
 use rustix::thread::ClockId;
 
@@ -70,12 +58,13 @@ fn main() -> io::Result<()> {
     let options = Options::parse();
     let other = usize::from(options.core == 0);
     pin(other);
+    let music = ring(&music::default_music(), &EncoderSettings::default())?;
     let mut report = Report::new("capacity", "Our sender beside a bare paced sendmmsg, on one core");
     let steps = u64::from(options.pairs) + 1;
     let bar = ProgressBar::new(steps * options.legs.len() as u64);
     for &legs in &options.legs {
-        let costs = costs(&options, legs, other, &bar)?;
-        let spacing = spacing(&options, legs, other)?;
+        let costs = costs(&options, legs, other, &music, &bar)?;
+        let spacing = spacing(&options, legs, other, &music)?;
         bar.inc(1);
         let Costs { mut ours, mut bare, mut ratios } = costs;
         let (ours, bare) = (quantile(&mut ours, 0.5), quantile(&mut bare, 0.5));
@@ -105,17 +94,17 @@ struct Costs {
     ratios: Vec<f64>,
 }
 
-fn costs(options: &Options, legs: u32, other: usize, bar: &ProgressBar) -> io::Result<Costs> {
+fn costs(options: &Options, legs: u32, other: usize, music: &Reader, bar: &ProgressBar) -> io::Result<Costs> {
     let drain = Drain::open(other)?;
     let ours = Ours::start(legs, drain.port(), options.core)?;
     let bare = Bare::start(legs, drain.port(), options.core);
     let slice = Duration::from_millis(options.slice_ms);
     let mut costs = Costs { ours: Vec::new(), bare: Vec::new(), ratios: Vec::new() };
     for _ in 0..options.pairs {
-        ours.play();
+        ours.play_all(legs, |_| (0, music.clone()));
         thread::sleep(SETTLE);
-        let cost = per_packet_ns(ours.thread, slice, || ours.counts.packets())?;
-        ours.stop();
+        let cost = per_packet_ns(ours.thread(), slice, || ours.counts().packets())?;
+        (0..legs).for_each(|leg| ours.stop(leg));
         thread::sleep(SETTLE);
         bare.on.store(true, Relaxed);
         thread::sleep(SETTLE);
@@ -131,19 +120,6 @@ fn costs(options: &Options, legs: u32, other: usize, bar: &ProgressBar) -> io::R
     Ok(costs)
 }
 
-/// Processor time of thread `id` for each packet that `count` counts during `slice`.
-fn per_packet_ns(id: i32, slice: Duration, count: impl Fn() -> u64) -> io::Result<f64> {
-    let (cpu, packets) = (cpu_ns(id)?, count());
-    thread::sleep(slice);
-    Ok((cpu_ns(id)? - cpu) as f64 / (count() - packets).max(1) as f64)
-}
-
-/// Nanoseconds on a processor so far (proc(5), schedstat).
-fn cpu_ns(id: i32) -> io::Result<u64> {
-    let text = fs::read_to_string(format!("/proc/self/task/{id}/schedstat"))?;
-    text.split_whitespace().next().and_then(|field| field.parse().ok()).ok_or_else(|| io::Error::other(text))
-}
-
 struct Spacing {
     ours: Vec<f64>,
     bare: Vec<f64>,
@@ -152,12 +128,12 @@ struct Spacing {
     probe: Vec<f64>,
 }
 
-fn spacing(options: &Options, legs: u32, other: usize) -> io::Result<Spacing> {
+fn spacing(options: &Options, legs: u32, other: usize, music: &Reader) -> io::Result<Spacing> {
     let seconds = options.spacing_seconds;
     let probe = Probe::start(other);
     let ear = Ear::open_wide(|_, _| {})?;
     let ours = Ours::start(legs, ear.port(), options.core)?;
-    ours.play();
+    ours.play_all(legs, |_| (0, music.clone()));
     thread::sleep(SETTLE);
     let began = now_ns(ClockId::Realtime);
     thread::sleep(Duration::from_secs(seconds));
@@ -186,84 +162,6 @@ fn spacing(options: &Options, legs: u32, other: usize) -> io::Result<Spacing> {
     }
     let probe = probe.stop().iter().map(|wake| wake.late_ns as f64 / 1e6).collect();
     Ok(Spacing { ours: late, bare: bare_late, steady, probe })
-}
-
-/// The engine's sender, with its legs.
-struct Ours {
-    commands: Commander,
-    counts: Arc<SenderCounts>,
-    thread: i32,
-    legs: u32,
-    music: holdmusic_media::ring::Reader,
-}
-
-impl Ours {
-    fn start(legs: u32, port: u16, core: usize) -> io::Result<Self> {
-        let sound = Arc::new(Loop::new(&music::default_music(), 16_000, 320));
-        let (reader, mut job) =
-            rendition(sound, Codec::Opus, &EncoderSettings::default()).map_err(io::Error::other)?;
-        while job.step(1000).map_err(io::Error::other)? != Progress::Closed {}
-        let socket = MediaSocket::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), true)?;
-        let (commands, orders) = bounded(1 << 16);
-        let (tell, told) = bounded(1 << 16);
-        let counts = Arc::new(SenderCounts::default());
-        let (name, named) = mpsc::channel();
-        let counted = Arc::clone(&counts);
-        let worker = thread::spawn(move || {
-            pin(core);
-            let _ = name.send(rustix::thread::gettid().as_raw_nonzero().get());
-            let precedence = Precedence { realtime: true, cpu: Some(core) };
-            sender::run(
-                Pacer::new(1, Duration::from_secs(10)),
-                &socket,
-                &orders,
-                &tell,
-                &counted,
-                precedence,
-            );
-        });
-        let commands = Commander::new(commands, worker.thread().clone());
-        // What is told is dropped elsewhere, as in the engine.
-        thread::spawn(move || for _ in told {});
-        for number in 0..legs {
-            let to = destination(number, port);
-            let spec = LegSpec {
-                sender: 0,
-                destination: to,
-                rtcp: Some(to),
-                codec: Codec::Opus,
-                payload_type: PayloadType::new(111).expect("a dynamic one"),
-                numbering: Numbering {
-                    ssrc: Ssrc(number),
-                    sequence: SeqNo(0),
-                    timestamp: Timestamp(0),
-                    at: MediaTime::ZERO,
-                },
-                cname: Cname::new(number.into()),
-            };
-            let _ = commands.send(Command::AddLeg { leg: LegId(u64::from(number)), spec: Box::new(spec) });
-        }
-        let thread = named.recv().map_err(io::Error::other)?;
-        Ok(Self { commands, counts, thread, legs, music: reader })
-    }
-
-    fn play(&self) {
-        for number in 0..self.legs {
-            let music = Music { source: SourceId(0), reader: self.music.clone(), is_default: true };
-            let play = Command::Play { leg: LegId(number.into()), music, numbering: None, since: None };
-            let _ = self.commands.send(play);
-            // Spread over two seconds, as participants come.
-            if number % 10 == 0 {
-                thread::sleep(Duration::from_micros(500));
-            }
-        }
-    }
-
-    fn stop(&self) {
-        for number in 0..self.legs {
-            let _ = self.commands.send(Command::Stop { leg: LegId(number.into()) });
-        }
-    }
 }
 
 /// A bare sender, which ends with this value.

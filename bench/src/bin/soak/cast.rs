@@ -118,6 +118,8 @@ pub(crate) struct Counts {
     pub(crate) calls: u64,
     pub(crate) participants: u64,
     pub(crate) starts: u64,
+    /// Of them, with prompts that nobody had asked for.
+    pub(crate) cold: u64,
     pub(crate) operations: u64,
     pub(crate) stops: u64,
     pub(crate) moves: u64,
@@ -401,6 +403,7 @@ impl<'a> Cast<'a> {
     fn start(&mut self, call: &mut Call, who: usize, prompt: Prompt) -> io::Result<()> {
         self.counts.starts += 1;
         call.contexts += 1;
+        self.counts.cold += u64::from(matches!(prompt, Prompt::Cold(_)));
         let number = self.counts.starts;
         let uri = match prompt {
             Prompt::Default => None,

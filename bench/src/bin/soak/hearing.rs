@@ -5,7 +5,7 @@ use std::{
     mem,
 };
 
-use holdmusic_bench::{probe::Excluded, tally::Tally};
+use holdmusic_bench::{ear::Grid, probe::Excluded, tally::Tally};
 use holdmusic_codecs::Codec;
 use holdmusic_media::{
     MediaTime, Receiver, rtcp,
@@ -74,9 +74,8 @@ struct Line {
     /// Packets of this hold.
     packets: u64,
     first_timestamp: u32,
-    /// When the last packet was due on the hold's own grid, and the least that any packet was after it.
-    due_ns: u64,
-    earliest_ns: i64,
+    /// When packets of this hold are due.
+    grid: Grid,
     recording: Option<Recording>,
 }
 
@@ -144,8 +143,7 @@ impl Hearing {
             last: None,
             packets: 0,
             first_timestamp: 0,
-            due_ns: 0,
-            earliest_ns: 0,
+            grid: Grid::new(0, 0),
             recording: None,
         };
         self.lines.insert(ssrc, line);
@@ -237,7 +235,8 @@ impl Hearing {
                 faults.add(Fault::Step, || format!("{}: a hold begins without a marker", line.name));
             }
             line.packets = 0;
-            (line.first_timestamp, line.due_ns, line.earliest_ns) = (packet.timestamp, at_ns, 0);
+            line.first_timestamp = packet.timestamp;
+            line.grid = Grid::new(at_ns, packet.timestamp);
         } else if let Some(last) = last {
             if header.marker {
                 faults.add(Fault::Step, || format!("{}: a marker in mid-hold", line.name));
@@ -253,7 +252,7 @@ impl Hearing {
             }
         }
         line.packets += 1;
-        let late_ns = line.late(packet);
+        let late_ns = line.grid.late_ns(at_ns, packet.timestamp);
         self.lateness.entry(at_ns / WINDOW_NS).or_default().add(late_ns);
         if let Some(recording) = &mut line.recording {
             let units = packet.timestamp.wrapping_sub(line.first_timestamp);
@@ -307,21 +306,12 @@ impl Line {
     fn steps(&mut self, last: Packet, packet: Packet, faults: &Faults) -> u64 {
         let units = packet.timestamp.wrapping_sub(last.timestamp);
         let lost = packet.sequence.wrapping_sub(last.sequence).max(1);
-        // Exact for whole milliseconds, and a packet interval has twenty.
-        self.due_ns += u64::from(units) * 1_000_000 / 48;
         let ticks = units / STEP;
         if !units.is_multiple_of(STEP) || !(1..=MOST_SKIPPED).contains(&ticks) {
             faults.add(Fault::Step, || format!("{}: the timestamp goes on by {units}", self.name));
-            self.due_ns = packet.at_ns;
+            self.grid = Grid::new(packet.at_ns, packet.timestamp);
             return 0;
         }
         u64::from(ticks.saturating_sub(u32::from(lost)))
-    }
-
-    /// How late a packet is on the grid of its hold, of which the earliest packet says where it is.
-    fn late(&mut self, packet: Packet) -> u64 {
-        let offset = packet.at_ns.cast_signed() - self.due_ns.cast_signed();
-        self.earliest_ns = self.earliest_ns.min(offset);
-        (offset - self.earliest_ns).cast_unsigned()
     }
 }

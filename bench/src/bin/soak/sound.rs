@@ -95,14 +95,15 @@ impl Expected {
         };
         let meant = self.part(&self.samples, from, heard.len());
         // A tick that was left out is silence at the receiver; it is told elsewhere and not judged here.
-        let (correlation, plain) =
-            (sounding(&meant, heard), sounding(&meant, &self.part(&self.plain, from, heard.len())));
+        let plain = sounding(&self.part(&self.plain, from, heard.len()), heard);
+        let (meant, heard) = (sounding(&meant, heard), sounding(heard, heard));
+        let (correlation, plain) = (correlate(&meant, &heard), correlate(&meant, &plain));
         if correlation < plain - TOLERANCE {
             return Err(format!("correlation {correlation:.4} with {}; Opus alone {plain:.4}", self.name));
         }
         let rate = Codec::Opus.sample_rate();
         let loudness = |samples: &[f32]| loudness_lufs(&Pcm::new(rate, 1, samples.to_vec()));
-        if let (Some(gain_db), Some(meant), Some(heard)) = (gain_db, loudness(&meant), loudness(heard))
+        if let (Some(gain_db), Some(meant), Some(heard)) = (gain_db, loudness(&meant), loudness(&heard))
             && (heard - meant - gain_db).abs() > LOUDNESS_LU
         {
             return Err(format!("{heard:.1} LUFS instead of {meant:.1} and a gain of {gain_db:+.1} dB"));
@@ -115,21 +116,21 @@ impl Expected {
     }
 }
 
-/// Likeness where something was heard: half a frame without any sound, and the two frames after it, do not count.
-fn sounding(meant: &[f32], heard: &[f32]) -> f64 {
+/// What of `samples` stands where something was heard: half a frame without any sound, and the two frames after it, do
+/// not count.
+fn sounding(samples: &[f32], heard: &[f32]) -> Vec<f32> {
     let half = Codec::Opus.samples_per_frame() / 2;
-    let (mut left_out, mut there, mut heard_there) = (0, Vec::new(), Vec::new());
-    for (meant, heard) in meant.chunks(half).zip(heard.chunks(half)) {
+    let (mut left_out, mut there) = (0, Vec::new());
+    for (samples, heard) in samples.chunks(half).zip(heard.chunks(half)) {
         if heard.iter().all(|sample| *sample == 0.0) {
             left_out = 4;
         } else if left_out > 0 {
             left_out -= 1;
         } else {
-            there.extend_from_slice(meant);
-            heard_there.extend_from_slice(heard);
+            there.extend_from_slice(samples);
         }
     }
-    correlate(&there, &heard_there)
+    there
 }
 
 /// A fixture.

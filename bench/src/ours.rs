@@ -1,0 +1,149 @@
+//! The engine's own sender with legs to play to: its thread, pacer and socket on one core, commands through its queue.
+
+use std::{
+    fs, io,
+    net::{Ipv4Addr, SocketAddr},
+    sync::{Arc, mpsc},
+    thread,
+    time::Duration,
+};
+
+use crossbeam_channel::bounded;
+use holdmusic::{metrics::SenderCounts, sender, udp::MediaSocket};
+use holdmusic_codecs::{Codec, EncoderSettings, Loop, Pcm};
+use holdmusic_media::{
+    Cname, LegId, LegSpec, MediaTime, Music, Numbering, SourceId,
+    pacer::{Command, Pacer},
+    ring::Reader,
+    rtp::{PayloadType, SeqNo, Ssrc, Timestamp},
+    source::{Progress, rendition},
+};
+
+use crate::{bare::destination, probe::pin};
+
+/// A prompt as legs read it, encoded to its end.
+///
+/// # Errors
+///
+/// If it cannot be encoded.
+pub fn ring(sound: &Pcm, settings: &EncoderSettings) -> io::Result<Reader> {
+    let codec = Codec::Opus;
+    let sound = Arc::new(Loop::new(sound, codec.sample_rate(), codec.samples_per_frame()));
+    let (reader, mut job) = rendition(sound, codec, settings).map_err(io::Error::other)?;
+    while job.step(1000).map_err(io::Error::other)? != Progress::Closed {}
+    Ok(reader)
+}
+
+/// The sender; it ends with this value. Leg `n` has SSRC `n`.
+pub struct Ours {
+    commands: crossbeam_channel::Sender<Command>,
+    counts: Arc<SenderCounts>,
+    thread: i32,
+    port: u16,
+}
+
+impl Ours {
+    /// Starts on `core` with `legs` legs, each to an address of its own in 127/8, all with `port`.
+    ///
+    /// # Errors
+    ///
+    /// If there is no socket to be had.
+    pub fn start(legs: u32, port: u16, core: usize) -> io::Result<Self> {
+        let socket = MediaSocket::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), true)?;
+        let (commands, orders) = bounded(1 << 16);
+        let (tell, told) = bounded(1 << 16);
+        let counts = Arc::new(SenderCounts::default());
+        let (name, named) = mpsc::channel();
+        let counted = Arc::clone(&counts);
+        thread::spawn(move || {
+            pin(core);
+            let _ = name.send(rustix::thread::gettid().as_raw_nonzero().get());
+            sender::run(Pacer::new(1, Duration::from_secs(10)), &socket, &orders, &tell, &counted, true);
+        });
+        // What is told is dropped elsewhere, as in the engine.
+        thread::spawn(move || for _ in told {});
+        let thread = named.recv().map_err(io::Error::other)?;
+        let ours = Self { commands, counts, thread, port };
+        (0..legs).for_each(|leg| ours.add(leg));
+        Ok(ours)
+    }
+
+    /// What it counts.
+    pub fn counts(&self) -> &SenderCounts {
+        &self.counts
+    }
+
+    /// Its thread.
+    pub fn thread(&self) -> i32 {
+        self.thread
+    }
+
+    /// One leg more.
+    pub fn add(&self, leg: u32) {
+        let to = destination(leg, self.port);
+        let spec = LegSpec {
+            sender: 0,
+            destination: to,
+            rtcp: Some(to),
+            codec: Codec::Opus,
+            payload_type: PayloadType::new(111).expect("a dynamic one"),
+            numbering: Numbering {
+                ssrc: Ssrc(leg),
+                sequence: SeqNo(0),
+                timestamp: Timestamp(0),
+                at: MediaTime::ZERO,
+            },
+            cname: Cname::new(leg.into()),
+        };
+        let _ = self.commands.send(Command::AddLeg { leg: LegId(leg.into()), spec: Box::new(spec) });
+    }
+
+    /// A hold begins, with this music, of which there is only one of this number.
+    pub fn play(&self, leg: u32, number: u64, reader: &Reader) {
+        let music = Music { source: SourceId(number), reader: reader.clone(), is_default: true };
+        let _ =
+            self.commands.send(Command::Play { leg: LegId(leg.into()), music, numbering: None, since: None });
+    }
+
+    /// The same for all of `legs`, spread over as much time as participants take to come: 50 µs each.
+    pub fn play_all(&self, legs: u32, music: impl Fn(u32) -> (u64, Reader)) {
+        for leg in 0..legs {
+            let (number, reader) = music(leg);
+            self.play(leg, number, &reader);
+            if leg.is_multiple_of(10) {
+                thread::sleep(Duration::from_micros(500));
+            }
+        }
+    }
+
+    /// A hold ends.
+    pub fn stop(&self, leg: u32) {
+        let _ = self.commands.send(Command::Stop { leg: LegId(leg.into()) });
+    }
+
+    /// A leg goes.
+    pub fn remove(&self, leg: u32) {
+        let _ = self.commands.send(Command::RemoveLeg { leg: LegId(leg.into()) });
+    }
+}
+
+/// Processor time of thread `id` for each packet that `count` counts during `slice`, in nanoseconds.
+///
+/// # Errors
+///
+/// If there is no such thread of ours.
+pub fn per_packet_ns(id: i32, slice: Duration, count: impl Fn() -> u64) -> io::Result<f64> {
+    let (cpu, packets) = (cpu_ns(id)?, count());
+    thread::sleep(slice);
+    Ok((cpu_ns(id)? - cpu) as f64 / (count() - packets).max(1) as f64)
+}
+
+/// Nanoseconds that thread `id` has had on a processor so far (proc(5), schedstat).
+///
+/// # Errors
+///
+/// If there is no such thread of ours.
+pub fn cpu_ns(id: i32) -> io::Result<u64> {
+    let text = fs::read_to_string(format!("/proc/self/task/{id}/schedstat"))?;
+    text.split_whitespace().next().and_then(|field| field.parse().ok()).ok_or_else(|| io::Error::other(text))
+}
