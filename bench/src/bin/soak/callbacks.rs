@@ -124,11 +124,6 @@ impl Callbacks {
         }
     }
 
-    /// Whether all calls have been told to their end.
-    pub(crate) fn is_done(&self) -> bool {
-        self.state().bots.is_empty()
-    }
-
     /// Notifications accepted, answers of 503, and ends of operations so far.
     pub(crate) fn counts(&self) -> (u64, u64, u64) {
         let state = self.state();

@@ -331,9 +331,10 @@ impl Run<'_> {
         self.slice();
         self.cast.leave(usize::from(self.options.sabotage == Some(Sabotage::Leg)))?;
         let until = Instant::now() + TOLD;
-        while !self.callbacks.is_done() && Instant::now() < until {
+        while self.engine.metrics()?.value("holdmusic_notifications_pending") > 0.0 && Instant::now() < until
+        {
             self.cast.play();
-            thread::sleep(Duration::from_millis(10));
+            thread::sleep(Duration::from_millis(100));
         }
         let until = Instant::now() + EMPTY;
         while Instant::now() < until && !self.left()?.is_empty() {
@@ -345,17 +346,18 @@ impl Run<'_> {
         }
         self.watch.slice();
         self.callbacks.close();
-        let _open: Vec<_> = match self.options.sabotage {
-            Some(Sabotage::Descriptors) => {
-                (0..20).map_while(|_| TcpStream::connect(self.engine.address()).ok()).collect()
-            }
-            _ => Vec::new(),
-        };
         let until = Instant::now() + EMPTY;
         while self.engine.descriptors()? > descriptors + DESCRIPTORS && Instant::now() < until {
             thread::sleep(Duration::from_millis(100));
         }
+        let mut open = Vec::new();
+        if self.options.sabotage == Some(Sabotage::Descriptors) {
+            open.extend((0..20).map_while(|_| TcpStream::connect(self.engine.address()).ok()));
+            // They are accepted by then.
+            thread::sleep(Duration::from_millis(500));
+        }
         let left = self.engine.descriptors()?.saturating_sub(descriptors);
+        drop(open);
         self.watch.descriptors = left;
         if left > DESCRIPTORS {
             self.faults.add_many(Fault::Descriptors, left as u64, || {

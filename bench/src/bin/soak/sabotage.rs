@@ -9,6 +9,12 @@ pub(crate) enum Sabotage {
     Stop,
     /// The listener passes one packet over: a loss
     Packet,
+    /// The listener misreads a timestamp
+    Step,
+    /// Some legs do not move when they should
+    Moved,
+    /// Some operations are taken for running for ever
+    Endless,
     /// The wrong sound is expected in some comparisons
     Sound,
     /// Another result is expected of some operations
