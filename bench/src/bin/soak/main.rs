@@ -27,7 +27,7 @@ use clap::Parser;
 use holdmusic_bench::{
     chart::{Chart, Line},
     ear::Listener,
-    engine::{Engine, Metrics},
+    engine::{Engine, Metrics, text},
     probe::{Excluded, Probe, Wake, now_ns, pin},
     progress::Progress,
     report::{Report, Target},
@@ -40,7 +40,7 @@ use rustix::{
 use serde_json::json;
 
 use crate::{
-    callbacks::Callbacks,
+    callbacks::{Callbacks, Manner},
     cast::Cast,
     faults::{Fault, Faults},
     hearing::{Hearing, Judged},
@@ -307,12 +307,15 @@ impl Run<'_> {
         Holds { bytes: last.iter().copied().max().unwrap_or(0), kept }
     }
 
-    /// Calls that nobody needs, each with much to remember.
+    /// Calls that nobody needs and nobody ends.
     fn waste(&self) -> io::Result<()> {
-        for number in 0..500 {
-            let number = 1 << 40 | number;
-            let body = json!({ "callbackUri": self.callbacks.uri(number), "subject": "x".repeat(60_000) });
-            self.engine.post("/communications/calls", &body)?;
+        for number in (0..12_000).map(|number| 1 << 40 | number) {
+            self.callbacks.expect(number, Manner::Fast);
+            let body = json!({ "callbackUri": self.callbacks.uri(number) });
+            let call = self.engine.post("/communications/calls", &body)?;
+            let path = format!("/communications/calls/{}/participants", text(&call, "id"));
+            let leg = json!({ "address": "127.0.0.1:9", "codec": "opus", "payloadType": 111 });
+            self.engine.post(&path, &json!({ "mediaLeg": { "rtp": leg } }))?;
         }
         Ok(())
     }

@@ -35,6 +35,6 @@ pub(crate) enum Sabotage {
     Leg,
     /// Connections stay open at the end
     Descriptors,
-    /// Five hundred big calls are made after the warm-up
+    /// Twelve thousand calls are made after the warm-up, and never ended
     Memory,
 }
