@@ -216,11 +216,6 @@ impl Engine {
         Ok(Duration::from_millis(10 * ticks))
     }
 
-    /// The number of its process.
-    pub fn id(&self) -> u32 {
-        self.child.id()
-    }
-
     /// Resident memory, in bytes.
     ///
     /// # Errors
@@ -244,11 +239,11 @@ impl Metrics {
         found.unwrap_or(0.0)
     }
 
-    /// A histogram: upper bounds in ascending order, each with how many values were not above it.
+    /// A histogram of the first sender: upper bounds in ascending order, each with how many values were not above it.
     pub fn histogram(&self, name: &str) -> Vec<(f64, u64)> {
         let bucket = |line: &str| {
             let (bound, count) =
-                line.strip_prefix(name)?.strip_prefix("_bucket{le=\"")?.split_once("\"} ")?;
+                line.strip_prefix(name)?.strip_prefix("_bucket{le=\"")?.split_once("\",sender=\"0\"} ")?;
             let bound = if bound == "+Inf" { f64::INFINITY } else { bound.parse().ok()? };
             Some((bound, count.parse().ok()?))
         };
@@ -319,7 +314,8 @@ mod tests {
     #[test]
     fn what_metrics_tell_is_found_by_its_whole_name() {
         let metrics = Metrics(
-            "a_b 3\na_b_total 7\nlate_seconds_bucket{le=\"0.001\"} 5\nlate_seconds_bucket{le=\"+Inf\"} 6\n"
+            "a_b 3\na_b_total 7\nlate_seconds_bucket{le=\"0.001\",sender=\"0\"} 5\n\
+             late_seconds_bucket{le=\"+Inf\",sender=\"0\"} 6\nlate_seconds_bucket{le=\"+Inf\",sender=\"1\"} 9\n"
                 .to_owned(),
         );
         assert_eq!((metrics.value("a_b"), metrics.value("a_b_total"), metrics.value("a")), (3.0, 7.0, 0.0));

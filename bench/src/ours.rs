@@ -3,13 +3,18 @@
 use std::{
     fs, io,
     net::{Ipv4Addr, SocketAddr},
-    sync::{Arc, mpsc},
+    sync::{Arc, Mutex, mpsc},
     thread,
     time::Duration,
 };
 
 use crossbeam_channel::bounded;
-use holdmusic::{metrics::SenderCounts, sender, udp::MediaSocket};
+use holdmusic::{
+    mailbox::Commander,
+    metrics::SenderCounts,
+    sender::{self, Precedence},
+    udp::MediaSocket,
+};
 use holdmusic_codecs::{Codec, EncoderSettings, Loop, Pcm};
 use holdmusic_media::{
     Cname, LegId, LegSpec, MediaTime, Music, Numbering, SourceId,
@@ -18,8 +23,9 @@ use holdmusic_media::{
     rtp::{PayloadType, SeqNo, Ssrc, Timestamp},
     source::{Progress, rendition},
 };
+use rtrb::RingBuffer;
 
-use crate::{bare::destination, probe::pin};
+use crate::bare::destination;
 
 /// A prompt as legs read it, encoded to its end.
 ///
@@ -36,7 +42,7 @@ pub fn ring(sound: &Pcm, settings: &EncoderSettings) -> io::Result<Reader> {
 
 /// The sender; it ends with this value. Leg `n` has SSRC `n`.
 pub struct Ours {
-    commands: crossbeam_channel::Sender<Command>,
+    commands: Mutex<Commander>,
     counts: Arc<SenderCounts>,
     thread: i32,
     port: u16,
@@ -50,16 +56,17 @@ impl Ours {
     /// If there is no socket to be had.
     pub fn start(legs: u32, port: u16, core: usize) -> io::Result<Self> {
         let socket = MediaSocket::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), true)?;
-        let (commands, orders) = bounded(1 << 16);
+        let (commands, orders) = RingBuffer::new(1 << 16);
         let (tell, told) = bounded(1 << 16);
         let counts = Arc::new(SenderCounts::default());
         let (name, named) = mpsc::channel();
         let counted = Arc::clone(&counts);
-        thread::spawn(move || {
-            pin(core);
+        let worker = thread::spawn(move || {
             let _ = name.send(rustix::thread::gettid().as_raw_nonzero().get());
-            sender::run(Pacer::new(1, Duration::from_secs(10)), &socket, &orders, &tell, &counted, true);
+            let precedence = Precedence { realtime: true, cpu: Some(core) };
+            sender::run(Pacer::new(1, Duration::from_secs(10)), &socket, orders, &tell, &counted, precedence);
         });
+        let commands = Mutex::new(Commander::new(commands, worker.thread().clone()));
         // What is told is dropped elsewhere, as in the engine.
         thread::spawn(move || for _ in told {});
         let thread = named.recv().map_err(io::Error::other)?;
@@ -76,6 +83,11 @@ impl Ours {
     /// Its thread.
     pub fn thread(&self) -> i32 {
         self.thread
+    }
+
+    fn command(&self, command: Command) {
+        // It ends with this value, so it has not ended.
+        let _ = self.commands.lock().expect("nobody panics while holding it").send(command);
     }
 
     /// One leg more.
@@ -95,14 +107,13 @@ impl Ours {
             },
             cname: Cname::new(leg.into()),
         };
-        let _ = self.commands.send(Command::AddLeg { leg: LegId(leg.into()), spec: Box::new(spec) });
+        self.command(Command::AddLeg { leg: LegId(leg.into()), spec: Box::new(spec) });
     }
 
     /// A hold begins, with this music, of which there is only one of this number.
     pub fn play(&self, leg: u32, number: u64, reader: &Reader) {
         let music = Music { source: SourceId(number), reader: reader.clone(), is_default: true };
-        let _ =
-            self.commands.send(Command::Play { leg: LegId(leg.into()), music, numbering: None, since: None });
+        self.command(Command::Play { leg: LegId(leg.into()), music, numbering: None, since: None });
     }
 
     /// The same for all of `legs`, spread over as much time as participants take to come: 50 µs each.
@@ -118,12 +129,12 @@ impl Ours {
 
     /// A hold ends.
     pub fn stop(&self, leg: u32) {
-        let _ = self.commands.send(Command::Stop { leg: LegId(leg.into()) });
+        self.command(Command::Stop { leg: LegId(leg.into()) });
     }
 
     /// A leg goes.
     pub fn remove(&self, leg: u32) {
-        let _ = self.commands.send(Command::RemoveLeg { leg: LegId(leg.into()) });
+        self.command(Command::RemoveLeg { leg: LegId(leg.into()) });
     }
 }
 

@@ -291,8 +291,8 @@ impl State {
     }
 
     /// A sender takes thousands of commands a millisecond and never waits for us, so this waits for no longer.
-    fn command(&self, leg: LegId, command: Command) {
-        let Some(sender) = self.legs.get(&leg).and_then(|sender| self.desk.commands.get(*sender)) else {
+    fn command(&mut self, leg: LegId, command: Command) {
+        let Some(sender) = self.legs.get(&leg).and_then(|sender| self.desk.commands.get_mut(*sender)) else {
             return error!(leg = leg.0, "a command for a leg without a sender");
         };
         if sender.send(command).is_err() {

@@ -159,7 +159,7 @@ impl House {
             let cpu = (!cpus.is_empty()).then(|| cpus[index % cpus.len()]);
             let precedence = Precedence { realtime: config.realtime, cpu };
             let thread = start(&format!("hm-sender-{index}"), &fallen.0, move || {
-                sender::run(pacer, &socket, &orders, &tell, &counts, precedence);
+                sender::run(pacer, &socket, orders, &tell, &counts, precedence);
             })?;
             commanders.push(Commander::new(commander, thread.thread().clone()));
             senders.push(thread);

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, thread::Thread, time::Duration};
 
-use crossbeam_channel::{Receiver, SendError, Sender, TrySendError, bounded};
+use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 use holdmusic_control::{Answer, Ask, DeliveryOutcome, NotificationId, PromptFailure, Refusal, SourceFacts};
 use holdmusic_media::{
     Crossing, LegId, MediaTime, SourceId,
@@ -11,9 +11,10 @@ use holdmusic_media::{
     prepare::{Analysed, Analysis},
     ring::{LoopWriter, Reader, Watch},
 };
+use rtrb::PushError;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::{room::Room, supply::Supplied};
+use crate::{clock, room::Room, supply::Supplied};
 
 /// Requests of customers that wait for control. A request takes some microseconds, so a full queue is a tenth of a
 /// second of work.
@@ -55,10 +56,14 @@ pub struct Request {
     pub reply: oneshot::Sender<Result<Answer, Refusal>>,
 }
 
+/// Where a sender finds its commands. A queue with one writer and one reader, neither of which ever waits for the other: a
+/// sender at real-time priority must not wait for a desk that it keeps from working.
+pub type Orders = rtrb::Consumer<Command>;
+
 /// Control's way to a sender: what is sent wakes it.
 #[derive(Debug)]
 pub struct Commander {
-    queue: Sender<Command>,
+    queue: rtrb::Producer<Command>,
     /// Behind the queue, so that the sender finds it closed when it is woken for the last time.
     wake: Wake,
 }
@@ -68,7 +73,7 @@ struct Wake(Thread);
 
 impl Commander {
     /// For the sender that runs in `thread` and takes its commands from the other end of `queue`.
-    pub fn new(queue: Sender<Command>, thread: Thread) -> Self {
+    pub fn new(queue: rtrb::Producer<Command>, thread: Thread) -> Self {
         Self { queue, wake: Wake(thread) }
     }
 
@@ -77,10 +82,17 @@ impl Commander {
     /// # Errors
     ///
     /// The command, if the sender has ended.
-    pub fn send(&self, command: Command) -> Result<(), SendError<Command>> {
-        let sent = self.queue.send(command);
-        self.wake.0.unpark();
-        sent
+    pub fn send(&mut self, mut command: Command) -> Result<(), Command> {
+        while !self.queue.is_abandoned() {
+            let sent = self.queue.push(command);
+            self.wake.0.unpark();
+            match sent {
+                Ok(()) => return Ok(()),
+                Err(PushError::Full(back)) => command = back,
+            }
+            clock::park(FULL);
+        }
+        Err(command)
     }
 }
 
@@ -175,7 +187,7 @@ pub struct Intake(Sender<Chunk>);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NotWanted;
 
-/// How long a full queue of chunks is left alone: a producer works them off in that time.
+/// How long a full queue is left alone: a producer works chunks off in that time, and a sender commands.
 const FULL: Duration = Duration::from_millis(1);
 
 /// A queue for the bytes of one prompt.
@@ -248,7 +260,7 @@ pub struct Mailboxes {
     /// Doors and senders to control.
     pub tidings: (Sender<Tiding>, Receiver<Tiding>),
     /// Control to each sender.
-    pub commands: Vec<(Sender<Command>, Receiver<Command>)>,
+    pub commands: Vec<(rtrb::Producer<Command>, Orders)>,
     /// Control to producers; the bytes come by an [`intake`] of each prompt.
     pub work: (Sender<Work>, Receiver<Work>),
     /// Producers to analysts: recordings that take a tenth of a second at most.
@@ -267,7 +279,7 @@ impl Mailboxes {
         Self {
             requests: bounded(REQUESTS),
             tidings: bounded(TIDINGS),
-            commands: (0..senders).map(|_| bounded(COMMANDS)).collect(),
+            commands: (0..senders).map(|_| rtrb::RingBuffer::new(COMMANDS)).collect(),
             work: bounded(WORK),
             short_analyses: bounded(ANALYSES),
             long_analyses: bounded(ANALYSES),

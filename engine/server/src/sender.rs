@@ -2,10 +2,10 @@
 
 use std::{num::NonZeroU64, sync::Arc, time::Duration};
 
-use crossbeam_channel::{Receiver, Sender, TryRecvError, TrySendError};
+use crossbeam_channel::{Sender, TrySendError};
 use holdmusic_media::{
     MediaTime,
-    pacer::{Command, Event, Pacer},
+    pacer::{Event, Pacer},
 };
 
 use rustix::thread::{CpuSet, sched_setaffinity};
@@ -15,7 +15,12 @@ use thread_priority::{
 };
 use tracing::{info, warn};
 
-use crate::{clock, mailbox::Tiding, metrics::SenderCounts, udp::MediaSocket};
+use crate::{
+    clock,
+    mailbox::{Orders, Tiding},
+    metrics::SenderCounts,
+    udp::MediaSocket,
+};
 
 /// Commands obeyed before a slot; the rest waits a millisecond, and no packet waits for them.
 const COMMANDS_AT_ONCE: usize = 64;
@@ -38,11 +43,11 @@ pub struct Precedence {
     pub cpu: Option<usize>,
 }
 
-/// Runs until every command's sender is gone, with the precedence that the system allows.
+/// Runs until nobody commands it any more, with the precedence that the system allows.
 pub fn run(
     mut pacer: Pacer,
     socket: &MediaSocket,
-    commands: &Receiver<Command>,
+    mut commands: Orders,
     tidings: &Sender<Tiding>,
     counts: &Arc<SenderCounts>,
     precedence: Precedence,
@@ -59,11 +64,11 @@ pub fn run(
     let mut datagram = [0; 1500];
     loop {
         for _ in 0..COMMANDS_AT_ONCE {
-            match commands.try_recv() {
-                Ok(command) => pacer.handle_command(clock::now(), command),
-                Err(TryRecvError::Empty) => break,
-                Err(TryRecvError::Disconnected) => return,
-            }
+            let Ok(command) = commands.pop() else { break };
+            pacer.handle_command(clock::now(), command);
+        }
+        if commands.is_abandoned() && commands.is_empty() {
+            return;
         }
         pacer.send_goodbyes(&mut &*socket);
         for _ in 0..DATAGRAMS_AT_ONCE {
@@ -80,7 +85,7 @@ pub fn run(
 
         let now = clock::now();
         let deadline = pacer.prepare(now);
-        let Some(woke) = wait(&mut pacer, commands, deadline) else { continue };
+        let Some(woke) = wait(&mut pacer, &mut commands, deadline) else { continue };
         pacer.send(woke, &mut &*socket);
         let served = pacer.settle(woke, clock::mono());
         counts.add(&served);
@@ -110,20 +115,19 @@ fn go_ahead_of_others() {
 
 /// Waits for `deadline`, and says when that was over; `None` if something else comes first. A command comes with a wake-up
 /// ([`crate::mailbox::Commander`]), so one sleep serves both, and nobody spins.
-fn wait(pacer: &mut Pacer, commands: &Receiver<Command>, deadline: MediaTime) -> Option<MediaTime> {
+fn wait(pacer: &mut Pacer, commands: &mut Orders, deadline: MediaTime) -> Option<MediaTime> {
     loop {
         let now = clock::mono();
         if now >= deadline {
             return Some(now);
         }
-        match commands.try_recv() {
-            Ok(command) => {
-                pacer.handle_command(clock::now(), command);
-                return None;
-            }
+        if let Ok(command) = commands.pop() {
+            pacer.handle_command(clock::now(), command);
+            return None;
+        }
+        if commands.is_abandoned() {
             // The loop will find the same, and end.
-            Err(TryRecvError::Disconnected) => return None,
-            Err(TryRecvError::Empty) => {}
+            return None;
         }
         if deadline == MediaTime::NEVER {
             clock::park(IDLE);

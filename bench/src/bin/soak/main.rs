@@ -531,7 +531,7 @@ impl Watch {
 
     /// What the engine counts now.
     fn second(&mut self, metrics: Metrics) {
-        let histogram = metrics.histogram("holdmusic_sender_0_wake_lateness_seconds");
+        let histogram = metrics.histogram("holdmusic_tick_lateness_seconds");
         self.seconds.push((now_ns(ClockId::Realtime), histogram));
     }
 
