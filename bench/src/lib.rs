@@ -10,5 +10,6 @@ pub mod engine;
 pub mod ours;
 pub mod probe;
 pub mod progress;
+pub mod prompt;
 pub mod report;
 pub mod tally;

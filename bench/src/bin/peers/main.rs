@@ -14,7 +14,6 @@ mod rtpengine;
 mod bencode;
 mod ffmpeg;
 mod cell;
-mod prompt;
 mod table;
 
 use std::{ffi::OsString, io, time::Duration};
@@ -23,6 +22,7 @@ use clap::{Parser, value_parser};
 use holdmusic_bench::{
     probe::{Wake, pin},
     progress::Progress,
+    prompt::Prompt,
     report::Report,
 };
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -30,9 +30,12 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use crate::{
     cast::{Cast, Climb, Part},
     cell::{Cell, LATE_MS, measure},
-    prompt::Prompt,
     table::{Climbed, Table},
 };
+
+/// Length of the prompt, which is 44.1 kHz and stereo: rtpengine 10.5 sends bursts when it is given 8 or 16 kHz mono.
+/// GStreamer plays it once, so it is longer than the longest window and what comes before that.
+const SECONDS: usize = 30;
 
 /// Our engine beside rtpengine, GStreamer and FFmpeg
 ///
@@ -80,8 +83,8 @@ fn main() -> io::Result<()> {
     }
     pin(usize::from(options.core == 0));
     allow_files();
-    let prompt = Prompt::write()?;
-    let cast = Cast::find(&options, prompt.serve()?);
+    let prompt = Prompt::write(SECONDS, 44_100, 2)?;
+    let cast = Cast::find(&options, format!("{}/prompt.wav", prompt.serve()?));
     let mut acts = cast.acts(&options);
     let climbs = if options.quick { Vec::new() } else { cast.climbs(&options) };
     let bar = Progress::new(acts.len() as u64 * u64::from(options.rounds) + climbs.len() as u64);
