@@ -161,8 +161,10 @@ impl Protector {
         self.last = Some(sequence);
         let index = u64::from(rollover_counter) << 16 | u64::from(sequence.0);
         self.rtp.encrypt(ssrc_at(room, 8), index, &mut room[clear..len]);
-        // The tag covers the packet and the roll-over counter behind it, which is not sent (section 4.2).
-        let tag = self.rtp.tag(&room[..len], rollover_counter);
+        // The tag covers the packet and the roll-over counter behind it (section 4.2), which is not sent: it stands
+        // for a moment where the tag will stand.
+        room[len..len + INDEX_LEN].copy_from_slice(&rollover_counter.to_be_bytes());
+        let tag = self.rtp.tag(&room[..len + INDEX_LEN]);
         room[len..grown].copy_from_slice(&tag[..grown - len]);
         Ok(grown)
     }
@@ -184,10 +186,10 @@ impl Protector {
         }
         self.srtcp_index = index + 1;
         self.rtcp.encrypt(ssrc_at(room, 4), index.into(), &mut room[RTCP_CLEAR_LEN..len]);
-        let word = ENCRYPTED | index;
-        let tag = self.rtcp.tag(&room[..len], word);
-        room[len..len + INDEX_LEN].copy_from_slice(&word.to_be_bytes());
-        room[len + INDEX_LEN..grown].copy_from_slice(&tag[..grown - len - INDEX_LEN]);
+        room[len..len + INDEX_LEN].copy_from_slice(&(ENCRYPTED | index).to_be_bytes());
+        let covered = len + INDEX_LEN;
+        let tag = self.rtcp.tag(&room[..covered]);
+        room[covered..grown].copy_from_slice(&tag[..grown - covered]);
         Ok(grown)
     }
 
@@ -336,11 +338,10 @@ impl Keys {
         apply_keystream(&self.cipher, first, payload);
     }
 
-    /// The tag over a packet and the word behind it, all 160 bits.
-    fn tag(&self, packet: &[u8], word: u32) -> [u8; 20] {
+    /// The tag over these bytes, all 160 bits.
+    fn tag(&self, covered: &[u8]) -> [u8; 20] {
         let mut mac = self.mac.clone();
-        mac.update(packet);
-        mac.update(&word.to_be_bytes());
+        mac.update(covered);
         mac.finalize().into_bytes().into()
     }
 }
