@@ -9,7 +9,8 @@ use holdmusic_media::{
     Cname, LegId, LegSpec, MediaTime, Music, Now, Numbering, SourceId, Tick, WallTime,
     pacer::{Command, Pacer},
     packetizer::Packetizer,
-    rtp::{HEADER_LEN, PayloadType, SeqNo, Ssrc, Timestamp},
+    protect::{MAX_GROWTH, Protector, Suite},
+    rtp::{HEADER_LEN, Header, PayloadType, SeqNo, Ssrc, Timestamp},
     sink::{Batch, Sink},
     source::{Progress, rendition},
 };
@@ -71,6 +72,24 @@ fn paid_per_packet(c: &mut Criterion) {
             black_box(header)
         });
     });
+    for suite in Suite::ALL {
+        group.bench_function(format!("protect, {}, 80 byte payload", suite.name()), |b| {
+            let key = vec![1; suite.master_key_len()];
+            let salt = vec![2; suite.master_salt_len()];
+            let mut protector = Protector::new(suite, &key, &salt).expect("lengths of the suite");
+            let mut packetizer = Packetizer::new(Codec::Opus, payload_type(), numbering(1));
+            packetizer.begin(Tick(0), MediaTime::ZERO);
+            let header = packetizer.header(Tick(0));
+            let mut sequence = SeqNo(0);
+            let mut room = [0; HEADER_LEN + 80 + MAX_GROWTH];
+            b.iter(|| {
+                // Each packet has its own place in the keystream; the payload is what the one before left behind.
+                Header { sequence, ..header }.write(room.first_chunk_mut().expect("room for a header"));
+                sequence = sequence.after(1);
+                black_box(protector.protect(&mut room, HEADER_LEN + 80))
+            });
+        });
+    }
     for legs in [100u64, 1000, 3000] {
         group.throughput(Throughput::Elements(legs));
         group.bench_function(format!("prepare, send to memory and settle, {legs} legs, per packet"), |b| {

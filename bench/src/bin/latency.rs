@@ -32,10 +32,10 @@ use serde_json::{Value, json};
 #[derive(Parser)]
 struct Options {
     /// Holds with default music, and with a prompt heard before
-    #[arg(long, default_value_t = 200)]
+    #[arg(long, default_value_t = 100)]
     holds: u32,
     /// Holds with each kind of prompt never heard before
-    #[arg(long, default_value_t = 30)]
+    #[arg(long, default_value_t = 20)]
     cold: u32,
     /// Participants on hold meanwhile, in the second half
     #[arg(long, default_value_t = 2000)]
@@ -74,10 +74,10 @@ struct Waits {
 }
 
 /// Packets of a hold that are heard before it is stopped: until the music asked for has begun, and some more.
-const HEARD: usize = 10;
+const HEARD: usize = 3;
 
-/// After a stop so long nothing more may come: five packet intervals.
-const SILENCE: Duration = Duration::from_millis(100);
+/// After a stop so long nothing more may come: three packet intervals.
+const SILENCE: Duration = Duration::from_millis(60);
 
 /// How long a packet is waited for.
 const PATIENCE: Duration = Duration::from_secs(10);

@@ -12,6 +12,7 @@ pub mod bridge;
 pub mod rtp;
 pub mod packetizer;
 pub mod rtcp;
+pub mod protect;
 pub mod leg;
 pub mod pacer;
 pub mod sink;
