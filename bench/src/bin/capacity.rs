@@ -18,10 +18,11 @@ use std::{
 use clap::Parser;
 use holdmusic_bench::{
     bare::pace,
+    chart::{Chart, Line},
     ear::{Drain, Ear, lateness_ns},
     ours::{Ours, per_packet_ns, ring},
-    probe::{Probe, now_ns, pin},
-    report::{Report, quantile},
+    probe::{Probe, Wake, now_ns, pin},
+    report::{Report, Target, quantile},
 };
 use holdmusic_codecs::{EncoderSettings, music};
 use holdmusic_media::ring::Reader;
@@ -32,7 +33,7 @@ use rustix::thread::ClockId;
 #[derive(Parser)]
 struct Options {
     /// Numbers of legs to try, one after the other
-    #[arg(long, value_delimiter = ',', default_value = "1000,2500")]
+    #[arg(long, value_delimiter = ',', default_value = "100,1000,2500")]
     legs: Vec<u32>,
     /// Pairs of slices
     #[arg(long, default_value_t = 8)]
@@ -60,6 +61,7 @@ fn main() -> io::Result<()> {
     pin(other);
     let music = ring(&music::default_music(), &EncoderSettings::default())?;
     let mut report = Report::new("capacity", "Our sender beside a bare paced sendmmsg, on one core");
+    let mut cost_lines = [Vec::new(), Vec::new()];
     let steps = u64::from(options.pairs) + 1;
     let bar = ProgressBar::new(steps * options.legs.len() as u64);
     for &legs in &options.legs {
@@ -71,7 +73,15 @@ fn main() -> io::Result<()> {
         report.section(&format!("{legs} legs"));
         report.figure("our sender", ours, "ns of processor time a packet");
         report.figure("bare paced sendmmsg", bare, "ns");
-        report.figure("ratio, median of pairs", quantile(&mut ratios, 0.5), "");
+        cost_lines[0].push((f64::from(legs), ours));
+        cost_lines[1].push((f64::from(legs), bare));
+        let ratio = quantile(&mut ratios, 0.5);
+        // With few legs the wake-ups are the price, for both; what is judged is what a machine is bought for.
+        if (1000..=2500).contains(&legs) {
+            report.judged("ratio, median of pairs", ratio, "", Target::AtMost(1.1));
+        } else {
+            report.figure("ratio, median of pairs", ratio, "");
+        }
         report.figure("ratio, lowest pair", quantile(&mut ratios, 0.0), "");
         report.figure("ratio, highest pair", quantile(&mut ratios, 1.0), "");
         for (name, mut spacing) in [("our sender", spacing.ours), ("bare sender", spacing.bare)] {
@@ -81,10 +91,17 @@ fn main() -> io::Result<()> {
             }
         }
         report.figure("legs with 49.5 to 50.5 packets a second", f64::from(spacing.steady), "");
-        let mut late = spacing.probe;
-        report.figure("bare clock_nanosleep on the other core, 99 %", quantile(&mut late, 0.99), "ms");
+        report.probe(&spacing.probe);
     }
     bar.finish_and_clear();
+    let lines = ["our sender", "bare paced sendmmsg"].into_iter().zip(cost_lines);
+    report.chart(Chart {
+        title: "Processor time for a packet".to_owned(),
+        x: "legs".to_owned(),
+        y: "ns".to_owned(),
+        lines: lines.map(|(name, points)| Line { name: name.to_owned(), points }).collect(),
+        ..Chart::default()
+    });
     report.end()
 }
 
@@ -125,12 +142,12 @@ struct Spacing {
     bare: Vec<f64>,
     /// Of our legs, those that kept their rate.
     steady: u32,
-    probe: Vec<f64>,
+    probe: Vec<Wake>,
 }
 
 fn spacing(options: &Options, legs: u32, other: usize, music: &Reader) -> io::Result<Spacing> {
     let seconds = options.spacing_seconds;
-    let probe = Probe::start(other);
+    let probe = Probe::start_ahead(other);
     let ear = Ear::open_wide(|_, _| {})?;
     let ours = Ours::start(legs, ear.port(), options.core)?;
     ours.play_all(legs, |_| (0, music.clone()));
@@ -147,7 +164,7 @@ fn spacing(options: &Options, legs: u32, other: usize, music: &Reader) -> io::Re
         let of_stream = lateness_ns(stream, 48_000).into_iter().filter(|(at_ns, _)| within(at_ns));
         late.extend(of_stream.map(|(_, late_ns)| late_ns as f64 / 1e6));
     }
-    // The bare packets carry no time; each is due 20 ms after the one before.
+    // The bare packets carry no time; each is due at the nearest multiple of 20 ms after the first.
     let ear = Ear::open_wide(|_, _| {})?;
     let bare = Bare::start(legs, ear.port(), options.core);
     bare.on.store(true, Relaxed);
@@ -155,13 +172,15 @@ fn spacing(options: &Options, legs: u32, other: usize, music: &Reader) -> io::Re
     drop(bare);
     let mut bare_late = Vec::new();
     for stream in ear.close().values_mut() {
-        for (number, heard) in (0u32..).zip(stream.iter_mut()) {
-            heard.timestamp = number.wrapping_mul(960);
+        let began = stream.first().map_or(0, |first| first.at_ns);
+        for heard in stream.iter_mut() {
+            // What it left out because it was late is no lateness of the rest.
+            let number = (heard.at_ns - began + 10_000_000) / 20_000_000;
+            heard.timestamp = (number as u32).wrapping_mul(960);
         }
         bare_late.extend(lateness_ns(stream, 48_000).into_iter().skip(15).map(|(_, late)| late as f64 / 1e6));
     }
-    let probe = probe.stop().iter().map(|wake| wake.late_ns as f64 / 1e6).collect();
-    Ok(Spacing { ours: late, bare: bare_late, steady, probe })
+    Ok(Spacing { ours: late, bare: bare_late, steady, probe: probe.stop() })
 }
 
 /// A bare sender, which ends with this value.

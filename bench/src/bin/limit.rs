@@ -6,6 +6,7 @@ use std::{io, time::Duration};
 use clap::Parser;
 use holdmusic_bench::{
     bare::{Packets, send_all, socket},
+    chart::{Chart, Line},
     ear::Drain,
     probe::{Probe, now_ns, pin},
     report::{Report, quantile},
@@ -36,7 +37,7 @@ fn main() -> io::Result<()> {
     let options = Options::parse();
     let other = usize::from(options.core == 0);
     let drain = Drain::open(other)?;
-    let probe = Probe::start(other);
+    let probe = Probe::start_ahead(other);
     pin(options.core);
     let (socket, packets) = (socket()?, Packets::new(options.legs, drain.port()));
     let slice = Duration::from_millis(options.slice_ms);
@@ -53,21 +54,32 @@ fn main() -> io::Result<()> {
         bar.inc(1);
     }
     bar.finish_and_clear();
-    let mut late: Vec<_> = probe.stop().iter().map(|wake| wake.late_ns as f64 / 1e6).collect();
+    let wakes = probe.stop();
     let heard = drain.close();
 
     let title =
         format!("A packet of 92 bytes to {} destinations on loopback, as fast as they go", options.legs);
     let mut report = Report::new("limit", &title);
     let single = quantile(&mut singly, 0.5);
+    let points =
+        BATCHES.iter().zip(&mut batched).map(|(batch, figures)| (*batch as f64, quantile(figures, 0.5)));
+    report.chart(Chart {
+        title: "What the kernel charges for a packet".to_owned(),
+        x: "packets in a call".to_owned(),
+        y: "ns of processor time".to_owned(),
+        lines: vec![
+            Line { name: "sendmmsg".to_owned(), points: points.collect() },
+            Line { name: "sendto".to_owned(), points: vec![(1.0, single)] },
+        ],
+        ..Chart::default()
+    });
     report.figure("sendto, one by one", single, "ns of processor time a packet");
     for (batch, figures) in BATCHES.iter().zip(&mut batched) {
         let median = quantile(figures, 0.5);
         let words = format!("ns, {:.2} of one by one", median / single);
         report.figure(&format!("sendmmsg, batches of {batch}"), median, &words);
     }
-    report.figure("bare clock_nanosleep, late by (median)", quantile(&mut late, 0.5), "ms");
-    report.figure("bare clock_nanosleep, late by (99 %)", quantile(&mut late, 0.99), "ms");
+    report.probe(&wakes);
     report.figure("packets heard", heard as f64, "");
     report.end()
 }
