@@ -25,7 +25,7 @@ pub const REQUESTS: usize = 8_192;
 pub const TIDINGS: usize = 65_536;
 
 /// Commands that wait for one sender; it takes thousands a millisecond.
-pub const COMMANDS: usize = 16_384;
+pub const COMMANDS: usize = 2_048;
 
 /// Prompts that wait for a producer; control has fewer prepared at the same time.
 pub const WORK: usize = 1_024;
