@@ -23,12 +23,15 @@ test: tools ## every test of the workspace
 	$(CARGO) build $(RELEASE) -p holdmusic
 	$(CARGO) test $(RELEASE) --workspace
 
-bench: tools ## what a packet costs, request to first packet, 500 held at once for a minute, each step, a whole prompt
+bench: tools ## what a packet costs, first packet, 500 held for a minute, memory, starts among others, each step, a prompt
 	$(CARGO) build $(RELEASE) -p holdmusic -p holdmusic-bench
 	$(CARGO) run $(RELEASE) -p holdmusic-bench --bin limit
 	$(CARGO) run $(RELEASE) -p holdmusic-bench --bin capacity
 	$(CARGO) run $(RELEASE) -p holdmusic-bench --bin latency
 	$(CARGO) run $(RELEASE) -p holdmusic-bench --bin held
+	$(CARGO) run $(RELEASE) -p holdmusic-bench --bin memory
+	$(CARGO) run $(RELEASE) -p holdmusic-bench --bin churn
+	$(CARGO) run $(RELEASE) -p holdmusic-bench --bin prompts
 	$(CARGO) bench --locked -p holdmusic-bench --bench steps
 	$(CARGO) run $(RELEASE) -p holdmusic-bench --bin prepare -- --json target/prepare.json
 

@@ -4,9 +4,18 @@
 use std::{hint::black_box, net::SocketAddr, sync::Arc, time::Duration};
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
-use holdmusic_codecs::{Codec, DecodeLimits, EncoderSettings, Loop, decode, music, resample, to_mono};
+use holdmusic_codecs::{
+    Codec, DecodeLimits, EncoderSettings, Loop, decode, level::measure, music, resample, to_mono,
+};
+use holdmusic_control::{
+    Ask, CallId, Control, DeliveryOutcome, Input, Output, ParticipantId, RequestId, Settings,
+    graph::{
+        read_create_call, read_create_participant, read_media_leg, read_start_hold_music,
+        read_stop_hold_music,
+    },
+};
 use holdmusic_media::{
-    Cname, LegId, LegSpec, MediaTime, Music, Now, Numbering, SourceId, Tick, WallTime,
+    Cname, HoldReport, LegId, LegSpec, MediaTime, Music, Now, Numbering, SourceId, Tick, WallTime,
     pacer::{Command, Pacer},
     packetizer::Packetizer,
     protect::{MAX_GROWTH, Protector, Suite},
@@ -28,6 +37,10 @@ fn prepared_once(c: &mut Criterion) {
     group.bench_function("mix down, per frame", |b| b.iter(|| to_mono(&recording.pcm)));
     group.bench_function("resample 44.1 to 16 kHz, per frame", |b| b.iter(|| resample(&mono, 16_000)));
     group.bench_function("resample into a loop, per frame", |b| b.iter(|| Loop::new(&mono, 16_000, 320)));
+    let narrow = resample(&mono, 16_000);
+    group.bench_function("measure loudness and true peak at 16 kHz, per frame", |b| {
+        b.iter(|| measure(narrow.samples(), 16_000, true));
+    });
     let music = music::default_music();
     let samples = &music.samples()[..320 * 50];
     group.throughput(Throughput::Elements(50));
@@ -156,5 +169,91 @@ fn numbering(number: u32) -> Numbering {
     Numbering { ssrc: Ssrc(number), sequence: SeqNo(0), timestamp: Timestamp(0), at: MediaTime::ZERO }
 }
 
-criterion_group!(benches, prepared_once, paid_per_packet);
+/// Paid for every request: control's decisions, with the answer and the notifications written, as HTTP finds them.
+fn paid_per_request(c: &mut Criterion) {
+    let mut desk = Desk::new();
+    let id = |answer: &str| {
+        let answer: serde_json::Value = serde_json::from_str(answer).expect("control answers in JSON");
+        answer["id"].as_str().expect("what was made has a name").to_owned()
+    };
+    let create = read_create_call(br#"{"callbackUri":"https://bot.contoso.com/api"}"#).expect("a callback");
+    let call = CallId::read(&id(&desk.ask(Ask::CreateCall(create)))).expect("its own name");
+    let create = read_create_participant(
+        br#"{"mediaLeg":{"rtp":{"address":"127.0.0.1:40000","codec":"opus","payloadType":111}}}"#,
+    )
+    .expect("a leg");
+    let who =
+        ParticipantId::read(&id(&desk.ask(Ask::CreateParticipant { call, create }))).expect("its own name");
+
+    let mut group = c.benchmark_group("for every request");
+    group.throughput(Throughput::Elements(1));
+    group.bench_function(
+        "control: start a hold, its first packet, stop it, two answers and three notifications",
+        |b| {
+            b.iter(|| {
+                let start = read_start_hold_music(br#"{"clientContext":"d45324c1"}"#).expect("a context");
+                desk.ask(Ask::StartHoldMusic { call, participant: who, start });
+                let stop = read_stop_hold_music(b"").expect("nothing");
+                desk.ask(Ask::StopHoldMusic { call, participant: who, stop })
+            });
+        },
+    );
+    let offer = serde_json::json!({ "sdp": SDP }).to_string();
+    group.bench_function("control: an SDP offer read and answered, in mid-call", |b| {
+        b.iter(|| {
+            let offer = read_media_leg(offer.as_bytes()).expect("an offer");
+            desk.ask(Ask::PutMediaLeg { call, participant: who, offer })
+        });
+    });
+    group.finish();
+}
+
+const SDP: &str = "v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=-\r\nc=IN IP4 127.0.0.1\r\nt=0 0\r\nm=audio 40000 RTP/AVP 0 8 111 101\r\n\
+                   a=rtpmap:0 PCMU/8000\r\na=rtpmap:8 PCMA/8000\r\na=rtpmap:111 opus/48000/2\r\na=rtpmap:101 telephone-event/8000\r\n\
+                   a=ptime:20\r\na=rtcp-mux\r\na=sendrecv\r\n";
+
+/// Control, and doors that answer at once.
+struct Desk {
+    control: Control,
+    now: Now,
+    requests: u64,
+}
+
+impl Desk {
+    fn new() -> Self {
+        let local = SocketAddr::from((std::net::Ipv4Addr::LOCALHOST, 20_000));
+        let settings = Settings { media_locals: vec![local], ..Settings::default() };
+        Self { control: Control::new(settings, [1; 32]), now: at(MediaTime::from_millis(1000)), requests: 0 }
+    }
+
+    /// The body of the answer.
+    fn ask(&mut self, ask: Ask) -> String {
+        self.requests += 1;
+        self.now = at(self.now.mono + Duration::from_millis(1));
+        let (request, accepted) = (RequestId(self.requests), self.now.mono);
+        let base = Arc::from("https://host/v1.0");
+        self.control.handle_input(self.now, Input::Request { request, accepted, base, ask });
+        let mut body = None;
+        while let Some(output) = self.control.poll_output() {
+            let input = match output {
+                Output::Reply { result, .. } => {
+                    body = result.expect("nothing is refused").body;
+                    continue;
+                }
+                Output::Play { leg, source, .. } => Input::Started { leg, source, sent_at: self.now.mono },
+                Output::Stop { leg } => {
+                    Input::Stopped { leg, report: HoldReport::default(), next: numbering(1) }
+                }
+                Output::Notify { notification, .. } => {
+                    Input::Delivered { notification, outcome: DeliveryOutcome::Accepted }
+                }
+                _ => continue,
+            };
+            self.control.handle_input(self.now, input);
+        }
+        body.expect("every request is answered with something")
+    }
+}
+
+criterion_group!(benches, prepared_once, paid_per_packet, paid_per_request);
 criterion_main!(benches);

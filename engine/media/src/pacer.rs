@@ -304,7 +304,11 @@ impl Pacer {
                 self.pending.push(Pending { index, rtp: None });
             }
         }
-        // What `settle` may have to tell of a leg: how it goes, what it left, what began.
+        // What `settle` may have to tell of a leg: how it goes, what it left, what began. An empty queue begins at its
+        // beginning again, so that the rest of its room is never touched and takes no memory.
+        if self.events.is_empty() {
+            self.events.clear();
+        }
         self.events.reserve(3 * self.pending.len());
         self.prepared = true;
         due

@@ -123,7 +123,7 @@ pub struct Options {
     /// Real-time priority for senders, where the system allows it [default: true]
     #[arg(long, env = "HOLDMUSIC_REALTIME", value_name = "BOOL")]
     pub realtime: Option<bool>,
-    /// Processors for senders, one each in this order, over again if there are more senders; "1,2,3" [default: any]
+    /// Processors for senders, such as 1,2,3: one each in this order, and over again if there are more senders
     #[arg(long, env = "HOLDMUSIC_SENDER_CPUS", value_name = "LIST", value_delimiter = ',')]
     pub sender_cpus: Vec<usize>,
     /// Keep what is in memory there, never swapped out, where the system allows it [default: false]
