@@ -80,13 +80,11 @@ impl Ear {
         by_address: bool,
         mut each: impl FnMut(Ssrc, Heard) + Send + 'static,
     ) -> io::Result<Self> {
-        let socket = UdpSocket::bind(address)?;
+        let socket = listening(address)?;
         if by_address {
             setsockopt(&socket, Ipv4PacketInfo, &true)?;
         }
-        setsockopt(&socket, RcvBuf, &(16 << 20))?;
         setsockopt(&socket, ReceiveTimestampns, &true)?;
-        socket.set_read_timeout(Some(Duration::from_millis(20)))?;
         let port = socket.local_addr()?.port();
         let hearing = Arc::new(AtomicBool::new(true));
         let on = Arc::clone(&hearing);
@@ -129,9 +127,7 @@ impl Drain {
     ///
     /// If there is no socket to be had.
     pub fn open(core: usize) -> io::Result<Self> {
-        let socket = UdpSocket::bind("0.0.0.0:0")?;
-        setsockopt(&socket, RcvBuf, &(16 << 20))?;
-        socket.set_read_timeout(Some(Duration::from_millis(20)))?;
+        let socket = listening("0.0.0.0:0")?;
         let port = socket.local_addr()?.port();
         let draining = Arc::new(AtomicBool::new(true));
         let on = Arc::clone(&draining);
@@ -174,13 +170,8 @@ impl Listener {
     ///
     /// If there is no socket to be had.
     pub fn open_wide(core: usize, mut each: impl FnMut(&[u8], u64) + Send + 'static) -> io::Result<Self> {
-        let socket = UdpSocket::bind("0.0.0.0:0")?;
-        // Beyond the system's limit needs a privilege; without it the largest allowed one is taken.
-        if setsockopt(&socket, RcvBufForce, &(16 << 20)).is_err() {
-            setsockopt(&socket, RcvBuf, &(16 << 20))?;
-        }
+        let socket = listening("0.0.0.0:0")?;
         setsockopt(&socket, ReceiveTimestampns, &true)?;
-        socket.set_read_timeout(Some(Duration::from_millis(20)))?;
         let port = socket.local_addr()?.port();
         let hearing = Arc::new(AtomicBool::new(true));
         let on = Arc::clone(&hearing);
@@ -219,6 +210,17 @@ impl Listener {
         self.hearing.store(false, Relaxed);
         self.thread.join().expect("a listener does not panic");
     }
+}
+
+/// A socket with room for what comes while its thread does not run, that looks up from waiting now and then.
+fn listening(address: &str) -> io::Result<UdpSocket> {
+    let socket = UdpSocket::bind(address)?;
+    // Beyond the system's limit needs a privilege; without it the largest allowed one is taken.
+    if setsockopt(&socket, RcvBufForce, &(16 << 20)).is_err() {
+        setsockopt(&socket, RcvBuf, &(16 << 20))?;
+    }
+    socket.set_read_timeout(Some(Duration::from_millis(20)))?;
+    Ok(socket)
 }
 
 fn hear(socket: &UdpSocket, mut each: impl FnMut(Ssrc, Heard)) {

@@ -27,11 +27,11 @@ pub fn machine() -> String {
     format!("{cores} × {name}, Linux {}", kernel.trim())
 }
 
-/// The value below which `share` of `values` lie (nearest rank); 0 if there are none. Sorts them.
+/// The value below which `share` of `values` lie (nearest rank); NaN if there are none, which meets no target. Sorts them.
 pub fn quantile(values: &mut [f64], share: f64) -> f64 {
     values.sort_by(f64::total_cmp);
     let rank = (share * values.len() as f64).ceil() as usize;
-    values.get(rank.clamp(1, values.len().max(1)) - 1).copied().unwrap_or(0.0)
+    values.get(rank.clamp(1, values.len().max(1)) - 1).copied().unwrap_or(f64::NAN)
 }
 
 /// Prints rows of a name and a figure.
@@ -55,6 +55,9 @@ pub enum Target {
 
 impl Target {
     fn words(self, value: f64) -> String {
+        if !value.is_finite() {
+            return "(nothing was measured: MISSED)".to_owned();
+        }
         let (sign, limit, met) = match self {
             Self::AtMost(limit) => ('≤', limit, value <= limit),
             Self::AtLeast(limit) => ('≥', limit, value >= limit),

@@ -15,7 +15,7 @@ use std::{
     time::Duration,
 };
 
-use clap::Parser;
+use clap::{Parser, value_parser};
 use holdmusic_bench::{
     bare::pace,
     chart::{Chart, Line},
@@ -33,16 +33,16 @@ use rustix::thread::ClockId;
 #[derive(Parser)]
 struct Options {
     /// Numbers of legs to try, one after the other
-    #[arg(long, value_delimiter = ',', default_value = "100,1000,2500")]
+    #[arg(long, value_delimiter = ',', default_value = "100,1000,2500", value_parser = value_parser!(u32).range(1..=20_000))]
     legs: Vec<u32>,
     /// Pairs of slices
-    #[arg(long, default_value_t = 8)]
+    #[arg(long, default_value_t = 8, value_parser = value_parser!(u32).range(1..=1000))]
     pairs: u32,
     /// Length of a slice in milliseconds
-    #[arg(long, default_value_t = 2000)]
+    #[arg(long, default_value_t = 2000, value_parser = value_parser!(u64).range(100..=60_000))]
     slice_ms: u64,
     /// Seconds for which the spacing of packets is measured afterwards
-    #[arg(long, default_value_t = 10)]
+    #[arg(long, default_value_t = 10, value_parser = value_parser!(u64).range(1..=3600))]
     spacing_seconds: u64,
     /// The core that sends; the ear and the probe take another
     #[arg(long, default_value_t = 0)]

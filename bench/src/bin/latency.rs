@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use clap::Parser;
+use clap::{Parser, value_parser};
 use holdmusic_bench::{
     bare::destination,
     chart::{Chart, Line},
@@ -32,13 +32,13 @@ use serde_json::{Value, json};
 #[derive(Parser)]
 struct Options {
     /// Holds with default music, and with a prompt heard before
-    #[arg(long, default_value_t = 100)]
+    #[arg(long, default_value_t = 100, value_parser = value_parser!(u32).range(1..=100_000))]
     holds: u32,
     /// Holds with each kind of prompt never heard before
-    #[arg(long, default_value_t = 20)]
+    #[arg(long, default_value_t = 20, value_parser = value_parser!(u32).range(1..=100_000))]
     cold: u32,
     /// Participants on hold meanwhile, in the second half
-    #[arg(long, default_value_t = 2000)]
+    #[arg(long, default_value_t = 2000, value_parser = value_parser!(u32).range(1..=15_000))]
     beside: u32,
     /// The core for the engine, if it is to have one alone
     #[arg(long)]

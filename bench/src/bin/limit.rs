@@ -3,7 +3,7 @@
 
 use std::{io, time::Duration};
 
-use clap::Parser;
+use clap::{Parser, value_parser};
 use holdmusic_bench::{
     bare::{Packets, send_all, socket},
     chart::{Chart, Line},
@@ -18,13 +18,13 @@ use rustix::thread::ClockId;
 #[derive(Parser)]
 struct Options {
     /// Destinations
-    #[arg(long, default_value_t = 2000)]
+    #[arg(long, default_value_t = 2000, value_parser = value_parser!(u32).range(1..=20_000))]
     legs: u32,
     /// Rounds; the median counts
-    #[arg(long, default_value_t = 9)]
+    #[arg(long, default_value_t = 9, value_parser = value_parser!(u32).range(1..=1000))]
     rounds: u32,
     /// Milliseconds for each way in each round
-    #[arg(long, default_value_t = 200)]
+    #[arg(long, default_value_t = 200, value_parser = value_parser!(u64).range(1..=60_000))]
     slice_ms: u64,
     /// The core that sends; the drain and the probe take another
     #[arg(long, default_value_t = 0)]

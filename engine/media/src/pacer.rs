@@ -513,8 +513,7 @@ impl Pacer {
             self.events.extend(useless.map(|left| Event::Retired(Retired(Remains::Left(left)))));
             return;
         }
-        // The next slot that is below its share, but sooner one that is served already: the first packet leaves within a
-        // millisecond or two.
+        // The next slot that is below its share, but sooner one that is served already.
         let share = SLOT_SHARE.max((self.playing + 1).div_ceil(SLOTS / SPREAD));
         let earliest = (now.mono.as_nanos() / SLOT_NS + 1).max(self.cursor);
         let crowd = |place: &u64| self.slots[slot_of(*place)].len();
