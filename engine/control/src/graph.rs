@@ -4,6 +4,7 @@
 //! [`Answer`] or a [`Refusal`] back; a refusal becomes a body by [`error_body`].
 
 mod check;
+mod entities;
 mod errors;
 mod query;
 mod read;
@@ -22,6 +23,7 @@ pub use read::{
     read_prompt, read_prompt_check, read_purge, read_start_hold_music, read_stop_hold_music,
 };
 pub(crate) use tell::{call_notification, operation_notification, roster_notification};
+pub(crate) use words::CallState;
 pub use words::{StatusCase, read_wall, wall_text};
 pub(crate) use write::{Writer, matches, wire_state};
 

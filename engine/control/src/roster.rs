@@ -11,8 +11,8 @@ use crate::{
     ask::{CreateCall, CreateParticipant},
     call::Call,
     graph::{
-        Answer, Query, Refusal, Writer, call_notification, matches, operation_notification, results,
-        roster_notification,
+        Answer, CallState, Query, Refusal, Writer, call_notification, matches, operation_notification,
+        results, roster_notification,
     },
     guard::redact,
     id::{CallId, NotificationId, OperationId, ParticipantId},
@@ -101,7 +101,7 @@ impl Control {
         // So that the first hold need not wait for it. If it cannot be had now, a hold will try again.
         self.default_source(now.mono, id);
         self.prefetch(now.mono, id, &create.prefetch);
-        self.owe_call(now, id, "established", None);
+        self.owe_call(now, id, CallState::Established, None);
         Ok(answer)
     }
 
@@ -143,8 +143,8 @@ impl Control {
             self.remove_leg(now, id, participant);
         }
         self.notifications.forget_roster(id);
-        self.owe_call(now, id, "terminating", None);
-        self.owe_call(now, id, "terminated", Some(result));
+        self.owe_call(now, id, CallState::Terminating, None);
+        self.owe_call(now, id, CallState::Terminated, Some(result));
         let until = now.mono + self.settings.retention;
         let Some(call) = self.calls.get_mut(&id) else { return };
         self.counts.participants -= call.participants.len() as u64;
@@ -513,7 +513,7 @@ impl Control {
         }
     }
 
-    fn owe_call(&mut self, now: Now, id: CallId, state: &str, result: Option<&ResultInfo>) {
+    fn owe_call(&mut self, now: Now, id: CallId, state: CallState, result: Option<&ResultInfo>) {
         let Some(call) = self.calls.get_mut(&id) else { return };
         let version = call.next_etag();
         self.owe(now, id, Says::Text(call_notification(id, state, result, version)));

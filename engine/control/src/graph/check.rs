@@ -1,19 +1,25 @@
 //! What a dry run of a prompt found -> the report of `prompts/check`: its members, its warnings in words, and the
 //! `resultInfo` that an operation would get.
 
+mod report;
+
 use std::time::Duration;
 
 use holdmusic_codecs::{
     Codec, Inspection, Join, LoopPoints, PointsIgnored, Warning, click::AUDIBLE_DB, inspect::SILENCE_DBFS,
 };
 use holdmusic_media::rehearsal::Rehearsal;
-use serde_json::{Value, json};
+use serde::Serialize;
+use serde_json::Value;
+use utoipa::ToSchema;
 
 use super::{
+    entities::{MediaPrompt, Reason, ResultJson},
     results,
-    write::{ResultJson, prompt_reason},
 };
 use crate::{PromptFailure, Settings, call::OnPromptFailure, operation::ResultInfo, prompt::Prompt};
+pub(super) use report::CheckReport;
+use report::{ClippingFacts, LoopFacts, PlayedFacts, ReadyTimes, RecordingFacts, WaveformFacts};
 
 /// A dry run of a prompt: everything that an operation would have done with it, and what was seen on the way.
 #[derive(Clone, Debug)]
@@ -75,7 +81,8 @@ pub struct Playable {
 }
 
 /// Something that an operator should know about a prompt that is played all the same.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+#[schema(as = promptWarning)]
 pub struct Notice {
     /// For scripts: `clipping`, `nearSilence`, …
     pub code: &'static str,
@@ -140,39 +147,27 @@ impl PromptCheck {
     /// The body of the answer, and what `--json` prints. Decibels are rounded to hundredths, times to microseconds.
     pub fn json(&self) -> Value {
         let result = self.result();
-        let mut report = json!({
-            "playable": self.outcome.is_ok(),
-            "resultInfo": ResultJson::from(&result),
-            "reason": self.outcome.as_ref().err().map(prompt_reason),
-            "prompt": self.prompt.as_ref().map(|prompt| json!({
-                "@odata.type": "#microsoft.graph.mediaPrompt",
-                "mediaInfo": {
-                    "@odata.type": "#microsoft.graph.mediaInfo",
-                    "uri": prompt.origin.redacted(),
-                    "resourceId": prompt.resource_id,
-                },
-            })),
-            "bytes": self.bytes,
-            "ready": self.ready().map(|ready| json!({
-                "fetchMs": self.fetch.map(millis),
-                "prepareMs": self.outcome.as_ref().ok().map(|playable| millis(playable.prepare)),
-                "totalMs": millis(ready),
-                "withinGrace": ready <= self.terms.grace,
-            })),
-            "recording": null,
-            "played": null,
-            "warnings": self.notices().into_iter().map(|notice| json!({
-                "code": notice.code,
-                "message": notice.message,
-            })).collect::<Vec<_>>(),
-            "waveform": null,
-        });
-        if let Ok(playable) = &self.outcome {
-            report["recording"] = playable.recording_json();
-            report["played"] = playable.played_json();
-            report["waveform"] = playable.waveform_json();
-        }
-        report
+        let uri =
+            self.prompt.as_ref().map(|prompt| (prompt.origin.redacted(), prompt.resource_id.as_deref()));
+        let playable = self.outcome.as_ref().ok();
+        let report = CheckReport {
+            playable: playable.is_some(),
+            result_info: ResultJson::from(&result),
+            reason: self.outcome.as_ref().err().map(Reason::from),
+            prompt: uri.as_ref().map(|(uri, resource_id)| MediaPrompt::new(uri, *resource_id)),
+            bytes: self.bytes,
+            ready: self.ready().map(|ready| ReadyTimes {
+                fetch_ms: self.fetch.and_then(millis),
+                prepare_ms: playable.and_then(|playable| millis(playable.prepare)),
+                total_ms: millis(ready),
+                within_grace: ready <= self.terms.grace,
+            }),
+            recording: playable.map(|playable| playable.recording()),
+            played: playable.map(|playable| playable.played()),
+            warnings: self.notices(),
+            waveform: playable.map(|playable| playable.waveform()),
+        };
+        serde_json::to_value(report).expect("our own values can always be written as JSON")
     }
 }
 
@@ -286,80 +281,84 @@ impl Playable {
         self.rehearsal.joins.as_ref().map(|joins| joins.seam.click_db())
     }
 
-    fn recording_json(&self) -> Value {
+    fn recording(&self) -> RecordingFacts<'_> {
         let inspection = &self.inspection;
         let rate = f64::from(inspection.rate);
         let at = |frames: f64| rounded(frames / rate * 1000.0, 3);
-        json!({
-            "format": self.format,
-            "sampleRateHz": inspection.rate,
-            "channels": inspection.channels,
-            "durationMs": rounded(inspection.seconds * 1000.0, 3),
-            "loudnessLufs": inspection.level.lufs.map(|lufs| rounded(lufs, 2)),
-            "truePeakDbtp": rounded(inspection.level.true_peak_dbtp, 2),
-            "clipping": {
-                "runs": inspection.clipping.runs,
-                "samples": inspection.clipping.samples,
-                "firstAtMs": inspection.clipping.first.map(|first| at(first as f64)),
+        RecordingFacts {
+            format: &self.format,
+            sample_rate_hz: inspection.rate,
+            channels: inspection.channels,
+            duration_ms: rounded(inspection.seconds * 1000.0, 3),
+            loudness_lufs: inspection.level.lufs.and_then(|lufs| rounded(lufs, 2)),
+            true_peak_dbtp: rounded(inspection.level.true_peak_dbtp, 2),
+            clipping: ClippingFacts {
+                runs: inspection.clipping.runs,
+                samples: inspection.clipping.samples,
+                first_at_ms: inspection.clipping.first.and_then(|first| at(first as f64)),
             },
-            "silenceBeforeMs": rounded(inspection.silence_before * 1000.0, 3),
-            "silenceBehindMs": rounded(inspection.silence_behind * 1000.0, 3),
-            "dcOffset": rounded(inspection.dc_offset, 5),
-            "mixDb": inspection.mix_db.map(|db| rounded(db, 2)),
-            "cutShort": self.cut_short,
-            "loopPoints": self.loop_points.map(|(points, ignored)| json!({
-                "start": points.start,
-                "end": points.end,
-                "startMs": at(points.start as f64),
-                "endMs": at(points.end as f64),
-                "used": ignored.is_none(),
-            })),
-            "seamDb": rounded(self.before.click_db(), 2),
-        })
+            silence_before_ms: rounded(inspection.silence_before * 1000.0, 3),
+            silence_behind_ms: rounded(inspection.silence_behind * 1000.0, 3),
+            dc_offset: rounded(inspection.dc_offset, 5),
+            mix_db: inspection.mix_db.and_then(|db| rounded(db, 2)),
+            cut_short: self.cut_short,
+            loop_points: self.loop_points.map(|(points, ignored)| LoopFacts {
+                start: points.start,
+                end: points.end,
+                start_ms: at(points.start as f64),
+                end_ms: at(points.end as f64),
+                used: ignored.is_none(),
+            }),
+            seam_db: rounded(self.before.click_db(), 2),
+        }
     }
 
-    fn played_json(&self) -> Value {
+    fn played(&self) -> PlayedFacts {
         let Rehearsal { level, intro_frames, lap_frames, turns, lap_bytes, .. } = &self.rehearsal;
         let frames_ms = |frames: usize| frames as u64 * u64::from(holdmusic_codecs::FRAME_MS);
-        json!({
-            "codec": Codec::Opus.name(),
-            "gainDb": rounded(self.gain_db, 2),
-            "loudnessLufs": level.lufs.map(|lufs| rounded(lufs, 2)),
-            "truePeakDbtp": rounded(level.true_peak_dbtp, 2),
-            "introMs": frames_ms(*intro_frames),
-            "lapMs": frames_ms(*lap_frames),
-            "turnsPerLap": turns,
-            "lapBytes": lap_bytes,
-            "bitsPerSecond": self.rehearsal.bit_rate().map(|rate| rounded(rate, 0)),
-            "seamDb": self.click_after_db().map(|db| rounded(db, 2)),
-            "turnBackDb": self.rehearsal.joins.as_ref().map(|joins| rounded(joins.turn_back.click_db(), 2)),
-        })
+        PlayedFacts {
+            codec: Codec::Opus.name(),
+            gain_db: rounded(self.gain_db, 2),
+            loudness_lufs: level.lufs.and_then(|lufs| rounded(lufs, 2)),
+            true_peak_dbtp: rounded(level.true_peak_dbtp, 2),
+            intro_ms: frames_ms(*intro_frames),
+            lap_ms: frames_ms(*lap_frames),
+            turns_per_lap: *turns,
+            lap_bytes: *lap_bytes,
+            bits_per_second: self.rehearsal.bit_rate().and_then(|rate| rounded(rate, 0)),
+            seam_db: self.click_after_db().and_then(|db| rounded(db, 2)),
+            turn_back_db: self
+                .rehearsal
+                .joins
+                .as_ref()
+                .and_then(|joins| rounded(joins.turn_back.click_db(), 2)),
+        }
     }
 
-    fn waveform_json(&self) -> Value {
+    fn waveform(&self) -> WaveformFacts {
         let waveform = &self.inspection.waveform;
-        let all = |value: fn(&holdmusic_codecs::inspect::Column) -> f32| -> Vec<Value> {
+        let all = |value: fn(&holdmusic_codecs::inspect::Column) -> f32| {
             waveform.columns.iter().map(|column| rounded(f64::from(value(column)), 4)).collect()
         };
-        json!({
-            "columnMs": rounded(waveform.column_seconds * 1000.0, 6),
-            "lowest": all(|column| column.lowest),
-            "highest": all(|column| column.highest),
-            "rms": all(|column| column.rms),
-        })
+        WaveformFacts {
+            column_ms: rounded(waveform.column_seconds * 1000.0, 6),
+            lowest: all(|column| column.lowest),
+            highest: all(|column| column.highest),
+            rms: all(|column| column.rms),
+        }
     }
 }
 
-fn millis(duration: Duration) -> Value {
+fn millis(duration: Duration) -> Option<f64> {
     rounded(duration.as_secs_f64() * 1000.0, 3)
 }
 
-/// A number to so many decimals; `null` for what JSON has no number for, such as the peak of silence.
-fn rounded(value: f64, decimals: i32) -> Value {
+/// A number to so many decimals; `None`, and in JSON `null`, for what JSON has no number for, such as the peak of silence.
+fn rounded(value: f64, decimals: i32) -> Option<f64> {
     let scale = 10f64.powi(decimals);
     let value = (value * scale).round() / scale;
     // A gain of -0 is none.
-    if value.is_finite() { json!(value + 0.0) } else { Value::Null }
+    value.is_finite().then_some(value + 0.0)
 }
 
 fn counted(number: u64, what: &str) -> String {
@@ -382,6 +381,7 @@ mod tests {
         prepare::{PrepareSettings, prepare},
         rehearsal::{Joins, rehearse},
     };
+    use serde_json::json;
 
     use super::*;
     use crate::graph::read_prompt_check;
@@ -433,7 +433,7 @@ mod tests {
         }
         for (part, name) in [("recording", "seamDb"), ("played", "seamDb"), ("played", "turnBackDb")] {
             if let Some(click) = json[part][name].as_f64() {
-                json[part][name] = rounded(click, 0);
+                json[part][name] = json!(rounded(click, 0));
             }
         }
         serde_json::to_string_pretty(&json).unwrap()

@@ -3,11 +3,12 @@
 use std::sync::Arc;
 
 use serde::Serialize;
-use serde_json::json;
+use utoipa::ToSchema;
 
 use super::{
-    words::StatusCase,
-    write::{ResultJson, operation_json, participant_json, text},
+    entities::{OperationJson, ParticipantJson, ResultJson},
+    words::{CallState, ChangeType, StatusCase},
+    write::{operation_json, participant_json, text},
 };
 use crate::{
     call::Call,
@@ -15,35 +16,80 @@ use crate::{
     operation::{Operation, ResultInfo},
 };
 
-#[derive(Serialize)]
-struct Notifications<T> {
+/// What is sent to a `callbackUri`: one notification.
+#[derive(Serialize, ToSchema)]
+#[schema(as = commsNotifications)]
+pub(super) struct Notifications<'a> {
+    /// Always `#microsoft.graph.commsNotifications`.
     #[serde(rename = "@odata.type")]
     kind: &'static str,
-    value: [Notification<T>; 1],
+    /// Always one.
+    value: [Notification<'a>; 1],
 }
 
-#[derive(Serialize)]
-struct Notification<T> {
+/// Something that happened to a resource.
+#[derive(Serialize, ToSchema)]
+#[schema(as = commsNotification)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Notification<'a> {
+    /// Always `#microsoft.graph.commsNotification`.
     #[serde(rename = "@odata.type")]
     kind: &'static str,
-    #[serde(rename = "changeType")]
-    change: &'static str,
+    /// What happened: an operation or a call that is over is `deleted`.
+    change_type: ChangeType,
+    /// The path of the resource, as older clients know it.
     resource: String,
-    #[serde(rename = "resourceUrl")]
-    url: String,
-    #[serde(rename = "resourceData")]
-    data: T,
+    /// The path of the resource below `/v1.0/`.
+    resource_url: String,
+    /// The resource as it was when this was written.
+    resource_data: ResourceData<'a>,
+}
+
+/// The resource of a notification: an operation, a call, or the participants of a call.
+#[derive(Serialize, ToSchema)]
+#[schema(as = resourceData)]
+#[serde(untagged)]
+#[expect(clippy::large_enum_variant, reason = "it lives no longer than it takes to write it")]
+pub(super) enum ResourceData<'a> {
+    Operation(OperationJson<'a>),
+    Call(CallChange<'a>),
+    Roster(Vec<ParticipantJson<'a>>),
+}
+
+/// A call as its changes are told.
+#[derive(Serialize, ToSchema)]
+#[schema(as = callChange)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct CallChange<'a> {
+    /// Always `#microsoft.graph.call`.
+    #[serde(rename = "@odata.type")]
+    kind: &'static str,
+    /// Its path.
+    #[serde(rename = "@odata.id")]
+    odata_id: String,
+    /// The version of the call's resources.
+    #[serde(rename = "@odata.etag")]
+    etag: String,
+    /// Its name.
+    #[schema(value_type = String, format = "uuid")]
+    id: CallId,
+    /// Where in its life it is.
+    state: CallState,
+    /// How it ended, once it has.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    result_info: Option<ResultJson<'a>>,
 }
 
 /// `path` begins behind `calls/`. The form of `resourceUrl`, without a leading slash, is that of the page which
 /// documents startHoldMusic.
-fn notification<T: Serialize>(change: &'static str, path: &str, data: T) -> Arc<str> {
+fn notification(change_type: ChangeType, path: &str, resource_data: ResourceData<'_>) -> Arc<str> {
     let notification = Notification {
         kind: "#microsoft.graph.commsNotification",
-        change,
+        change_type,
         resource: format!("/app/calls/{path}"),
-        url: format!("communications/calls/{path}"),
-        data,
+        resource_url: format!("communications/calls/{path}"),
+        resource_data,
     };
     text(&Notifications { kind: "#microsoft.graph.commsNotifications", value: [notification] }).into()
 }
@@ -64,43 +110,35 @@ pub(crate) fn operation_notification(
     let mut json = operation_json(operation, case);
     json.odata_id = Some(&odata_id);
     json.etag = Some(etag(version));
-    notification("deleted", &path, json)
+    notification(ChangeType::Deleted, &path, ResourceData::Operation(json))
 }
 
 /// A change of a call: `established`, `terminating`, or `terminated` with a result.
 pub(crate) fn call_notification(
     call: CallId,
-    state: &str,
+    state: CallState,
     result: Option<&ResultInfo>,
     version: u64,
 ) -> Arc<str> {
-    let mut json = json!({
-        "@odata.type": "#microsoft.graph.call",
-        "@odata.id": format!("communications/calls/{call}"),
-        "@odata.etag": etag(version),
-        "id": call,
-        "state": state,
-    });
-    if let Some(result) = result {
-        json["resultInfo"] = json!(ResultJson::from(result));
-    }
-    let change = if result.is_some() { "deleted" } else { "updated" };
-    notification(change, &call.to_string(), json)
+    let json = CallChange {
+        kind: "#microsoft.graph.call",
+        odata_id: format!("communications/calls/{call}"),
+        etag: etag(version),
+        id: call,
+        state,
+        result_info: result.map(ResultJson::from),
+    };
+    let change = if result.is_some() { ChangeType::Deleted } else { ChangeType::Updated };
+    notification(change, &call.to_string(), ResourceData::Call(json))
 }
 
 /// Who is in a call.
 pub(crate) fn roster_notification(call: &Call, version: u64) -> Arc<str> {
     let path = format!("{}/participants", call.id);
-    let roster: Vec<_> = call
-        .roster()
-        .into_iter()
-        .map(|participant| {
-            let mut json = participant_json(participant);
-            let id = format!("communications/calls/{path}/{}", participant.id);
-            json.insert("@odata.id".to_owned(), json!(id));
-            json.insert("@odata.etag".to_owned(), json!(etag(version)));
-            json
-        })
-        .collect();
-    notification("updated", &path, roster)
+    let roster = call.roster().into_iter().map(|participant| ParticipantJson {
+        odata_id: Some(format!("communications/calls/{path}/{}", participant.id)),
+        etag: Some(etag(version)),
+        ..participant_json(participant)
+    });
+    notification(ChangeType::Updated, &path, ResourceData::Roster(roster.collect()))
 }

@@ -1,7 +1,14 @@
 //! Graph's words for our values, and moments as Graph writes them.
 
+use std::borrow::Cow;
+
 use holdmusic_media::WallTime;
+use serde::{Serialize, Serializer};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
+use utoipa::{
+    PartialSchema, ToSchema,
+    openapi::{Object, RefOr, Schema, Type},
+};
 
 use crate::{
     call::{CompletesWhen, OnPromptFailure},
@@ -9,6 +16,45 @@ use crate::{
     operation::{OperationKind, Status},
     participant::{EndedBy, Heard},
 };
+
+/// One word for each variant of an enum: how it is written, and what the OpenAPI document lists.
+macro_rules! words {
+    ($(#[$doc:meta])* $visibility:vis $type:ident as $name:literal { $($variant:ident: $word:literal,)+ }) => {
+        impl $type {
+            $(#[$doc])*
+            $visibility fn word(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $word,)+
+                }
+            }
+        }
+
+        impl Serialize for $type {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.serialize_str(self.word())
+            }
+        }
+
+        impl PartialSchema for $type {
+            fn schema() -> RefOr<Schema> {
+                words_schema([$($word),+])
+            }
+        }
+
+        impl ToSchema for $type {
+            fn name() -> Cow<'static, str> {
+                $name.into()
+            }
+        }
+    };
+}
+
+fn words_schema(words: impl IntoIterator<Item = &'static str>) -> RefOr<Schema> {
+    Object::builder().schema_type(Type::String).enum_values(Some(words)).into()
+}
+
+/// Every status, in the order of a life.
+const STATUSES: [Status; 4] = [Status::NotStarted, Status::Running, Status::Completed, Status::Failed];
 
 /// How `status` of an operation is spelled.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -34,21 +80,11 @@ impl StatusCase {
             (Self::Pascal, Status::Failed) => "Failed",
         }
     }
-
-    /// The word as a setting.
-    pub fn word(self) -> &'static str {
-        match self {
-            Self::Camel => "camel",
-            Self::Pascal => "pascal",
-        }
-    }
 }
 
 /// The status that a word of either spelling means.
 pub(crate) fn status_of(word: &str) -> Option<Status> {
-    [Status::NotStarted, Status::Running, Status::Completed, Status::Failed]
-        .into_iter()
-        .find(|&status| StatusCase::Camel.status(status).eq_ignore_ascii_case(word))
+    STATUSES.into_iter().find(|&status| StatusCase::Camel.status(status).eq_ignore_ascii_case(word))
 }
 
 impl OperationKind {
@@ -61,92 +97,179 @@ impl OperationKind {
     }
 }
 
-impl OnPromptFailure {
+words! {
     /// The word as in `call.holdMusic`.
-    pub fn word(self) -> &'static str {
-        match self {
-            Self::DefaultMusic => "defaultMusic",
-            Self::Fail => "fail",
-        }
+    pub OnPromptFailure as "onPromptFailure" {
+        DefaultMusic: "defaultMusic",
+        Fail: "fail",
     }
 }
 
-impl CompletesWhen {
+words! {
     /// The word as in `call.holdMusic`.
-    pub fn word(self) -> &'static str {
-        match self {
-            Self::MusicStarts => "musicStarts",
-            Self::MusicEnds => "musicEnds",
-        }
+    pub CompletesWhen as "completesWhen" {
+        MusicStarts: "musicStarts",
+        MusicEnds: "musicEnds",
     }
 }
 
-impl EndedBy {
+words! {
     /// The word as in `participant.holdMusic.endedBy`.
-    pub fn word(self) -> &'static str {
-        match self {
-            Self::Stop => "stop",
-            Self::Removed => "removed",
-            Self::CallEnded => "callEnded",
-            Self::MaxDuration => "maxDuration",
-            Self::Unreachable => "unreachable",
-            Self::Bye => "bye",
-            Self::PromptFailed => "promptFailed",
-        }
+    pub EndedBy as "holdEndedBy" {
+        Stop: "stop",
+        Removed: "removed",
+        CallEnded: "callEnded",
+        MaxDuration: "maxDuration",
+        Unreachable: "unreachable",
+        Bye: "bye",
+        PromptFailed: "promptFailed",
     }
 }
 
-impl PromptCause {
+words! {
     /// The word as in `holdMusic.reason.cause`.
-    pub fn word(self) -> &'static str {
-        match self {
-            Self::AddressRefused => "addressRefused",
-            Self::PortRefused => "portRefused",
-            Self::SchemeRefused => "schemeRefused",
-            Self::DnsFailed => "dnsFailed",
-            Self::ConnectionRefused => "connectionRefused",
-            Self::ConnectionFailed => "connectionFailed",
-            Self::ConnectTimeout => "connectTimeout",
-            Self::TlsFailed => "tlsFailed",
-            Self::HttpStatus => "httpStatus",
-            Self::ServerError => "serverError",
-            Self::RedirectLimit => "redirectLimit",
-            Self::RedirectInvalid => "redirectInvalid",
-            Self::ResponseInvalid => "responseInvalid",
-            Self::ContentEncoded => "contentEncoded",
-            Self::OriginSilent => "originSilent",
-            Self::FetchTimeout => "fetchTimeout",
-            Self::ArrivesTooSlowly => "arrivesTooSlowly",
-            Self::TooLarge => "tooLarge",
-            Self::ShortBody => "shortBody",
-            Self::FileNotFound => "fileNotFound",
-            Self::FileUnreadable => "fileUnreadable",
-            Self::TooManyPreparing => "tooManyPreparing",
-            Self::NotReadyInTime => "notReadyInTime",
-            Self::NotAudio => "notAudio",
-            Self::UnsupportedFormat => "unsupportedFormat",
-            Self::HeaderCut => "headerCut",
-            Self::NoSamples => "noSamples",
-            Self::TooLong => "tooLong",
-            Self::TooManySamples => "tooManySamples",
-            Self::TooManyChannels => "tooManyChannels",
-            Self::SampleRate => "sampleRate",
-            Self::Silent => "silent",
-            Self::CancelsOut => "cancelsOut",
-            Self::Corrupt => "corrupt",
-            Self::DecodeTimeout => "decodeTimeout",
-            Self::EncodeFailed => "encodeFailed",
-        }
+    pub PromptCause as "promptCause" {
+        AddressRefused: "addressRefused",
+        PortRefused: "portRefused",
+        SchemeRefused: "schemeRefused",
+        DnsFailed: "dnsFailed",
+        ConnectionRefused: "connectionRefused",
+        ConnectionFailed: "connectionFailed",
+        ConnectTimeout: "connectTimeout",
+        TlsFailed: "tlsFailed",
+        HttpStatus: "httpStatus",
+        ServerError: "serverError",
+        RedirectLimit: "redirectLimit",
+        RedirectInvalid: "redirectInvalid",
+        ResponseInvalid: "responseInvalid",
+        ContentEncoded: "contentEncoded",
+        OriginSilent: "originSilent",
+        FetchTimeout: "fetchTimeout",
+        ArrivesTooSlowly: "arrivesTooSlowly",
+        TooLarge: "tooLarge",
+        ShortBody: "shortBody",
+        FileNotFound: "fileNotFound",
+        FileUnreadable: "fileUnreadable",
+        TooManyPreparing: "tooManyPreparing",
+        NotReadyInTime: "notReadyInTime",
+        NotAudio: "notAudio",
+        UnsupportedFormat: "unsupportedFormat",
+        HeaderCut: "headerCut",
+        NoSamples: "noSamples",
+        TooLong: "tooLong",
+        TooManySamples: "tooManySamples",
+        TooManyChannels: "tooManyChannels",
+        SampleRate: "sampleRate",
+        Silent: "silent",
+        CancelsOut: "cancelsOut",
+        Corrupt: "corrupt",
+        DecodeTimeout: "decodeTimeout",
+        EncodeFailed: "encodeFailed",
     }
 }
 
-impl Heard {
+words! {
     /// The word as in `holdMusic.source`.
-    pub fn word(self) -> &'static str {
-        match self {
-            Self::CustomPrompt => "customPrompt",
-            Self::DefaultMusic => "default",
-        }
+    pub Heard as "holdSource" {
+        CustomPrompt: "customPrompt",
+        DefaultMusic: "default",
+    }
+}
+
+words! {
+    /// The word as a setting.
+    pub StatusCase as "statusCase" {
+        Camel: "camel",
+        Pascal: "pascal",
+    }
+}
+
+/// A status, spelled as a call wants it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Spelled(pub(super) StatusCase, pub(super) Status);
+
+impl Serialize for Spelled {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.0.status(self.1))
+    }
+}
+
+impl PartialSchema for Spelled {
+    fn schema() -> RefOr<Schema> {
+        let both = [StatusCase::Camel, StatusCase::Pascal];
+        words_schema(both.into_iter().flat_map(|case| STATUSES.map(|status| case.status(status))))
+    }
+}
+
+impl ToSchema for Spelled {
+    fn name() -> Cow<'static, str> {
+        "operationStatus".into()
+    }
+}
+
+/// Where in its life a call is.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum CallState {
+    Established,
+    Terminating,
+    Terminated,
+}
+
+words! {
+    /// The word as in `call.state`.
+    CallState as "callState" {
+        Established: "established",
+        Terminating: "terminating",
+        Terminated: "terminated",
+    }
+}
+
+/// Which way sound flows.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Direction {
+    Inactive,
+    SendOnly,
+    SendReceive,
+}
+
+words! {
+    /// The word as in `mediaStream.direction`.
+    Direction as "mediaDirection" {
+        Inactive: "inactive",
+        SendOnly: "sendOnly",
+        SendReceive: "sendReceive",
+    }
+}
+
+/// Whether a participant is on hold.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum HoldState {
+    None,
+    Starting,
+    Playing,
+}
+
+words! {
+    /// The word as in `participant.holdMusic.state`.
+    HoldState as "holdState" {
+        None: "none",
+        Starting: "starting",
+        Playing: "playing",
+    }
+}
+
+/// What happened to a resource.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum ChangeType {
+    Updated,
+    Deleted,
+}
+
+words! {
+    /// The word as in `commsNotification.changeType`.
+    ChangeType as "changeType" {
+        Updated: "updated",
+        Deleted: "deleted",
     }
 }
 

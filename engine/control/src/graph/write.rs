@@ -1,54 +1,29 @@
-//! Our values -> JSON as Graph prints it: entities for answers, and the bodies of notifications.
+//! Our values -> the entities of `entities.rs`, and those -> JSON as Graph prints it.
 
-use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
+use std::{net::SocketAddr, time::Duration};
 
 use holdmusic_media::{HoldReport, RtpState, WallTime};
-use serde::Serialize;
-use serde_json::{Map, Value, json};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 
 use super::{
     Answer,
+    entities::{
+        CallHoldMusic, CallJson, Collection, Given, MediaFacts, MediaLeg, MediaPrompt, MediaState,
+        MediaStream, OperationHoldMusic, OperationJson, ParticipantHoldMusic, ParticipantJson, Reason,
+        Report, ResultJson, State,
+    },
     query::Query,
-    words::{StatusCase, wall_text},
+    words::{CallState, Direction, HoldState, Spelled, StatusCase, wall_text},
 };
 use crate::{
     call::Call,
     cause::PromptFailure,
-    id::{CallId, OperationId},
+    id::CallId,
     operation::{HoldFacts, Operation, OperationKind, ResultInfo, Status},
     participant::{Leg, Participant},
-    prompt::Origin,
+    prompt::{Origin, Prompt},
 };
-
-#[derive(Serialize)]
-pub(super) struct OperationJson<'a> {
-    #[serde(rename = "@odata.context", skip_serializing_if = "Option::is_none")]
-    context: Option<String>,
-    #[serde(rename = "@odata.type")]
-    kind: &'a str,
-    #[serde(rename = "@odata.id", skip_serializing_if = "Option::is_none")]
-    pub(super) odata_id: Option<&'a str>,
-    #[serde(rename = "@odata.etag", skip_serializing_if = "Option::is_none")]
-    pub(super) etag: Option<String>,
-    id: OperationId,
-    status: &'a str,
-    #[serde(rename = "clientContext", skip_serializing_if = "Option::is_none")]
-    client_context: Option<&'a str>,
-    // `null` once the operation is over without one, absent before: as in Graph's samples.
-    #[serde(rename = "resultInfo", skip_serializing_if = "Option::is_none")]
-    result: Option<Option<ResultJson<'a>>>,
-    #[serde(rename = "holdMusic", skip_serializing_if = "Option::is_none")]
-    hold: Option<Value>,
-}
-
-#[derive(Serialize)]
-pub(super) struct ResultJson<'a> {
-    #[serde(rename = "@odata.type")]
-    kind: &'static str,
-    code: u32,
-    subcode: u32,
-    message: &'a str,
-}
 
 impl<'a> From<&'a ResultInfo> for ResultJson<'a> {
     fn from(result: &'a ResultInfo) -> Self {
@@ -57,6 +32,24 @@ impl<'a> From<&'a ResultInfo> for ResultJson<'a> {
     }
 }
 
+impl<'a> From<&'a PromptFailure> for Reason<'a> {
+    fn from(failure: &'a PromptFailure) -> Self {
+        Self { cause: failure.cause, message: &failure.message }
+    }
+}
+
+impl From<&RtpState> for State {
+    fn from(state: &RtpState) -> Self {
+        Self {
+            ssrc: state.ssrc.0,
+            sequence_number: state.sequence.0,
+            timestamp: state.timestamp.0,
+            at: wall_text(state.at, 6),
+        }
+    }
+}
+
+/// An operation as its end is told: without what only its answers show.
 pub(super) fn operation_json(operation: &Operation, case: StatusCase) -> OperationJson<'_> {
     OperationJson {
         context: None,
@@ -64,213 +57,197 @@ pub(super) fn operation_json(operation: &Operation, case: StatusCase) -> Operati
         odata_id: None,
         etag: None,
         id: operation.id,
-        status: case.status(operation.status()),
+        status: Spelled(case, operation.status()),
         client_context: operation.client_context.as_deref(),
-        result: operation.is_over().then(|| operation.result().map(ResultJson::from)),
-        hold: None,
+        result_info: operation.is_over().then(|| operation.result().map(ResultJson::from)),
+        hold_music: None,
     }
 }
 
-fn millis(nanos: u64) -> Value {
+/// An operation as answers show it.
+fn operation_entity(operation: &Operation, case: StatusCase, context: Option<String>) -> OperationJson<'_> {
+    let hold_music = hold_facts(&operation.facts, operation.kind);
+    OperationJson { context, hold_music, ..operation_json(operation, case) }
+}
+
+fn millis(nanos: u64) -> f64 {
     // Microseconds are as fine as the sender's clock means anything.
     #[expect(clippy::cast_precision_loss, reason = "2^52 microseconds are 142 years")]
-    let millis = (nanos / 1000) as f64 / 1000.0;
-    json!(millis)
+    let micros = (nanos / 1000) as f64;
+    micros / 1000.0
 }
 
-fn hold_facts(facts: &HoldFacts, kind: OperationKind) -> Option<Value> {
-    let mut hold = Map::new();
-    let mut put = |name: &str, value: Option<Value>| {
-        if let Some(value) = value {
-            hold.insert(name.to_owned(), value);
-        }
+fn hold_facts(facts: &HoldFacts, kind: OperationKind) -> Option<OperationHoldMusic<'_>> {
+    let stopped = facts.stopped.as_deref();
+    let hold = OperationHoldMusic {
+        first_packet_latency_ms: facts.first_packet_latency_ns.map(millis),
+        prompt_ready_ms: facts.prompt_ready_ns.map(millis),
+        source: facts.heard,
+        gain_db: facts.gain_db.map(|gain| (gain * 100.0).round() / 100.0),
+        reason: facts.reason.as_deref().map(Reason::from),
+        rtp_state: stopped.map(|stopped| State::from(&stopped.rtp_state)),
+        report: stopped.map(|stopped| hold_report(&stopped.report, None)),
+        nothing_to_stop: (kind == OperationKind::StopHoldMusic).then_some(facts.nothing_to_stop),
     };
-    put("firstPacketLatencyMs", facts.first_packet_latency_ns.map(millis));
-    put("promptReadyMs", facts.prompt_ready_ns.map(millis));
-    put("source", facts.heard.map(|heard| json!(heard.word())));
-    put("gainDb", facts.gain_db.map(|gain| json!((gain * 100.0).round() / 100.0)));
-    put("reason", facts.reason.as_deref().map(prompt_reason));
-    put("rtpState", facts.stopped.as_ref().map(|stopped| rtp_state(&stopped.rtp_state)));
-    put("report", facts.stopped.as_ref().map(|stopped| hold_report(&stopped.report, None)));
-    if kind == OperationKind::StopHoldMusic {
-        put("nothingToStop", Some(json!(facts.nothing_to_stop)));
-    }
-    (!hold.is_empty()).then_some(Value::Object(hold))
+    (hold != OperationHoldMusic::default()).then_some(hold)
 }
 
-fn rtp_state(state: &RtpState) -> Value {
-    json!({
-        "ssrc": state.ssrc.0,
-        "sequenceNumber": state.sequence.0,
-        "timestamp": state.timestamp.0,
-        "at": wall_text(state.at, 6),
-    })
-}
-
-pub(super) fn prompt_reason(failure: &PromptFailure) -> Value {
-    json!({ "cause": failure.cause.word(), "message": failure.message })
-}
-
-fn hold_report(report: &HoldReport, reason: Option<&PromptFailure>) -> Value {
+fn hold_report<'a>(report: &HoldReport, reason: Option<&'a PromptFailure>) -> Report<'a> {
     let duration = match (report.first_sent, report.last_sent) {
         (Some(first), Some(last)) => last.since(first).as_nanos(),
         _ => 0,
     };
-    let mut json = json!({
-        "packets": report.packets,
-        "bytes": report.payload_bytes,
-        "durationMs": millis(u64::try_from(duration).unwrap_or(u64::MAX)),
-        "lateTicks": report.late_ticks,
-        "skippedTicks": report.skipped_ticks,
-        "starvedTicks": report.starved_ticks,
-        "sendErrors": report.send_errors,
-        "longestGapMs": millis(report.longest_gap_ns),
-        "defaultMusicMs": u64::from(report.default_music_packets) * u64::from(holdmusic_codecs::FRAME_MS),
-    });
-    if let Some(quality) = report.quality {
-        json["fractionLost"] = json!(f64::from(quality.fraction_lost) / 256.0);
-        json["packetsLost"] = json!(quality.cumulative_lost);
-        json["jitterMs"] = millis(u64::from(quality.jitter_us) * 1000);
-        json["roundTripMs"] =
-            quality.round_trip_us.map_or(Value::Null, |micros| millis(u64::from(micros) * 1000));
+    let quality = report.quality.as_ref();
+    Report {
+        packets: report.packets,
+        bytes: report.payload_bytes,
+        duration_ms: millis(u64::try_from(duration).unwrap_or(u64::MAX)),
+        late_ticks: report.late_ticks,
+        skipped_ticks: report.skipped_ticks,
+        starved_ticks: report.starved_ticks,
+        send_errors: report.send_errors,
+        longest_gap_ms: millis(report.longest_gap_ns),
+        default_music_ms: u64::from(report.default_music_packets) * u64::from(holdmusic_codecs::FRAME_MS),
+        fraction_lost: quality.map(|quality| f64::from(quality.fraction_lost) / 256.0),
+        packets_lost: quality.map(|quality| quality.cumulative_lost),
+        jitter_ms: quality.map(|quality| millis(u64::from(quality.jitter_us) * 1000)),
+        round_trip_ms: quality
+            .map(|quality| quality.round_trip_us.map(|micros| millis(u64::from(micros) * 1000))),
+        reason: reason.map(Reason::from),
     }
-    if let Some(reason) = reason {
-        json["reason"] = prompt_reason(reason);
-    }
-    json
 }
 
 fn duration_text(duration: Duration) -> String {
     format!("PT{}S", duration.as_secs_f64())
 }
 
-fn prompt_json(prompt: &crate::prompt::Prompt) -> Value {
+impl<'a> MediaPrompt<'a> {
+    /// A prompt whose address is shown as `uri`.
+    pub(super) fn new(uri: &'a str, resource_id: Option<&'a str>) -> Self {
+        let media_info = MediaFacts { kind: "#microsoft.graph.mediaInfo", uri, resource_id };
+        Self { kind: "#microsoft.graph.mediaPrompt", media_info }
+    }
+}
+
+fn prompt_json(prompt: &Prompt) -> MediaPrompt<'_> {
     let uri = match &prompt.origin {
         Origin::Web(uri) | Origin::Directory(uri) => uri.as_str(),
         Origin::Data(data) => data.uri(),
     };
-    json!({
-        "@odata.type": "#microsoft.graph.mediaPrompt",
-        "mediaInfo": {
-            "@odata.type": "#microsoft.graph.mediaInfo",
-            "uri": uri,
-            "resourceId": prompt.resource_id,
-        },
-    })
+    MediaPrompt::new(uri, prompt.resource_id.as_deref())
 }
 
-fn call_json(call: &Call, live: bool) -> Map<String, Value> {
-    let mut json = call.echo.as_deref().map(object).unwrap_or_default();
+fn call_json(call: &Call, live: bool, context: Option<String>) -> CallJson<'_> {
+    let given = call.echo.as_deref().map(read_back::<Given<'_>>).unwrap_or_default();
     let rules = &call.rules;
-    let mut put = |name: &str, value: Value| {
-        json.insert(name.to_owned(), value);
-    };
-    put("@odata.type", json!("#microsoft.graph.call"));
-    put("id", json!(call.id));
-    put("state", json!(if live { "established" } else { "terminated" }));
-    put("callbackUri", json!(&*call.callback));
-    put("myParticipantId", json!(call.my_participant));
-    put("createdDateTime", json!(wall_text(call.created, 3)));
-    put("mediaState", json!({ "@odata.type": "#microsoft.graph.callMediaState", "audio": "active" }));
-    put(
-        "holdMusic",
-        json!({
-            "maxHeldParticipants": rules.max_held,
-            "defaultPrompt": call.default_prompt.as_deref().map(prompt_json),
-            "onPromptFailure": rules.on_prompt_failure.word(),
-            "completesWhen": rules.completes_when.word(),
-            "statusCase": rules.status_case.word(),
-            "maxDuration": rules.max_duration.map(duration_text),
-        }),
-    );
-    json.entry("direction").or_insert_with(|| json!("outgoing"));
-    json
-}
-
-fn leg_json(leg: &Leg, local: SocketAddr, report: Option<&HoldReport>) -> Map<String, Value> {
-    let spec = &leg.spec;
-    let Value::Object(mut json) = json!({
-        "localAddress": local.to_string(),
-        "remoteAddress": spec.destination.to_string(),
-        "rtcpAddress": spec.rtcp.map(|address| address.to_string()),
-        "codec": spec.codec.name(),
-        "payloadType": spec.payload_type.number(),
-        "ssrc": spec.numbering.ssrc.0,
-        "direction": if leg.receives { "sendOnly" } else { "inactive" },
-        "counters": hold_report(&report.copied().unwrap_or_default(), None),
-    }) else {
-        unreachable!("an object was written")
-    };
-    if let Some(answer) = &leg.answer {
-        json.insert("sdp".to_owned(), json!(answer.text));
-    }
-    json
-}
-
-pub(super) fn participant_json(participant: &Participant) -> Map<String, Value> {
-    let held = participant.hold.is_some();
-    let info = participant.info.as_deref().map_or_else(
-        || {
-            json!({
-                "@odata.type": "#microsoft.graph.participantInfo",
-                "identity": { "@odata.type": "#microsoft.graph.identitySet" },
-            })
+    CallJson {
+        context,
+        kind: "#microsoft.graph.call",
+        id: call.id,
+        state: if live { CallState::Established } else { CallState::Terminated },
+        callback_uri: &call.callback,
+        my_participant_id: call.my_participant,
+        created_date_time: wall_text(call.created, 3),
+        media_state: MediaState { kind: "#microsoft.graph.callMediaState", audio: "active" },
+        hold_music: CallHoldMusic {
+            max_held_participants: rules.max_held,
+            default_prompt: call.default_prompt.as_deref().map(prompt_json),
+            on_prompt_failure: rules.on_prompt_failure,
+            completes_when: rules.completes_when,
+            status_case: rules.status_case,
+            max_duration: rules.max_duration.map(duration_text),
         },
-        |info| Value::Object(object(info)),
-    );
-    let Value::Object(json) = json!({
-        "@odata.type": "#microsoft.graph.participant",
-        "id": participant.id,
-        "info": info,
-        "isInLobby": false,
-        "isMuted": false,
-        "metadata": participant.metadata,
-        "mediaStreams": [{
-            "@odata.type": "#microsoft.graph.mediaStream",
-            "mediaType": "audio",
-            "label": "main-audio",
-            "sourceId": participant.number.to_string(),
-            "direction": if held { "inactive" } else { "sendReceive" },
-            "serverMuted": false,
-        }],
-        "holdMusic": participant_hold(participant),
-    }) else {
-        unreachable!("an object was written")
-    };
-    json
+        direction: given.direction.is_none().then_some("outgoing"),
+        given,
+    }
 }
 
-fn participant_hold(participant: &Participant) -> Value {
-    if let Some(hold) = &participant.hold {
-        let report = hold.report.unwrap_or_default();
-        return json!({
-            "state": if hold.heard.is_some() { "playing" } else { "starting" },
-            "operationId": hold.operations.last(),
-            "source": hold.kind.map(|heard| heard.word()),
-            "since": wall_text(hold.since, 6),
-            "report": hold_report(&report, hold.reason.as_deref()),
-        });
+fn leg_json<'a>(
+    leg: &'a Leg,
+    local: SocketAddr,
+    report: Option<&HoldReport>,
+    context: Option<String>,
+) -> MediaLeg<'a> {
+    let spec = &leg.spec;
+    MediaLeg {
+        context,
+        local_address: local.to_string(),
+        remote_address: spec.destination.to_string(),
+        rtcp_address: spec.rtcp.map(|address| address.to_string()),
+        codec: spec.codec.name(),
+        payload_type: spec.payload_type.number(),
+        ssrc: spec.numbering.ssrc.0,
+        direction: if leg.receives { Direction::SendOnly } else { Direction::Inactive },
+        counters: hold_report(&report.copied().unwrap_or_default(), None),
+        sdp: leg.answer.as_ref().map(|answer| &*answer.text),
     }
-    match &participant.past {
-        None => json!({ "state": "none" }),
-        Some(past) => json!({
-            "state": "none",
-            "operationId": past.operation,
-            "source": past.heard.map(|heard| heard.word()),
-            "since": wall_text(past.since, 6),
-            "endedBy": past.ended_by.word(),
-            "report": hold_report(&past.report.unwrap_or_default(), past.reason.as_deref()),
-        }),
+}
+
+/// Who a participant is of whom nothing was told.
+const NOBODY: &str = r##"{"@odata.type":"#microsoft.graph.participantInfo","identity":{"@odata.type":"#microsoft.graph.identitySet"}}"##;
+
+pub(super) fn participant_json(participant: &Participant) -> ParticipantJson<'_> {
+    let held = participant.hold.is_some();
+    ParticipantJson {
+        context: None,
+        kind: "#microsoft.graph.participant",
+        odata_id: None,
+        etag: None,
+        id: participant.id,
+        info: read_back(participant.info.as_deref().unwrap_or(NOBODY)),
+        is_in_lobby: false,
+        is_muted: false,
+        metadata: participant.metadata.as_deref(),
+        media_streams: [MediaStream {
+            kind: "#microsoft.graph.mediaStream",
+            media_type: "audio",
+            label: "main-audio",
+            source_id: participant.number.to_string(),
+            direction: if held { Direction::Inactive } else { Direction::SendReceive },
+            server_muted: false,
+        }],
+        hold_music: participant_hold(participant),
+        media_leg: None,
+    }
+}
+
+fn participant_hold(participant: &Participant) -> ParticipantHoldMusic<'_> {
+    if let Some(hold) = &participant.hold {
+        return ParticipantHoldMusic {
+            state: if hold.heard.is_some() { HoldState::Playing } else { HoldState::Starting },
+            operation_id: Some(hold.operations.last().copied()),
+            source: Some(hold.kind),
+            since: Some(wall_text(hold.since, 6)),
+            ended_by: None,
+            report: Some(hold_report(&hold.report.unwrap_or_default(), hold.reason.as_deref())),
+        };
+    }
+    let past = participant.past.as_ref();
+    ParticipantHoldMusic {
+        state: HoldState::None,
+        operation_id: past.map(|past| Some(past.operation)),
+        source: past.map(|past| past.heard),
+        since: past.map(|past| wall_text(past.since, 6)),
+        ended_by: past.map(|past| past.ended_by),
+        report: past.map(|past| hold_report(&past.report.unwrap_or_default(), past.reason.as_deref())),
     }
 }
 
 /// What was kept of a customer's object as text.
-fn object(text: &str) -> Map<String, Value> {
+fn read_back<'a, T: Deserialize<'a>>(text: &'a str) -> T {
     serde_json::from_str(text).expect("it was written from an object")
 }
 
 pub(super) fn text(json: &impl Serialize) -> String {
     serde_json::to_string(json).expect("our own values can always be written as JSON")
+}
+
+/// An entity as its members.
+fn members(entity: &impl Serialize) -> Map<String, Value> {
+    match serde_json::to_value(entity) {
+        Ok(Value::Object(map)) => map,
+        other => unreachable!("an entity is written as an object, not as {other:?}"),
+    }
 }
 
 /// Writes answers whose URLs begin with `base`.
@@ -283,49 +260,38 @@ impl Writer<'_> {
         format!("{}/$metadata#communications/{path}", self.base)
     }
 
-    fn entity(
-        &self,
-        status: u16,
-        location: Option<String>,
-        context: &str,
-        json: Map<String, Value>,
-        query: &Query,
-    ) -> Answer {
-        let mut json = select(json, query);
-        json.insert("@odata.context".to_owned(), json!(self.context(context)));
-        Answer { status, location, body: Some(text(&json)) }
+    fn entity(status: u16, location: Option<String>, entity: &impl Serialize, query: &Query) -> Answer {
+        Answer { status, location, body: Some(text(&select(members(entity), query))) }
     }
 
-    fn collection(
+    fn collection<T: Serialize>(
         &self,
         path: &str,
         context: &str,
         total: usize,
         query: &Query,
-        mut entity: impl FnMut(usize) -> Map<String, Value>,
+        mut entity: impl FnMut(usize) -> T,
     ) -> Answer {
         let (range, next) = query.page(total);
-        let value: Vec<_> = range.map(|index| select(entity(index), query)).collect();
-        let mut json =
-            BTreeMap::from([("@odata.context", json!(self.context(context))), ("value", json!(value))]);
-        if query.count {
-            json.insert("@odata.count", json!(total));
-        }
-        if let Some(next) = next {
-            json.insert("@odata.nextLink", json!(format!("{}/communications/{path}?{next}", self.base)));
-        }
-        Answer { status: 200, location: None, body: Some(text(&json)) }
+        let collection = Collection {
+            context: self.context(context),
+            count: query.count.then_some(total),
+            next: next.map(|next| format!("{}/communications/{path}?{next}", self.base)),
+            value: range.map(|index| select(members(&entity(index)), query)).collect(),
+        };
+        Answer { status: 200, location: None, body: Some(text(&collection)) }
     }
 
     /// A call by itself.
     pub(crate) fn call(&self, status: u16, call: &Call, query: &Query) -> Answer {
         let location = (status == 201).then(|| format!("{}/communications/calls/{}", self.base, call.id));
-        self.entity(status, location, "calls/$entity", call_json(call, true), query)
+        let context = self.context("calls/$entity");
+        Self::entity(status, location, &call_json(call, true, Some(context)), query)
     }
 
     /// Calls, in their order.
     pub(crate) fn calls(&self, calls: &[&Call], query: &Query) -> Answer {
-        self.collection("calls", "calls", calls.len(), query, |index| call_json(calls[index], true))
+        self.collection("calls", "calls", calls.len(), query, |index| call_json(calls[index], true, None))
     }
 
     /// A participant by itself, with its leg; `locals` are what senders send from.
@@ -338,15 +304,13 @@ impl Writer<'_> {
         query: &Query,
     ) -> Answer {
         let path = format!("{}/communications/calls/{call}/participants/{}", self.base, participant.id);
-        let mut json = participant_json(participant);
-        if let Some(leg) = &participant.leg {
-            json.insert(
-                "mediaLeg".to_owned(),
-                Value::Object(leg_json(leg, locals[leg.spec.sender], participant.report())),
-            );
-        }
-        let context = format!("calls('{call}')/participants/$entity");
-        self.entity(status, (status == 201).then_some(path), &context, json, query)
+        let leg = participant.leg.as_ref();
+        let json = ParticipantJson {
+            context: Some(self.context(&format!("calls('{call}')/participants/$entity"))),
+            media_leg: leg.map(|leg| leg_json(leg, locals[leg.spec.sender], participant.report(), None)),
+            ..participant_json(participant)
+        };
+        Self::entity(status, (status == 201).then_some(path), &json, query)
     }
 
     /// Participants, in their order.
@@ -363,17 +327,17 @@ impl Writer<'_> {
         leg: &Leg,
         local: SocketAddr,
     ) -> Answer {
-        let context = format!("calls('{call}')/participants('{}')/mediaLeg", participant.id);
-        self.entity(200, None, &context, leg_json(leg, local, participant.report()), &Query::default())
+        let context = self.context(&format!("calls('{call}')/participants('{}')/mediaLeg", participant.id));
+        let json = leg_json(leg, local, participant.report(), Some(context));
+        Self::entity(200, None, &json, &Query::default())
     }
 
     /// An operation as the answer to the action that made it.
     pub(crate) fn accepted(&self, call: CallId, operation: &Operation, case: StatusCase) -> Answer {
-        let mut json = operation_json(operation, case);
-        json.context = Some(self.context(&format!("calls('{call}')/operations/$entity")));
-        json.hold = hold_facts(&operation.facts, operation.kind);
+        let context = self.context(&format!("calls('{call}')/operations/$entity"));
         let location = format!("{}/communications/calls/{call}/operations/{}", self.base, operation.id);
-        Answer { status: 202, location: Some(location), body: Some(text(&json)) }
+        let body = text(&operation_entity(operation, case, Some(context)));
+        Answer { status: 202, location: Some(location), body: Some(body) }
     }
 
     /// An operation by itself.
@@ -384,8 +348,8 @@ impl Writer<'_> {
         case: StatusCase,
         query: &Query,
     ) -> Answer {
-        let context = format!("calls('{call}')/operations/$entity");
-        self.entity(200, None, &context, operation_map(operation, case), query)
+        let context = self.context(&format!("calls('{call}')/operations/$entity"));
+        Self::entity(200, None, &operation_entity(operation, case, Some(context)), query)
     }
 
     /// Operations, in their order.
@@ -398,17 +362,8 @@ impl Writer<'_> {
     ) -> Answer {
         let (path, context) = (format!("calls/{call}/operations"), format!("calls('{call}')/operations"));
         self.collection(&path, &context, operations.len(), query, |index| {
-            operation_map(operations[index], case)
+            operation_entity(operations[index], case, None)
         })
-    }
-}
-
-fn operation_map(operation: &Operation, case: StatusCase) -> Map<String, Value> {
-    let mut json = operation_json(operation, case);
-    json.hold = hold_facts(&operation.facts, operation.kind);
-    match serde_json::to_value(&json) {
-        Ok(Value::Object(map)) => map,
-        other => unreachable!("an operation is written as an object, not as {other:?}"),
     }
 }
 
