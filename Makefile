@@ -1,7 +1,7 @@
 # Every recipe does its own set-up; on Debian a Rust toolchain is all that must be there. `make` alone lists them.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test bench bench-peers soak quality ready loom miri fuzz music fixtures tools
+.PHONY: help demo test test-clients clients bench bench-peers soak quality ready loom miri fuzz music fixtures tools
 
 # One optimised profile for demo, tests and production: the C libraries are built once.
 CARGO := cargo
@@ -13,7 +13,7 @@ PACKAGES := ca-certificates cmake gcc libc6-dev make
 CERTIFICATES := /etc/ssl/certs/ca-certificates.crt /etc/pki/tls/certs/ca-bundle.crt /etc/ssl/cert.pem
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: tools ## hear what a held participant hears: an engine, a bot and a listener in one process
 	$(CARGO) run $(RELEASE) -p holdmusic -- demo
@@ -22,6 +22,38 @@ test: tools ## every test of the workspace
 	@# The end-to-end tests start the binary.
 	$(CARGO) build $(RELEASE) -p holdmusic
 	$(CARGO) test $(RELEASE) --workspace
+
+# Bots that are made with other people's libraries, in environments of their own below target/.
+CLIENTS := target/clients
+CLIENT_PACKAGES := python3 python3-venv nodejs npm openssl curl jq
+
+test-clients: clients ## bots made with Microsoft's SDKs (Python, JavaScript) and the quick starts against the binary; ONLY=pattern
+	$(CARGO) build $(RELEASE) -p holdmusic
+	python3 tests/clients/run.py $(ONLY)
+
+# What test-clients needs besides Rust.
+clients: tools
+	@missing=; \
+	for tool in python3 node npm openssl curl jq; do command -v $$tool >/dev/null || missing="$$missing $$tool"; done; \
+	python3 -m venv --help >/dev/null 2>&1 || missing="$$missing python3-venv"; \
+	if [ -n "$$missing" ]; then \
+	    if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	        echo "Missing:$$missing. Installing $(CLIENT_PACKAGES)."; \
+	        export DEBIAN_FRONTEND=noninteractive; \
+	        apt-get update -qq </dev/null && \
+	            apt-get install -y -qq --no-install-recommends $(CLIENT_PACKAGES) </dev/null || exit 1; \
+	    else \
+	        echo "Missing:$$missing. On Debian: sudo apt-get install $(CLIENT_PACKAGES)"; exit 1; \
+	    fi; \
+	fi; \
+	node -e 'process.exit(Number(process.versions.node.split(".")[0]) < 20 ? 1 : 0)' || \
+	    { echo "Node.js $$(node --version) is too old: the clients need 20 or later (https://nodejs.org)."; exit 1; }
+	@test -x $(CLIENTS)/venv/bin/python || python3 -m venv $(CLIENTS)/venv
+	@$(CLIENTS)/venv/bin/python -m pip install --quiet --disable-pip-version-check -r tests/clients/requirements.txt || \
+	    { echo "The Python packages of tests/clients/requirements.txt could not be installed."; exit 1; }
+	@mkdir -p $(CLIENTS)/npm && cp tests/clients/package.json tests/clients/package-lock.json $(CLIENTS)/npm && \
+	    cd $(CLIENTS)/npm && npm ci --silent --no-audit --no-fund || \
+	    { echo "The npm packages of tests/clients/package.json could not be installed."; exit 1; }
 
 bench: tools ## what a packet costs, first packet, 500 held for a minute, memory, starts among others, each step, a prompt
 	$(CARGO) build $(RELEASE) -p holdmusic -p holdmusic-bench
