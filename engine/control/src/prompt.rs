@@ -54,6 +54,8 @@ pub struct Prompt {
 pub struct SourceFacts {
     /// Length of the recording in seconds, as far as it is known.
     pub seconds: f64,
+    /// Whether all of it is known.
+    pub whole: bool,
     /// What the recording was, for people: "WAV, PCM 16 bit, 8000 Hz, mono".
     pub format: String,
     /// Gain that was applied, in dB.

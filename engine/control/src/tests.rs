@@ -195,6 +195,7 @@ impl Desk {
     fn ready_and(&mut self, source: u64, freshness: Freshness) {
         let facts = SourceFacts {
             seconds: 2.0,
+            whole: true,
             format: "WAV".into(),
             gain_db: -1.5,
             ready_at: self.now().mono,

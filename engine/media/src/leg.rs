@@ -9,6 +9,7 @@ use holdmusic_codecs::Codec;
 
 use crate::{
     SourceId,
+    announcement::{Announcement, AnnouncementId, Announcements},
     bridge::Bridge,
     packetizer::Packetizer,
     ring::{At, Reader},
@@ -184,6 +185,10 @@ const BRIDGE_LEAD: u64 = 8;
 #[derive(Debug)]
 pub(crate) struct Hold {
     music: Music,
+    /// Whether there is no music, only what is announced: then nothing is sent between announcements.
+    only_announced: bool,
+    /// What is heard in place of the music, which goes on unheard. A box, since few legs have one.
+    announcements: Option<Box<Announcements>>,
     /// What is played in place of the music's first frames, after a change.
     bridge: Option<Bridge>,
     /// The change that is to come.
@@ -236,6 +241,15 @@ pub(crate) struct Filled {
     pub(crate) starved: bool,
     /// The position in the music that was read.
     position: u64,
+    /// What the packet carries of an announcement, instead of the music.
+    announced: Option<Announced>,
+}
+
+/// A packet that carries an announcement.
+#[derive(Clone, Copy, Debug)]
+struct Announced {
+    /// Whether the frame of the announcement was not there yet.
+    starved: bool,
 }
 
 /// What [`Leg::sent`] found out.
@@ -244,6 +258,8 @@ pub(crate) struct Sent {
     pub(crate) skipped: u32,
     /// The music whose first packet this was.
     pub(crate) began: Option<SourceId>,
+    /// The announcement whose last packet this was.
+    pub(crate) announced: Option<AnnouncementId>,
     /// What was left with this packet.
     pub(crate) left: Option<Left>,
 }
@@ -256,6 +272,8 @@ pub(crate) struct Left {
     /// A change that will not be, or one that was: then what was left is in it.
     change: Option<Box<Change>>,
     bridge: Option<Bridge>,
+    announcement: Option<Announcement>,
+    announcements: Option<Box<Announcements>>,
 }
 
 impl Left {
@@ -322,6 +340,8 @@ impl Leg {
         self.unreachable = None;
         self.hold = Some(Hold {
             music,
+            only_announced: false,
+            announcements: None,
             bridge: None,
             change: None,
             first,
@@ -334,22 +354,51 @@ impl Leg {
         });
     }
 
-    /// Plays other music: from the next packet on if the old one has not been heard yet, otherwise after a bridge, for
-    /// which a producer is to be asked. What has become useless comes back, to be dropped elsewhere. The leg plays.
-    pub(crate) fn change(&mut self, to: Music) -> (Option<Crossing>, Option<Left>) {
+    /// Plays other music: from the next packet on if the old one has not been heard yet or is not heard now, otherwise
+    /// after a bridge, for which a producer is to be asked. What has become useless comes back, to be dropped elsewhere.
+    /// The leg plays. If all it had was announcements, a hold begins, whose music may go on from `origin`.
+    pub(crate) fn change(&mut self, to: Music, origin: Option<Tick>) -> (Option<Crossing>, Option<Left>) {
         let codec = self.codec();
         let hold = self.hold.as_mut().expect("a leg that plays");
-        let Some(last) = hold.last.filter(|_| hold.origin.is_some()) else {
+        let begins = std::mem::take(&mut hold.only_announced);
+        if begins {
+            hold.report = HoldReport::default();
+            hold.said_goodbye = false;
+        }
+        let unheard = hold.announcements.as_ref().is_some_and(|announcements| !announcements.is_empty());
+        let Some(last) = hold.last.filter(|_| hold.origin.is_some() && !unheard) else {
             hold.told = false;
-            hold.origin = None;
+            hold.origin = origin.filter(|_| begins);
             let music = std::mem::replace(&mut hold.music, to);
-            return (None, Some(Left { music: Some(music), ..Left::default() }));
+            let (change, bridge) = (hold.change.take(), hold.bridge.take());
+            return (None, Some(Left { music: Some(music), change, bridge, ..Left::default() }));
         };
         let at = hold.position(last) + 1 + BRIDGE_LEAD;
         let crossing =
             Crossing { from: hold.music.reader.clone(), at, to: to.reader.clone(), source: to.source, codec };
         let before = hold.change.replace(Box::new(Change { to, at, bridge: None }));
         (Some(crossing), before.map(|change| Left { change: Some(change), ..Left::default() }))
+    }
+
+    /// Plays `announcement` behind those that wait already, in place of the music.
+    pub(crate) fn announce(&mut self, announcement: Announcement) {
+        let hold = self.hold.as_mut().expect("a leg that plays");
+        hold.announcements.get_or_insert_default().push(announcement);
+    }
+
+    /// From now on nothing but announcements is played: there is no hold.
+    pub(crate) fn only_announce(&mut self) {
+        self.hold.as_mut().expect("a leg that plays").only_announced = true;
+    }
+
+    /// Nothing is announced any more: the music is heard again, if there is some.
+    pub(crate) fn hush(&mut self) -> Option<Left> {
+        let hold = self.hold.as_mut()?;
+        let announcements = hold.announcements.take()?;
+        if hold.only_announced {
+            self.packetizer.pause();
+        }
+        Some(Left { announcements: Some(announcements), ..Left::default() })
     }
 
     /// The bridge to `source` is made, or cannot be made: then the change is a plain switch at the next packet.
@@ -401,6 +450,21 @@ impl Leg {
         let (header, payload) = datagram.split_first_chunk_mut::<HEADER_LEN>()?;
         self.packetizer.header(tick).write(header);
         let mut position = hold.position(tick);
+        let announced = hold.announcements.as_ref().and_then(|announcements| announcements.due(tick));
+        if let Some((reader, at)) = announced {
+            let read = reader.at(at, payload);
+            // The music goes on beneath, if it is there.
+            let music_starved = hold.only_announced || hold.music.reader.at(position, &mut []) == At::NotYet;
+            let payload_len = match read {
+                At::Frame(len) => len,
+                At::NotYet | At::Gone => write_nothing(self.codec(), payload)?,
+            };
+            let announced = Some(Announced { starved: !matches!(read, At::Frame(_)) });
+            return Some(Filled { len: HEADER_LEN + payload_len, starved: music_starved, position, announced });
+        }
+        if hold.only_announced {
+            return None;
+        }
         let bridge = hold.bridge.as_ref().filter(|bridge| position < bridge.frames);
         let reader = bridge.map_or(&hold.music.reader, |bridge| &bridge.reader);
         let mut read = reader.at(position, payload);
@@ -414,13 +478,9 @@ impl Leg {
         }
         let (payload_len, starved) = match read {
             At::Frame(len) => (len, false),
-            At::NotYet | At::Gone => {
-                let nothing = self.codec().nothing();
-                payload.get_mut(..nothing.len())?.copy_from_slice(nothing);
-                (nothing.len(), true)
-            }
+            At::NotYet | At::Gone => (write_nothing(self.codec(), payload)?, true),
         };
-        Some(Filled { len: HEADER_LEN + payload_len, starved, position })
+        Some(Filled { len: HEADER_LEN + payload_len, starved, position, announced: None })
     }
 
     /// The packet of `tick`, due at `due`, has left at `sent_at`.
@@ -438,14 +498,17 @@ impl Leg {
         self.packets = self.packets.wrapping_add(1);
         self.payload_bytes = self.payload_bytes.wrapping_add(payload_bytes);
         let in_step = hold.origin.is_none() || filled.position == hold.position(tick);
+        let starved = filled.announced.map_or(filled.starved, |announced| announced.starved);
         let mut began = None;
-        if filled.starved {
+        match hold.only_announced {
+            true => {}
             // The music waits for its producer; time does not.
-            hold.origin = hold.origin.map(|origin| Tick(origin.0.wrapping_add(1)));
-        } else {
-            hold.origin = Some(Tick(tick.0.wrapping_sub(filled.position)));
-            began = (!hold.told).then_some(hold.music.source);
-            hold.told = true;
+            false if filled.starved => hold.origin = hold.origin.map(|origin| Tick(origin.0.wrapping_add(1))),
+            false => {
+                hold.origin = Some(Tick(tick.0.wrapping_sub(filled.position)));
+                began = (!hold.told).then_some(hold.music.source);
+                hold.told = true;
+            }
         }
         let skipped = hold.skipped_before(tick);
         hold.last = Some(tick);
@@ -460,9 +523,9 @@ impl Leg {
         report.last_sent = Some(sent_at);
         report.late_ticks += u32::from(sent_at.since(due).as_nanos() > u128::from(LATE_NS));
         report.skipped_ticks = report.skipped_ticks.saturating_add(skipped);
-        report.starved_ticks += u32::from(filled.starved);
-        report.default_music_packets += u32::from(hold.music.is_default);
-        let left = if filled.starved || !in_step {
+        report.starved_ticks += u32::from(starved);
+        report.default_music_packets += u32::from(hold.music.is_default && filled.announced.is_none());
+        let mut left = if filled.starved || !in_step || filled.announced.is_some() {
             // There is nothing to cross from, and the position to cross at may never come.
             hold.switch_plainly()
         } else if hold.change.as_ref().is_some_and(|change| hold.position(tick.next()) >= change.at) {
@@ -470,16 +533,39 @@ impl Leg {
         } else {
             None
         };
-        Some(Sent { skipped, began, left })
+        let announced = self.pass_announcement(tick, starved, &mut left);
+        Some(Sent { skipped, began, announced, left })
     }
 
-    /// The network refused the packet of `tick`: it costs no number, and its time passes.
-    pub(crate) fn refused(&mut self, tick: Tick) {
+    /// The time of `tick` has passed for what is announced. The announcement that has ended, if one has; what it leaves
+    /// is put into `left`.
+    fn pass_announcement(
+        &mut self,
+        tick: Tick,
+        starved: bool,
+        left: &mut Option<Left>,
+    ) -> Option<AnnouncementId> {
+        let hold = self.hold.as_mut()?;
+        let announcements = hold.announcements.as_mut()?;
+        let ended = announcements.pass(tick, starved)?;
+        if hold.only_announced && announcements.is_empty() {
+            self.packetizer.pause();
+        }
+        let id = ended.id;
+        left.get_or_insert_default().announcement = Some(ended);
+        Some(id)
+    }
+
+    /// The network refused the packet of `tick`: it costs no number, and its time passes. An announcement may have ended.
+    pub(crate) fn refused(&mut self, tick: Tick) -> (Option<AnnouncementId>, Option<Left>) {
         if let Some(hold) = &mut self.hold {
             hold.report.skipped_ticks = hold.report.skipped_ticks.saturating_add(hold.skipped_before(tick));
             hold.report.send_errors += 1;
             hold.last = Some(tick);
         }
+        let mut left = None;
+        let announced = self.pass_announcement(tick, false, &mut left);
+        (announced, left)
     }
 
     /// Writes a sender report into `datagram` if one is due at `due`, when the packet of `tick` leaves; its length.
@@ -543,6 +629,13 @@ impl Leg {
             cname,
         }
     }
+}
+
+/// Writes the payload that keeps a stream alive without sound; its length.
+fn write_nothing(codec: Codec, payload: &mut [u8]) -> Option<usize> {
+    let nothing = codec.nothing();
+    payload.get_mut(..nothing.len())?.copy_from_slice(nothing);
+    Some(nothing.len())
 }
 
 impl Hold {

@@ -13,11 +13,13 @@ pub mod rtp;
 pub mod packetizer;
 pub mod rtcp;
 pub mod protect;
+pub mod announcement;
 pub mod leg;
 pub mod pacer;
 pub mod sink;
 pub mod receiver;
 
+pub use announcement::{Announcement, AnnouncementId};
 pub use leg::{Cname, Crossing, HoldReport, LegId, LegSpec, Music, Numbering, Quality, RtpState};
 pub use receiver::{Decoded, Hearing, Receiver};
 pub use time::{MediaTime, Now, Tick, WallTime};

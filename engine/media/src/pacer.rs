@@ -12,6 +12,7 @@ use std::{
 
 use crate::{
     SourceId,
+    announcement::{Announcement, AnnouncementId},
     bridge::Bridge,
     leg::{Crossing, Filled, Hold, HoldReport, Left, Leg, LegId, LegSpec, Music, Numbering, Quality},
     rtcp::{self, Word},
@@ -93,6 +94,20 @@ pub enum Command {
         /// The way there; without one the change is a plain switch.
         bridge: Option<Bridge>,
     },
+    /// Play a prompt once, behind those that were announced before, in place of the music of a hold, which goes on unheard,
+    /// or without a hold. Answered by [`Event::Announced`] at its end, unless a `Hush`, `Stop` or `RemoveLeg` comes
+    /// before. Without a hold a `Stop` is to follow when nothing more is to be announced.
+    Announce {
+        /// Who plays.
+        leg: LegId,
+        /// What.
+        announcement: Announcement,
+    },
+    /// Announce nothing more: the music is heard again.
+    Hush {
+        /// Who plays.
+        leg: LegId,
+    },
     /// Send nothing more. Answered by [`Event::Stopped`], also when nothing played.
     Stop {
         /// Who stops.
@@ -123,6 +138,13 @@ pub enum Event {
         leg: LegId,
         /// From where to where.
         crossing: Crossing,
+    },
+    /// The last packet of an announcement has left, or its time has passed.
+    Announced {
+        /// Who played it.
+        leg: LegId,
+        /// Which.
+        announcement: AnnouncementId,
     },
     /// How a hold goes, told with every sender report.
     Progress {
@@ -168,6 +190,7 @@ enum Remains {
     Left(Left),
     Hold(Box<Hold>),
     Bridge(Bridge),
+    Announcement(Announcement),
     Spec(Box<LegSpec>),
 }
 
@@ -268,6 +291,8 @@ impl Pacer {
             Command::ChangeLeg { leg, spec } => self.change(leg, spec),
             Command::Play { leg, music, numbering, since } => self.play(now, leg, music, numbering, since),
             Command::Bridge { leg, source, bridge } => self.bridged(leg, source, bridge),
+            Command::Announce { leg, announcement } => self.announce(now, leg, announcement),
+            Command::Hush { leg } => self.hush(leg),
             Command::Stop { leg } => self.stop(leg),
             Command::RemoveLeg { leg } => self.remove(now, leg),
         }
@@ -304,12 +329,12 @@ impl Pacer {
                 self.pending.push(Pending { index, rtp: None });
             }
         }
-        // What `settle` may have to tell of a leg: how it goes, what it left, what began. An empty queue begins at its
+        // What `settle` may have to tell of a leg: how it goes, what it left, what began, what was announced. An empty queue begins at its
         // beginning again, so that the rest of its room is never touched and takes no memory.
         if self.events.is_empty() {
             self.events.clear();
         }
-        self.events.reserve(3 * self.pending.len());
+        self.events.reserve(4 * self.pending.len());
         self.prepared = true;
         due
     }
@@ -344,7 +369,12 @@ impl Pacer {
                     self.events.extend(report.map(|report| Event::Progress { leg: leg.id, report }));
                     served.rtcp_packets += u64::from(!was_refused);
                 }
-                Some(_) if was_refused => leg.refused(tick),
+                Some(_) if was_refused => {
+                    let (announced, left) = leg.refused(tick);
+                    self.events.extend(left.map(|left| Event::Retired(Retired(Remains::Left(left)))));
+                    let leg = leg.id;
+                    self.events.extend(announced.map(|announcement| Event::Announced { leg, announcement }));
+                }
                 Some(filled) => {
                     let Some(sent) = leg.sent(tick, due, sent_at, filled) else { continue };
                     served.packets += 1;
@@ -355,6 +385,9 @@ impl Pacer {
                     if let Some(source) = sent.began {
                         self.events.push_back(Event::Started { leg: leg.id, source, sent_at });
                     }
+                    let leg = leg.id;
+                    let announced = sent.announced;
+                    self.events.extend(announced.map(|announcement| Event::Announced { leg, announcement }));
                 }
             }
         }
@@ -508,12 +541,37 @@ impl Pacer {
             self.register(index);
         }
         if self.leg(index).slot().is_some() {
-            let (crossing, useless) = self.leg(index).change(music);
+            let (crossing, useless) = self.leg(index).change(music, since.map(Tick::at));
             self.events.extend(crossing.map(|crossing| Event::Crossing { leg: id, crossing }));
             self.events.extend(useless.map(|left| Event::Retired(Retired(Remains::Left(left)))));
             return;
         }
-        // The next slot that is below its share, but sooner one that is served already.
+        self.begin(now, index, music, since.map(Tick::at));
+    }
+
+    fn announce(&mut self, now: Now, id: LegId, announcement: Announcement) {
+        let Some(&index) = self.by_id.get(&id) else {
+            return self.retire(Remains::Announcement(announcement));
+        };
+        if self.leg(index).slot().is_none() {
+            let Music { source, ref reader, is_default } = announcement.music;
+            let music = Music { source, reader: reader.clone(), is_default };
+            self.begin(now, index, music, None);
+            self.leg(index).only_announce();
+        }
+        self.leg(index).announce(announcement);
+    }
+
+    fn hush(&mut self, id: LegId) {
+        let Some(&index) = self.by_id.get(&id) else { return };
+        if let Some(left) = self.leg(index).hush() {
+            self.retire(Remains::Left(left));
+        }
+    }
+
+    /// A leg that does not play begins to, in the next slot that is below its share, but sooner in one that is served
+    /// already.
+    fn begin(&mut self, now: Now, index: Index, music: Music, origin: Option<Tick>) {
         let share = SLOT_SHARE.max((self.playing + 1).div_ceil(SLOTS / SPREAD));
         let earliest = (now.mono.as_nanos() / SLOT_NS + 1).max(self.cursor);
         let crowd = |place: &u64| self.slots[slot_of(*place)].len();
@@ -523,7 +581,6 @@ impl Pacer {
         let mut near = std::iter::once(next).chain(free.take(SLOTS_NEAR - 1));
         let place = near.find(|place| crowd(place) > 0).unwrap_or(next);
         let random = self.random.next();
-        let origin = since.map(Tick::at);
         self.leg(index).begin(
             music,
             origin,

@@ -79,6 +79,13 @@ impl Packetizer {
         self.next.at = next.start() + Duration::from_nanos(hold.phase_ns.into());
     }
 
+    /// Nothing is sent for a while: the next packet is marked as the first of a hold is (RFC 3551 section 4.1).
+    pub fn pause(&mut self) {
+        if let Some(hold) = &mut self.hold {
+            hold.sent = false;
+        }
+    }
+
     /// Ends the hold; a later one goes on from [`Packetizer::next`].
     pub fn end(&mut self) {
         self.hold = None;

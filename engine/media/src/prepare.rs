@@ -97,6 +97,8 @@ fn longest_lap(codec: Codec, limits: &DecodeLimits) -> usize {
 pub struct Facts {
     /// How long the recording is, in seconds, as far as it is known.
     pub seconds: f64,
+    /// Whether all of it is known.
+    pub whole: bool,
     /// What it was, for a human: `WAV, PCM 16-bit, 8000 Hz, 1 channel`.
     pub format: String,
     /// The gain that it is played with, in dB.
@@ -459,6 +461,7 @@ impl Preparation {
         let known = self.decoder.as_ref().map_or(self.measured, StreamDecoder::known);
         Facts {
             seconds: known as f64 / f64::from(rate),
+            whole: false,
             format: self.decoder.as_ref().and_then(StreamDecoder::format).unwrap_or_default(),
             gain_db: lap_one.map_or(0.0, |lap_one| lap_one.gain.db),
             warning: None,
@@ -543,6 +546,7 @@ fn analyse(
     go_on(5 * resampled)?;
     let facts = |gain_db: f64, sound: &Loop| Facts {
         seconds,
+        whole: true,
         format: recording.format.clone(),
         gain_db,
         warning: levelled.warning,
@@ -603,7 +607,7 @@ pub fn prepare(
     let Analysed { sound, facts, .. } = analyse(recording, codec, settings, None, &|_| may_go_on())?;
     let (reader, mut job) = rendition(sound, codec, &settings.encoder)?;
     job.step(AHEAD)?;
-    let Facts { seconds, format, gain_db, warning, bytes } = facts;
+    let Facts { seconds, whole: _, format, gain_db, warning, bytes } = facts;
     Ok(Prepared { reader, job, seconds, format, gain_db, warning, bytes })
 }
 

@@ -352,7 +352,9 @@ impl State {
             Supplied::Finished { content, preserved, freshness } => {
                 let bytes = preserved.memory_bytes();
                 let Preserved { reader, seconds, format, gain_db } = preserved;
-                let facts = SourceFacts { seconds, format, gain_db, ready_at: now.mono, bytes, freshness };
+                let ready_at = now.mono;
+                let facts =
+                    SourceFacts { seconds, whole: true, format, gain_db, ready_at, bytes, freshness };
                 prepared.reader = reader;
                 prepared.content = Some(content);
                 prepared.freshness = freshness;

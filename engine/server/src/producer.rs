@@ -349,7 +349,7 @@ impl Underway {
     }
 
     fn ready(&mut self, facts: Facts) -> Tiding {
-        let Facts { seconds, format, gain_db, warning, bytes } = facts;
+        let Facts { seconds, whole, format, gain_db, warning, bytes } = facts;
         let source = self.source;
         if let Some(warning) = warning {
             info!(source = source.0, ?warning, "a prompt is hardly heard");
@@ -364,7 +364,7 @@ impl Underway {
         };
         // The desk knows better, once all of it has come.
         let freshness = Freshness::FOR_EVER;
-        let facts = SourceFacts { seconds, format, gain_db, ready_at, bytes, freshness };
+        let facts = SourceFacts { seconds, whole, format, gain_db, ready_at, bytes, freshness };
         Tiding::SourceReady { source, reader, facts }
     }
 }

@@ -283,7 +283,7 @@ impl World {
                 // Lap one goes on meanwhile.
                 self.step_at(number, now.mono);
             }
-            Step::Ready(Facts { seconds, format, gain_db, bytes, .. }) => {
+            Step::Ready(Facts { seconds, whole, format, gain_db, bytes, .. }) => {
                 let ready_at = *underway.ready_at.get_or_insert(now.mono);
                 let second = underway.second.take();
                 self.step_at(number, again);
@@ -293,7 +293,7 @@ impl World {
                     place.reader = second;
                 }
                 let facts =
-                    SourceFacts { seconds, format, gain_db, ready_at, bytes, freshness: Freshness::FOR_EVER };
+                    SourceFacts { seconds, whole, format, gain_db, ready_at, bytes, freshness: Freshness::FOR_EVER };
                 self.control.handle_input(now, Input::SourceReady { source, facts });
             }
             Step::Corrected(correction) => {
