@@ -42,6 +42,16 @@ pub enum Ask {
     StartHoldMusic { call: CallId, participant: ParticipantId, start: StartHoldMusic },
     /// `POST …/participants/{participant}/stopHoldMusic`
     StopHoldMusic { call: CallId, participant: ParticipantId, stop: StopHoldMusic },
+    /// `POST …/calls/{call}/mute` and `/unmute`: of the bot itself
+    MuteCall { call: CallId, mute: Mute },
+    /// `POST …/participants/{participant}/mute` and `/unmute`
+    MuteParticipant { call: CallId, participant: ParticipantId, mute: Mute },
+    /// `POST …/calls/{call}/playPrompt`
+    PlayPrompt { call: CallId, play: PlayPrompt },
+    /// `POST …/calls/{call}/cancelMediaProcessing`
+    CancelMedia { call: CallId, cancel: CancelMedia },
+    /// `POST …/calls/{call}/participants/invite`
+    Invite { call: CallId, invite: Invite },
     /// `POST /communications/prompts/purge`
     PurgePrompts { prompt: Option<Prompt> },
     /// `GET …/calls/{call}/operations`
@@ -118,6 +128,44 @@ pub struct StartHoldMusic {
 /// The body of `stopHoldMusic`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct StopHoldMusic {
+    /// `clientContext`, at most 256 characters.
+    pub client_context: Option<Box<str>>,
+}
+
+/// The body of `mute` and `unmute`, and which of both it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mute {
+    /// Whether to mute.
+    pub muted: bool,
+    /// `clientContext`, at most 256 characters.
+    pub client_context: Option<Box<str>>,
+}
+
+/// The body of `playPrompt`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PlayPrompt {
+    /// `prompts`, at least one, in order.
+    pub prompts: Vec<Prompt>,
+    /// `clientContext`, at most 256 characters.
+    pub client_context: Option<Box<str>>,
+    /// `holdMusic.participants`: who is to hear them; none named is everybody.
+    pub audience: Vec<ParticipantId>,
+}
+
+/// The body of `cancelMediaProcessing`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CancelMedia {
+    /// `clientContext`, at most 256 characters.
+    pub client_context: Option<Box<str>>,
+    /// `holdMusic.stop`: whether holds are meant too.
+    pub stop_holds: bool,
+}
+
+/// The body of `participants/invite`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Invite {
+    /// `participants`: the `identity` of each, an object in JSON.
+    pub identities: Vec<Box<str>>,
     /// `clientContext`, at most 256 characters.
     pub client_context: Option<Box<str>>,
 }

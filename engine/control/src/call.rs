@@ -6,6 +6,7 @@ use holdmusic_media::{MediaTime, SourceId, WallTime};
 use litemap::LiteMap;
 
 use crate::{
+    announce::Play,
     graph::{Refusal, StatusCase},
     id::{CallId, OperationId, ParticipantId},
     operation::Operation,
@@ -85,6 +86,10 @@ pub(crate) struct Call {
     pub(crate) over: usize,
     /// Participants on hold.
     pub(crate) held: usize,
+    /// Prompts that wait to be heard or are heard (`playPrompt`), in order.
+    pub(crate) plays: Vec<Play>,
+    /// Whether the bot has muted itself.
+    pub(crate) muted: bool,
     /// Version of the resources of the call, told as `@odata.etag`.
     pub(crate) etag: u64,
     /// Numbers given to operations and participants.

@@ -19,13 +19,14 @@ pub(crate) use errors::shorten;
 pub use errors::{Refusal, error_body, known_action};
 pub use query::Query;
 pub use read::{
-    call_id, operation_id, participant_id, read_create_call, read_create_participant, read_media_leg,
-    read_prompt, read_prompt_check, read_purge, read_start_hold_music, read_stop_hold_music,
+    call_id, operation_id, participant_id, read_cancel_media, read_create_call, read_create_participant,
+    read_invite, read_media_leg, read_mute, read_play_prompt, read_prompt, read_prompt_check, read_purge,
+    read_start_hold_music, read_stop_hold_music,
 };
 pub(crate) use tell::{call_notification, operation_notification, roster_notification};
 pub(crate) use words::CallState;
 pub use words::{StatusCase, read_wall, wall_text};
-pub(crate) use write::{Writer, matches, wire_state};
+pub(crate) use write::{Writer, matches, participant_info, wire_state};
 
 /// What a request is answered with when it is done as asked.
 #[derive(Clone, Debug, PartialEq, Eq)]

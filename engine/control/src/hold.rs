@@ -87,6 +87,10 @@ impl Control {
         };
 
         // From here on nothing is refused.
+        if start.rtp_state.is_some() {
+            // Another numbering begins with a first packet.
+            self.stop_announcing(now, call_id, id);
+        }
         let operation = OperationId::random(&mut self.rng);
         let bound = accepted + self.settings.start_bound;
         let mut entry =
@@ -175,6 +179,8 @@ impl Control {
         }
         let participant = call.participants.get_mut(&id).expect("the participant is there");
         participant.past = None;
+        // What is announced is heard to its end; the music goes on from there.
+        participant.announcing = false;
         participant.hold = Some(Box::new(Hold {
             since: now.wall_at(accepted),
             operations: SmallVec::new(),
@@ -424,6 +430,7 @@ impl Control {
     pub(crate) fn source_ready(&mut self, now: Now, source: SourceId, facts: SourceFacts) {
         if self.prompts.is_ready(source) {
             self.prompts.update(source, facts);
+            self.recite_all(now, source);
             return self.drop_unused(now.mono);
         }
         let Some(listeners) = self.prompts.ready(source, facts) else { return };
@@ -444,7 +451,17 @@ impl Control {
                 self.play(now.mono, call, id, source);
             }
         }
+        self.recite_all(now, source);
         self.drop_unused(now.mono);
+    }
+
+    /// More is known of a source: what waits to be announced may have waited for that.
+    fn recite_all(&mut self, now: Now, source: SourceId) {
+        for listener in self.prompts.listeners(source) {
+            if let Listener::Play(call, _) = listener {
+                self.recite(now, call);
+            }
+        }
     }
 
     /// A source is what it was to take the place of: whoever waits for it hears that.
@@ -486,6 +503,7 @@ impl Control {
                 let Some(call) = self.calls.get_mut(&call) else { return };
                 call.prefetched.iter_mut().filter(|source| **source == from).for_each(|source| *source = to);
             }
+            Listener::Play(call, operation) => return self.move_play(now, (call, operation), from, to),
             Listener::Server => self.server_default = Some(to),
         }
         self.prompts.listen(to, listener);
@@ -505,7 +523,7 @@ impl Control {
         // First the defaults, so that no hold falls back to what has just failed.
         for listener in &listeners {
             match listener {
-                Listener::Hold(..) | Listener::Refresh => {}
+                Listener::Hold(..) | Listener::Play(..) | Listener::Refresh => {}
                 Listener::Prefetch(call) => {
                     if let Some(call) = self.calls.get_mut(call) {
                         let left = call.prefetched.iter().copied().filter(|prefetched| *prefetched != source);
@@ -521,6 +539,9 @@ impl Control {
             }
         }
         for listener in listeners {
+            if let Listener::Play(call, operation) = listener {
+                self.play_failed(now, call, operation, source, failure);
+            }
             let Listener::Hold(call, id) = listener else { continue };
             let fallback = self.fallback(call);
             let Some(hold) = self.hold_mut(call, id) else { continue };
@@ -629,6 +650,7 @@ impl Control {
             && let Some(&(call, id)) = self.legs.get(&leg)
         {
             self.end_hold(now, call, id, by, None);
+            self.stop_announcing(now, call, id);
         }
     }
 
@@ -680,6 +702,7 @@ impl Control {
                 EndedBy::Bye => results::vanished("the receiver said RTCP BYE"),
             });
         }
+        self.unheard(now, call, id);
     }
 }
 

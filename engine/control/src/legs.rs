@@ -133,6 +133,7 @@ impl Control {
             self.outputs.push_back(Output::RemoveLeg { leg: leg.id });
             self.await_report(now, leg.id, call, participant, None, None);
         }
+        self.unheard(now, call, participant);
     }
 
     /// The leg of a participant has other numbers from now on.
@@ -175,6 +176,7 @@ impl Control {
         // From here on nothing is refused.
         if !negotiated.receives {
             self.end_hold(now, call, id, EndedBy::Unreachable, None);
+            self.stop_announcing(now, call, id);
         }
         match (old, new) {
             (Some(mut leg), None) => {

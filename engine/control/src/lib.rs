@@ -5,6 +5,7 @@
 //! be done, until `None`, and [`Control::poll_timeout`] tells when [`Control::handle_timeout`] wants to be called.
 //! The doors perform outputs in the order in which they leave.
 
+mod announce;
 pub mod ask;
 pub mod call;
 pub mod cause;
@@ -30,7 +31,9 @@ use std::{
     time::Duration,
 };
 
-use holdmusic_media::{HoldReport, LegId, LegSpec, MediaTime, Now, Numbering, SourceId, rtp::Ssrc};
+use holdmusic_media::{
+    AnnouncementId, HoldReport, LegId, LegSpec, MediaTime, Now, Numbering, SourceId, rtp::Ssrc,
+};
 use rand::{SeedableRng, rngs::StdRng};
 use url::Url;
 
@@ -101,6 +104,13 @@ pub enum Input {
         source: SourceId,
         /// When it left.
         sent_at: MediaTime,
+    },
+    /// An announcement has been heard to its end on a leg.
+    Announced {
+        /// Where.
+        leg: LegId,
+        /// Which.
+        announcement: AnnouncementId,
     },
     /// How a hold goes, told by the sender now and then; only for reading.
     Progress {
@@ -203,6 +213,23 @@ pub enum Output {
         /// with its first frame but goes on where it would be there.
         since: Option<MediaTime>,
     },
+    /// Play the first `frames` of a source once on a leg, behind what was announced there before, in place of the music of a
+    /// hold or without one. Answered by `Announced` at its end, unless `Hush`, `Stop` or `RemoveLeg` comes before.
+    Announce {
+        /// Where.
+        leg: LegId,
+        /// Its name.
+        announcement: AnnouncementId,
+        /// What.
+        source: SourceId,
+        /// How much of it.
+        frames: u64,
+    },
+    /// Announce nothing more on a leg: the music of its hold is heard again.
+    Hush {
+        /// Where.
+        leg: LegId,
+    },
     /// Send nothing more on this leg. Answered by `Stopped`.
     Stop {
         /// Where.
@@ -303,6 +330,7 @@ pub struct Control {
     last_call: u64,
     last_leg: u64,
     last_report: u64,
+    last_announcement: u64,
     draining: bool,
 }
 
@@ -329,6 +357,7 @@ impl Control {
             last_call: 0,
             last_leg: 0,
             last_report: 0,
+            last_announcement: 0,
             draining: false,
             settings,
         };
@@ -347,6 +376,7 @@ impl Control {
             Input::SourceUnchanged { source, freshness } => self.source_unchanged(now, source, freshness),
             Input::SourceFailed { source, failure } => self.source_failed(now, source, &failure),
             Input::Started { leg, source, sent_at } => self.started(now, leg, source, sent_at),
+            Input::Announced { leg, announcement } => self.announced(now, leg, announcement),
             Input::Progress { leg, report } => self.progress(leg, report),
             Input::Stopped { leg, report, next } => self.stopped(now, leg, report, next),
             Input::Bye { leg } => self.end_by_leg(now, leg, EndedBy::Bye),
@@ -452,6 +482,13 @@ impl Control {
                     None => return,
                 }
             }
+            Ask::MuteCall { call, mute } => self.mute_call(accepted, base, call, mute),
+            Ask::MuteParticipant { call, participant, mute } => {
+                self.mute_participant(now, accepted, base, (call, participant), mute)
+            }
+            Ask::PlayPrompt { call, play } => self.play_prompt(now, accepted, base, call, play),
+            Ask::CancelMedia { call, cancel } => self.cancel_media(now, accepted, base, call, cancel),
+            Ask::Invite { call, invite } => self.invite(now, accepted, base, call, invite),
             Ask::PurgePrompts { prompt } => Ok(self.purge(now.mono, prompt)),
             Ask::ListOperations { call, query } => self.list_operations(base, call, &query),
             Ask::GetOperation { call, operation, query } => {

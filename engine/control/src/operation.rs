@@ -18,6 +18,16 @@ pub enum OperationKind {
     StartHoldMusic,
     /// Takes it back.
     StopHoldMusic,
+    /// Mutes a participant, or the bot.
+    Mute,
+    /// Takes that back.
+    Unmute,
+    /// Plays prompts once.
+    PlayPrompt,
+    /// Ends what `PlayPrompt` began.
+    CancelMediaProcessing,
+    /// Registers participants.
+    InviteParticipants,
 }
 
 /// Where in its life an operation is.
@@ -72,6 +82,14 @@ pub struct StopFacts {
     pub report: HoldReport,
 }
 
+/// Who was invited.
+#[derive(Clone, Debug)]
+pub(crate) struct Invited {
+    pub(crate) participant: ParticipantId,
+    /// As it came: an object in JSON.
+    pub(crate) identity: Box<str>,
+}
+
 /// One operation of a call.
 #[derive(Clone, Debug)]
 pub struct Operation {
@@ -81,7 +99,7 @@ pub struct Operation {
     pub number: u64,
     /// What it does.
     pub kind: OperationKind,
-    /// Whom it is about.
+    /// Whom it is about; the bot itself if it is about the call.
     pub participant: ParticipantId,
     /// What the customer called it.
     pub client_context: Option<Box<str>>,
@@ -93,6 +111,8 @@ pub struct Operation {
     pub(crate) promised: Option<Box<ResultInfo>>,
     /// What it tells about the hold.
     pub facts: HoldFacts,
+    /// On an invitation: who was invited.
+    pub(crate) invited: Option<Box<[Invited]>>,
     status: Status,
     result: Option<ResultInfo>,
 }
@@ -116,6 +136,7 @@ impl Operation {
             bound: None,
             promised: None,
             facts: HoldFacts::default(),
+            invited: None,
             status: Status::NotStarted,
             result: None,
         }

@@ -131,10 +131,39 @@ pub(crate) struct Participant {
     pub(crate) metadata: Option<Box<str>>,
     pub(crate) leg: Option<Leg>,
     pub(crate) hold: Option<Box<Hold>>,
+    /// Whether its leg plays for nothing but announcements.
+    pub(crate) announcing: bool,
+    /// Whether it has been muted.
+    pub(crate) muted: bool,
     pub(crate) past: Option<Box<PastHold>>,
 }
 
 impl Participant {
+    /// One who talks and has no leg yet.
+    pub(crate) fn new(
+        id: ParticipantId,
+        number: u64,
+        info: Option<Box<str>>,
+        metadata: Option<Box<str>>,
+    ) -> Self {
+        Self {
+            id,
+            number,
+            info,
+            metadata,
+            leg: None,
+            hold: None,
+            announcing: false,
+            muted: false,
+            past: None,
+        }
+    }
+
+    /// Whether it has a leg that can receive.
+    pub(crate) fn can_hear(&self) -> bool {
+        self.leg.as_ref().is_some_and(|leg| leg.receives)
+    }
+
     /// What the sender told last about the present hold, or else the past one.
     pub(crate) fn report(&self) -> Option<&HoldReport> {
         match (&self.hold, &self.past) {

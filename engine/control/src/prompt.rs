@@ -12,7 +12,7 @@ use crate::{
     PromptFailure,
     data_uri::DataUri,
     guard::redact,
-    id::{CallId, ParticipantId},
+    id::{CallId, OperationId, ParticipantId},
 };
 
 /// The built-in default music: always ready.
@@ -95,6 +95,8 @@ pub(crate) enum Listener {
     Call(CallId),
     /// A call that wants to find it ready (`preFetchMedia`).
     Prefetch(CallId),
+    /// A `playPrompt` that will play it once, or does.
+    Play(CallId, OperationId),
     /// The server, which has it for its default music.
     Server,
     /// Ourselves, while the origin is asked whether it is still the same.
@@ -385,6 +387,7 @@ mod tests {
     fn facts(bytes: u64) -> SourceFacts {
         SourceFacts {
             seconds: 1.0,
+            whole: true,
             format: "WAV".into(),
             gain_db: 0.0,
             ready_at: MediaTime::ZERO,

@@ -8,16 +8,16 @@ use url::Url;
 
 use crate::{
     Control, Output,
-    ask::{CreateCall, CreateParticipant},
+    ask::{CreateCall, CreateParticipant, Invite, Mute},
     call::Call,
     graph::{
         Answer, CallState, Query, Refusal, Writer, call_notification, matches, operation_notification,
-        results, roster_notification,
+        participant_info, results, roster_notification,
     },
     guard::redact,
     id::{CallId, NotificationId, OperationId, ParticipantId},
     notification::Says,
-    operation::{Operation, OperationKind, ResultInfo},
+    operation::{Invited, Operation, OperationKind, ResultInfo},
     participant::{EndedBy, Participant},
     prompt::{Found, Listener, Prompt},
     timer::Timer,
@@ -90,6 +90,8 @@ impl Control {
             operations: LiteMap::with_capacity(1),
             over: 0,
             held: 0,
+            plays: Vec::new(),
+            muted: false,
             etag: 0,
             numbers: 0,
             expires,
@@ -138,6 +140,7 @@ impl Control {
     fn end_call(&mut self, now: Now, id: CallId, result: &ResultInfo) {
         let Ok(call) = self.live_call(id) else { return };
         let roster: Vec<_> = call.roster().iter().map(|participant| participant.id).collect();
+        self.cancel_plays(now, id, results::call_ended);
         for participant in roster {
             self.end_hold(now, id, participant, EndedBy::CallEnded, None);
             self.remove_leg(now, id, participant);
@@ -207,26 +210,13 @@ impl Control {
         call_id: CallId,
         create: CreateParticipant,
     ) -> Result<Answer, Refusal> {
-        let most = self.settings.max_participants_per_call;
-        if self.live_call(call_id)?.participants.len() >= most {
-            return Err(Refusal::too_many(
-                format!("The call has {most} participants, the limit of this server."),
-                5,
-            ));
-        }
-        if self.counts.participants >= self.settings.max_participants as u64 {
-            let most = self.settings.max_participants;
-            return Err(Refusal::unavailable(
-                format!("There are {most} participants, the limit of this server."),
-                5,
-            ));
-        }
+        self.admit_participants(call_id, 1)?;
         let leg = create.offer.map(|offer| self.leg_from(now, &offer)).transpose()?;
         let id = ParticipantId::random(&mut self.rng);
         let call = self.live_call_mut(call_id)?;
         let number = call.next_number();
         let CreateParticipant { info, metadata, .. } = create;
-        let participant = Participant { id, number, info, metadata, leg: None, hold: None, past: None };
+        let participant = Participant::new(id, number, info, metadata);
         call.participants.insert(id, Box::new(participant));
         self.counts.participants += 1;
         if let Some(leg) = leg {
@@ -240,6 +230,110 @@ impl Control {
             &self.settings.media_locals,
             &Query::default(),
         ))
+    }
+
+    /// `mute` and `unmute` of the bot itself. We mix nothing, so it is a word to be read back.
+    pub(crate) fn mute_call(
+        &mut self,
+        accepted: MediaTime,
+        base: &str,
+        id: CallId,
+        mute: Mute,
+    ) -> Result<Answer, Refusal> {
+        let call = self.live_call_mut(id)?;
+        call.muted = mute.muted;
+        let who = call.my_participant;
+        self.muted(accepted, base, (id, who), mute)
+    }
+
+    /// `mute` and `unmute` of a participant: told to the roster, and no matter of what it hears.
+    pub(crate) fn mute_participant(
+        &mut self,
+        now: Now,
+        accepted: MediaTime,
+        base: &str,
+        (call, id): (CallId, ParticipantId),
+        mute: Mute,
+    ) -> Result<Answer, Refusal> {
+        let participant = self.live_call_mut(call)?.participant_mut(id)?;
+        let before = std::mem::replace(&mut participant.muted, mute.muted);
+        if before != mute.muted {
+            self.owe_roster(now, call);
+        }
+        self.muted(accepted, base, (call, id), mute)
+    }
+
+    /// Such an operation is complete in its own answer.
+    fn muted(
+        &mut self,
+        accepted: MediaTime,
+        base: &str,
+        (call_id, who): (CallId, ParticipantId),
+        mute: Mute,
+    ) -> Result<Answer, Refusal> {
+        let case = self.live_call(call_id)?.rules.status_case;
+        let kind = if mute.muted { OperationKind::Mute } else { OperationKind::Unmute };
+        let operation = OperationId::random(&mut self.rng);
+        let mut entry = Operation::new(kind, operation, who, mute.client_context, accepted);
+        entry.run();
+        entry.complete(None);
+        let answer = Writer { base }.accepted(call_id, &entry, case);
+        self.add_operation(call_id, entry);
+        Ok(answer)
+    }
+
+    /// `participants/invite`: there is no phone network here to ring anybody, so the invited are registered, and wait for
+    /// their legs.
+    pub(crate) fn invite(
+        &mut self,
+        now: Now,
+        accepted: MediaTime,
+        base: &str,
+        call_id: CallId,
+        invite: Invite,
+    ) -> Result<Answer, Refusal> {
+        self.admit_participants(call_id, invite.identities.len())?;
+        if self.notifications.is_full(call_id, &self.settings) {
+            return Err(Refusal::unavailable("Too many notifications wait to be delivered.", 5));
+        }
+        let mut invited = Vec::new();
+        for identity in invite.identities {
+            let id = ParticipantId::random(&mut self.rng);
+            let call = self.live_call_mut(call_id)?;
+            let number = call.next_number();
+            let info = participant_info(&identity);
+            call.participants.insert(id, Box::new(Participant::new(id, number, Some(info), None)));
+            self.counts.participants += 1;
+            invited.push(Invited { participant: id, identity });
+        }
+        let call = self.live_call(call_id)?;
+        let (who, case) = (call.my_participant, call.rules.status_case);
+        let operation = OperationId::random(&mut self.rng);
+        let kind = OperationKind::InviteParticipants;
+        let mut entry = Operation::new(kind, operation, who, invite.client_context, accepted);
+        entry.invited = Some(invited.into());
+        entry.run();
+        let answer = Writer { base }.accepted(call_id, &entry, case);
+        self.add_operation(call_id, entry);
+        self.finish(now, call_id, operation, Ok(results::success()));
+        self.owe_roster(now, call_id);
+        Ok(answer)
+    }
+
+    /// Whether a call may have so many more participants.
+    fn admit_participants(&self, call: CallId, more: usize) -> Result<(), Refusal> {
+        let most = self.settings.max_participants_per_call;
+        if self.live_call(call)?.participants.len() + more > most {
+            let words =
+                format!("The call would have more than {most} participants, the limit of this server.");
+            return Err(Refusal::too_many(words, 5));
+        }
+        let most = self.settings.max_participants;
+        if self.counts.participants + more as u64 > most as u64 {
+            let words = format!("There would be more than {most} participants, the limit of this server.");
+            return Err(Refusal::unavailable(words, 5));
+        }
+        Ok(())
     }
 
     pub(crate) fn delete_participant(

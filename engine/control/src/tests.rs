@@ -1,6 +1,7 @@
 //! Stories: inputs are told to control, and what it says is compared line by line. At the end everything at once
 //! and at random.
 
+mod announcing;
 mod around;
 mod races;
 mod refresh;
@@ -10,7 +11,7 @@ use std::{sync::Arc, time::Duration};
 
 use expect_test::Expect;
 use holdmusic_media::{
-    HoldReport, LegId, MediaTime, Now, Numbering, SourceId, WallTime,
+    AnnouncementId, HoldReport, LegId, MediaTime, Now, Numbering, SourceId, WallTime,
     rtp::{SeqNo, Ssrc, Timestamp},
 };
 use serde_json::Value;
@@ -253,6 +254,10 @@ fn line(output: &Output) -> String {
             let since = since.map(|since| format!(", on since {} ms", since.as_nanos() / 1_000_000));
             format!("play {} on leg {}{}", source.0, leg.0, since.unwrap_or_default())
         }
+        Output::Announce { leg, announcement, source, frames } => {
+            format!("announce {} on leg {}: {frames} frames of {}", announcement.0, leg.0, source.0)
+        }
+        Output::Hush { leg } => format!("hush leg {}", leg.0),
         Output::FirstPacket { latency, .. } => format!("first packet after {} ms", latency.as_millis()),
         Output::Stop { leg } => format!("stop leg {}", leg.0),
         Output::RemoveLeg { leg } => format!("remove leg {}", leg.0),

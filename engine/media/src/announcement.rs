@@ -87,7 +87,10 @@ mod tests {
         Announcement { id: AnnouncementId(id), music, frames }
     }
 
-    fn play(announcements: &mut Announcements, ticks: impl IntoIterator<Item = u64>) -> Vec<(u64, Option<u64>)> {
+    fn play(
+        announcements: &mut Announcements,
+        ticks: impl IntoIterator<Item = u64>,
+    ) -> Vec<(u64, Option<u64>)> {
         ticks
             .into_iter()
             .map(|tick| {

@@ -460,7 +460,12 @@ impl Leg {
                 At::NotYet | At::Gone => write_nothing(self.codec(), payload)?,
             };
             let announced = Some(Announced { starved: !matches!(read, At::Frame(_)) });
-            return Some(Filled { len: HEADER_LEN + payload_len, starved: music_starved, position, announced });
+            return Some(Filled {
+                len: HEADER_LEN + payload_len,
+                starved: music_starved,
+                position,
+                announced,
+            });
         }
         if hold.only_announced {
             return None;

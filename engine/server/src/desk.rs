@@ -10,7 +10,7 @@ use holdmusic_control::{
     Refusal, RequestId, SourceFacts, prompt::Prompt,
 };
 use holdmusic_media::{
-    LegId, MediaTime, Music, Now, SourceId,
+    Announcement, LegId, MediaTime, Music, Now, SourceId,
     pacer::{Command, Event},
     prepare::room,
     preserve::Preserved,
@@ -180,6 +180,7 @@ impl State {
         let input = match tiding {
             Tiding::Media(Event::Started { leg, source, sent_at }) => Input::Started { leg, source, sent_at },
             Tiding::Media(Event::Stopped { leg, report, next }) => Input::Stopped { leg, report, next },
+            Tiding::Media(Event::Announced { leg, announcement }) => Input::Announced { leg, announcement },
             Tiding::Media(Event::Progress { leg, report }) => Input::Progress { leg, report },
             Tiding::Media(Event::Bye { leg }) => Input::Bye { leg },
             Tiding::Media(Event::Unreachable { leg }) => Input::Unreachable { leg },
@@ -271,6 +272,19 @@ impl State {
                 let music = Music { source, reader, is_default };
                 self.command(leg, Command::Play { leg, music, numbering, since });
             }
+            Output::Announce { leg, announcement, source, frames } => {
+                let Some(reader) = self.sources.get(&source).map(|prepared| prepared.reader.clone()) else {
+                    return error!(
+                        leg = leg.0,
+                        source = source.0,
+                        "a source without frames was to be announced"
+                    );
+                };
+                let music = Music { source, reader, is_default: false };
+                let announcement = Announcement { id: announcement, music, frames };
+                self.command(leg, Command::Announce { leg, announcement });
+            }
+            Output::Hush { leg } => self.command(leg, Command::Hush { leg }),
             Output::Stop { leg } => self.command(leg, Command::Stop { leg }),
             Output::RemoveLeg { leg } => {
                 self.command(leg, Command::RemoveLeg { leg });
@@ -353,8 +367,7 @@ impl State {
                 let bytes = preserved.memory_bytes();
                 let Preserved { reader, seconds, format, gain_db } = preserved;
                 let ready_at = now.mono;
-                let facts =
-                    SourceFacts { seconds, whole: true, format, gain_db, ready_at, bytes, freshness };
+                let facts = SourceFacts { seconds, whole: true, format, gain_db, ready_at, bytes, freshness };
                 prepared.reader = reader;
                 prepared.content = Some(content);
                 prepared.freshness = freshness;

@@ -292,8 +292,15 @@ impl World {
                 if let Some(second) = second {
                     place.reader = second;
                 }
-                let facts =
-                    SourceFacts { seconds, whole, format, gain_db, ready_at, bytes, freshness: Freshness::FOR_EVER };
+                let facts = SourceFacts {
+                    seconds,
+                    whole,
+                    format,
+                    gain_db,
+                    ready_at,
+                    bytes,
+                    freshness: Freshness::FOR_EVER,
+                };
                 self.control.handle_input(now, Input::SourceReady { source, facts });
             }
             Step::Corrected(correction) => {

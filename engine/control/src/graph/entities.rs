@@ -64,6 +64,10 @@ pub(super) struct CallJson<'a> {
     pub(super) media_state: MediaState,
     /// How holds behave in this call.
     pub(super) hold_music: CallHoldMusic<'a>,
+    /// `true` if the bot has muted itself.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    pub(super) is_muted: Option<bool>,
     /// `outgoing` if nothing else was given.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
@@ -282,6 +286,22 @@ pub(super) struct ParticipantHoldMusic<'a> {
     pub(super) report: Option<Report<'a>>,
 }
 
+/// Who was invited.
+#[derive(Serialize, ToSchema)]
+#[schema(as = invitationParticipantInfo)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Invitation<'a> {
+    /// Always `#microsoft.graph.invitationParticipantInfo`.
+    #[serde(rename = "@odata.type")]
+    pub(super) kind: &'static str,
+    /// The participant that was registered.
+    #[schema(value_type = String, format = "uuid")]
+    pub(super) participant_id: ParticipantId,
+    /// Who it is, as given.
+    #[schema(value_type = Object)]
+    pub(super) identity: &'a RawValue,
+}
+
 /// The media path of a participant.
 #[derive(Serialize, ToSchema)]
 #[schema(as = mediaLeg)]
@@ -425,6 +445,10 @@ pub(super) struct OperationJson<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<ResultJson<'a>>)]
     pub(super) result_info: Option<Option<ResultJson<'a>>>,
+    /// Who was invited; only of an invitation.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    pub(super) participants: Option<Vec<Invitation<'a>>>,
     /// What became of the music.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]

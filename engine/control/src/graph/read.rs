@@ -15,7 +15,10 @@ use super::{
     write::text,
 };
 use crate::{
-    ask::{CreateCall, CreateParticipant, HoldOverrides, StartHoldMusic, StopHoldMusic},
+    ask::{
+        CancelMedia, CreateCall, CreateParticipant, HoldOverrides, Invite, Mute, PlayPrompt, StartHoldMusic,
+        StopHoldMusic,
+    },
     call::{CompletesWhen, OnPromptFailure},
     data_uri::DataUri,
     graph::Refusal,
@@ -41,6 +44,12 @@ const MAX_SDP: usize = 64 << 10;
 const MAX_ECHO: usize = 16 << 10;
 /// Most prompts that a call has kept ready for it: a bot's greeting, its menus and its music are a dozen.
 const MAX_PREFETCH: usize = 32;
+/// Most prompts of one `playPrompt` (Graph's documentation).
+const MAX_PROMPTS: usize = 20;
+/// Most participants of one invitation (Graph's documentation).
+const MAX_INVITED: usize = 5;
+/// Most participants that a `playPrompt` names.
+const MAX_AUDIENCE: usize = 1000;
 /// Members of Graph's call that a bot may read back.
 const ECHOED: &[&str] = &[
     "callChainId",
@@ -312,6 +321,91 @@ pub fn read_stop_hold_music(body: &[u8]) -> Result<StopHoldMusic, Refusal> {
     let body = parse_body(body)?;
     let client_context = Object::root(&body).text("clientContext", MAX_CONTEXT)?.map(Box::from);
     Ok(StopHoldMusic { client_context })
+}
+
+/// The body of `mute` (`muted`) or `unmute`.
+///
+/// # Errors
+///
+/// 400 8523, naming the member, what was found and what was expected.
+pub fn read_mute(body: &[u8], muted: bool) -> Result<Mute, Refusal> {
+    let body = parse_body(body)?;
+    let client_context = Object::root(&body).text("clientContext", MAX_CONTEXT)?.map(Box::from);
+    Ok(Mute { muted, client_context })
+}
+
+/// The body of `playPrompt`.
+///
+/// # Errors
+///
+/// 400 8523, naming the member, what was found and what was expected.
+pub fn read_play_prompt(body: &[u8]) -> Result<PlayPrompt, Refusal> {
+    let body = parse_body(body)?;
+    let play = Object::root(&body);
+    let prompts = play.objects("prompts", MAX_PROMPTS)?;
+    if prompts.is_empty() {
+        return Err(play.wrong("prompts", "an array of at least one prompt"));
+    }
+    let prompts = prompts.iter().map(read_media_prompt).collect::<Result<_, _>>()?;
+    let audience = match play.object("holdMusic")? {
+        Some(hold) => hold
+            .texts("participants", MAX_AUDIENCE)?
+            .into_iter()
+            .map(|(path, id)| {
+                ParticipantId::read(id).ok_or_else(|| {
+                    Refusal::invalid(format!("'{path}' is '{}'; expected a participant's id.", shorten(id)))
+                })
+            })
+            .collect::<Result<_, _>>()?,
+        None => Vec::new(),
+    };
+    let client_context = play.text("clientContext", MAX_CONTEXT)?.map(Box::from);
+    Ok(PlayPrompt { prompts, client_context, audience })
+}
+
+/// The body of `cancelMediaProcessing`.
+///
+/// # Errors
+///
+/// 400 8523, naming the member, what was found and what was expected.
+pub fn read_cancel_media(body: &[u8]) -> Result<CancelMedia, Refusal> {
+    let body = parse_body(body)?;
+    let cancel = Object::root(&body);
+    let client_context = cancel.text("clientContext", MAX_CONTEXT)?.map(Box::from);
+    let stop_holds = match cancel.object("holdMusic")? {
+        Some(hold) => hold.boolean("stop")?.unwrap_or(false),
+        None => false,
+    };
+    Ok(CancelMedia { client_context, stop_holds })
+}
+
+/// The body of `participants/invite`.
+///
+/// # Errors
+///
+/// 400 8523, naming the member, what was found and what was expected.
+pub fn read_invite(body: &[u8]) -> Result<Invite, Refusal> {
+    let body = parse_body(body)?;
+    let invite = Object::root(&body);
+    let invited = invite.objects("participants", MAX_INVITED)?;
+    if invited.is_empty() {
+        return Err(invite.wrong("participants", "an array of at least one participant"));
+    }
+    let identities = invited
+        .iter()
+        .map(|one| {
+            one.odata_type(&["invitationParticipantInfo"])?;
+            let identity = one.object("identity")?.ok_or_else(|| one.missing("identity"))?;
+            let identity = text(identity.map());
+            if identity.len() > MAX_ECHO {
+                let path = one.path("identity");
+                return Err(Refusal::invalid(format!("'{path}' is longer than {MAX_ECHO} bytes.")));
+            }
+            Ok(identity.into())
+        })
+        .collect::<Result<_, _>>()?;
+    let client_context = invite.text("clientContext", MAX_CONTEXT)?.map(Box::from);
+    Ok(Invite { identities, client_context })
 }
 
 /// The body of `prompts/purge`: a `mediaPrompt`, or nothing for all prompts.

@@ -123,6 +123,36 @@ impl<'a> Object<'a> {
         elements.collect()
     }
 
+    /// A list of at most `most` texts, each with its path; an absent one is empty.
+    pub(super) fn texts(&self, name: &str, most: usize) -> Result<Vec<(String, &'a str)>, Refusal> {
+        let list = match self.value(name) {
+            None => return Ok(Vec::new()),
+            Some(Value::Array(list)) => list,
+            Some(_) => return Err(self.wrong_kind(name, "an array")),
+        };
+        if list.len() > most {
+            let (path, found) = (self.path(name), list.len());
+            return Err(Refusal::invalid(format!("'{path}' has {found} elements; expected at most {most}.")));
+        }
+        let elements = list.iter().enumerate().map(|(index, element)| {
+            let path = format!("{}[{index}]", self.path(name));
+            match element {
+                Value::String(text) => Ok((path, text.as_str())),
+                other => Err(Refusal::invalid(format!("'{path}' is {}; expected a string.", kind(other)))),
+            }
+        });
+        elements.collect()
+    }
+
+    /// `true` or `false`.
+    pub(super) fn boolean(&self, name: &str) -> Result<Option<bool>, Refusal> {
+        match self.value(name) {
+            None => Ok(None),
+            Some(Value::Bool(boolean)) => Ok(Some(*boolean)),
+            Some(_) => Err(self.wrong_kind(name, "true or false")),
+        }
+    }
+
     /// A text of at most `longest` characters.
     pub(super) fn text(&self, name: &str, longest: usize) -> Result<Option<&'a str>, Refusal> {
         match self.value(name) {

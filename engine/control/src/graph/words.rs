@@ -93,6 +93,23 @@ impl OperationKind {
         match self {
             Self::StartHoldMusic => "#microsoft.graph.startHoldMusicOperation",
             Self::StopHoldMusic => "#microsoft.graph.stopHoldMusicOperation",
+            Self::Mute => "#microsoft.graph.muteParticipantOperation",
+            Self::Unmute => "#microsoft.graph.unmuteParticipantOperation",
+            Self::PlayPrompt => "#microsoft.graph.playPromptOperation",
+            Self::CancelMediaProcessing => "#microsoft.graph.cancelMediaProcessingOperation",
+            Self::InviteParticipants => "#microsoft.graph.inviteParticipantsOperation",
+        }
+    }
+
+    /// The HTTP status of the answer to the action.
+    pub(crate) fn answered_with(self) -> u16 {
+        match self {
+            Self::StartHoldMusic | Self::StopHoldMusic => 202,
+            Self::Mute
+            | Self::Unmute
+            | Self::PlayPrompt
+            | Self::CancelMediaProcessing
+            | Self::InviteParticipants => 200,
         }
     }
 }

@@ -9,9 +9,9 @@ use serde_json::{Map, Value};
 use super::{
     Answer,
     entities::{
-        CallHoldMusic, CallJson, Collection, Given, MediaFacts, MediaLeg, MediaPrompt, MediaState,
-        MediaStream, OperationHoldMusic, OperationJson, ParticipantHoldMusic, ParticipantJson, Reason,
-        Report, ResultJson, State,
+        CallHoldMusic, CallJson, Collection, Given, Invitation, MediaFacts, MediaLeg, MediaPrompt,
+        MediaState, MediaStream, OperationHoldMusic, OperationJson, ParticipantHoldMusic, ParticipantJson,
+        Reason, Report, ResultJson, State,
     },
     query::Query,
     words::{CallState, Direction, HoldState, Spelled, StatusCase, wall_text},
@@ -20,7 +20,7 @@ use crate::{
     call::Call,
     cause::PromptFailure,
     id::CallId,
-    operation::{HoldFacts, Operation, OperationKind, ResultInfo, Status},
+    operation::{HoldFacts, Invited, Operation, OperationKind, ResultInfo, Status},
     participant::{Leg, Participant},
     prompt::{Origin, Prompt},
 };
@@ -60,7 +60,16 @@ pub(super) fn operation_json(operation: &Operation, case: StatusCase) -> Operati
         status: Spelled(case, operation.status()),
         client_context: operation.client_context.as_deref(),
         result_info: operation.is_over().then(|| operation.result().map(ResultJson::from)),
+        participants: operation.invited.as_deref().map(|invited| invited.iter().map(invitation).collect()),
         hold_music: None,
+    }
+}
+
+fn invitation(invited: &Invited) -> Invitation<'_> {
+    Invitation {
+        kind: "#microsoft.graph.invitationParticipantInfo",
+        participant_id: invited.participant,
+        identity: read_back(&invited.identity),
     }
 }
 
@@ -157,6 +166,7 @@ fn call_json(call: &Call, live: bool, context: Option<String>) -> CallJson<'_> {
             status_case: rules.status_case,
             max_duration: rules.max_duration.map(duration_text),
         },
+        is_muted: call.muted.then_some(true),
         direction: given.direction.is_none().then_some("outgoing"),
         given,
     }
@@ -196,7 +206,7 @@ pub(super) fn participant_json(participant: &Participant) -> ParticipantJson<'_>
         id: participant.id,
         info: read_back(participant.info.as_deref().unwrap_or(NOBODY)),
         is_in_lobby: false,
-        is_muted: false,
+        is_muted: participant.muted,
         metadata: participant.metadata.as_deref(),
         media_streams: [MediaStream {
             kind: "#microsoft.graph.mediaStream",
@@ -231,6 +241,11 @@ fn participant_hold(participant: &Participant) -> ParticipantHoldMusic<'_> {
         ended_by: past.map(|past| past.ended_by),
         report: past.map(|past| hold_report(&past.report.unwrap_or_default(), past.reason.as_deref())),
     }
+}
+
+/// `info` of a participant who was invited by its `identity`, an object in JSON.
+pub(crate) fn participant_info(identity: &str) -> Box<str> {
+    format!(r##"{{"@odata.type":"#microsoft.graph.participantInfo","identity":{identity}}}"##).into()
 }
 
 /// What was kept of a customer's object as text.
@@ -337,7 +352,7 @@ impl Writer<'_> {
         let context = self.context(&format!("calls('{call}')/operations/$entity"));
         let location = format!("{}/communications/calls/{call}/operations/{}", self.base, operation.id);
         let body = text(&operation_entity(operation, case, Some(context)));
-        Answer { status: 202, location: Some(location), body: Some(body) }
+        Answer { status: operation.kind.answered_with(), location: Some(location), body: Some(body) }
     }
 
     /// An operation by itself.

@@ -6,7 +6,10 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use proptest::prelude::*;
 
 use super::*;
-use crate::graph::read_media_leg;
+use crate::{
+    ask::{CancelMedia, Invite, Mute},
+    graph::{read_media_leg, read_play_prompt},
+};
 
 #[derive(Clone, Debug)]
 enum Step {
@@ -16,6 +19,11 @@ enum Step {
     RemoveLeg { who: usize },
     PutLeg { who: usize, address: usize },
     DeleteCall,
+    PlayPrompt { first: usize, second: usize, to: usize },
+    Heard { which: usize },
+    CancelMedia { stop: bool },
+    Mute { who: usize, muted: bool },
+    Invite,
     Media,
     Bye { who: usize },
     Ready { which: usize },
@@ -36,6 +44,12 @@ fn step() -> impl Strategy<Value = Step> {
         1 => who.clone().prop_map(|who| Step::RemoveLeg { who }),
         2 => (who.clone(), 0..3_usize).prop_map(|(who, address)| Step::PutLeg { who, address }),
         1 => Just(Step::DeleteCall),
+        3 => (0..3_usize, 0..4_usize, 0..4_usize)
+            .prop_map(|(first, second, to)| Step::PlayPrompt { first, second, to }),
+        5 => (0..3_usize).prop_map(|which| Step::Heard { which }),
+        1 => any::<bool>().prop_map(|stop| Step::CancelMedia { stop }),
+        1 => (who.clone(), any::<bool>()).prop_map(|(who, muted)| Step::Mute { who, muted }),
+        1 => Just(Step::Invite),
         12 => Just(Step::Media),
         1 => who.prop_map(|who| Step::Bye { who }),
         4 => (0..4_usize).prop_map(|which| Step::Ready { which }),
@@ -49,10 +63,24 @@ fn step() -> impl Strategy<Value = Step> {
 }
 
 /// A leg as media has it.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 struct Path {
     playing: Option<SourceId>,
+    /// What is announced, in order.
+    announced: VecDeque<(AnnouncementId, SourceId)>,
+    /// Whether media sends, or would if it had something.
+    begun: bool,
     ssrc: Ssrc,
+}
+
+impl Path {
+    fn new(ssrc: Ssrc) -> Self {
+        Self { playing: None, announced: VecDeque::new(), begun: false, ssrc }
+    }
+
+    fn hears(&self, source: SourceId) -> bool {
+        self.playing == Some(source) || self.announced.iter().any(|(_, announced)| *announced == source)
+    }
 }
 
 /// What media believes, made of outputs alone.
@@ -76,7 +104,7 @@ impl Around {
         for output in std::mem::take(&mut desk.said) {
             match output {
                 Output::AddLeg { leg, spec } => {
-                    let path = Path { playing: None, ssrc: spec.numbering.ssrc };
+                    let path = Path::new(spec.numbering.ssrc);
                     prop_assert!(self.legs.insert(leg, path).is_none(), "added twice")
                 }
                 Output::ChangeLeg { leg, .. } => {
@@ -91,15 +119,30 @@ impl Around {
                     prop_assert!(path.is_some(), "plays on an unknown leg");
                     let path = path.unwrap();
                     path.playing = Some(source);
+                    path.begun = true;
                     path.ssrc = numbering.map_or(path.ssrc, |numbering| numbering.ssrc);
                     self.reports.push_back(Input::Started { leg, source, sent_at: desk.now().mono });
+                }
+                Output::Announce { leg, announcement, source, frames } => {
+                    prop_assert!(frames > 0 && self.playable.contains(&source), "announces {source:?}");
+                    let path = self.legs.get_mut(&leg);
+                    prop_assert!(path.is_some(), "announces on an unknown leg");
+                    let path = path.unwrap();
+                    path.announced.push_back((announcement, source));
+                    path.begun = true;
+                }
+                Output::Hush { leg } => {
+                    let path = self.legs.get_mut(&leg);
+                    prop_assert!(path.is_some(), "hushes an unknown leg");
+                    path.unwrap().announced.clear();
                 }
                 Output::FirstPacket { .. } => {}
                 Output::Stop { leg } => {
                     let path = self.legs.get_mut(&leg);
                     prop_assert!(path.is_some(), "stops an unknown leg");
                     let path = path.unwrap();
-                    path.playing = None;
+                    (path.playing, path.begun) = (None, false);
+                    path.announced.clear();
                     self.reports.push_back(desk.report_as(leg, path.ssrc));
                 }
                 Output::RemoveLeg { leg } => {
@@ -116,7 +159,7 @@ impl Around {
                 Output::Release { source } => {
                     prop_assert!(self.sources.remove(&source), "released twice");
                     self.playable.remove(&source);
-                    let still = self.legs.values().any(|path| path.playing == Some(source));
+                    let still = self.legs.values().any(|path| path.hears(source));
                     prop_assert!(!still, "released while it plays");
                 }
                 Output::Notify { notification, body, attempt, .. } => {
@@ -130,17 +173,19 @@ impl Around {
                         let etag = etag.trim_start_matches("W/\"").trim_end_matches('"').parse().unwrap();
                         prop_assert!(etag > self.etag, "notifications out of order");
                         self.etag = etag;
-                        if data["@odata.type"] == "#microsoft.graph.startHoldMusicOperation" {
+                        if data["status"].is_string() {
                             *self.ended.entry(data["id"].as_str().unwrap().to_owned()).or_default() += 1;
                         }
                     }
                 }
                 Output::Reply { result, .. } => {
                     if let Ok(answer) = result
-                        && answer.status == 202
+                        && answer.body.is_some()
                     {
                         let told = json(&answer);
-                        if told["@odata.type"] == "#microsoft.graph.startHoldMusicOperation" {
+                        if told["status"] == "running"
+                            || told["@odata.type"] == "#microsoft.graph.startHoldMusicOperation"
+                        {
                             self.accepted
                                 .entry(told["id"].as_str().unwrap().to_owned())
                                 .or_insert(desk.millis);
@@ -164,7 +209,7 @@ fn run(steps: &[Step], rules: &str, max_held: usize) -> Result<(), TestCaseError
     for output in &desk.said {
         match output {
             Output::AddLeg { leg, spec } => {
-                around.legs.insert(*leg, Path { playing: None, ssrc: spec.numbering.ssrc });
+                around.legs.insert(*leg, Path::new(spec.numbering.ssrc));
             }
             Output::Prepare { source, .. } => {
                 around.sources.insert(*source);
@@ -199,6 +244,37 @@ fn run(steps: &[Step], rules: &str, max_held: usize) -> Result<(), TestCaseError
             }
             Step::DeleteCall => {
                 desk.send(Ask::DeleteCall { call });
+            }
+            Step::PlayPrompt { first, second, to } => {
+                let mut prompts = vec![["a.wav", "b.wav", "d.wav"][first]];
+                prompts.extend(["a.wav", "e.wav"].get(second));
+                let prompts: Vec<_> = prompts
+                    .iter()
+                    .map(|name| serde_json::json!({ "mediaInfo": { "uri": format!("https://host/{name}") } }))
+                    .collect();
+                let to: Vec<_> = people.get(to).iter().map(|id| id.to_string()).collect();
+                let body = serde_json::json!({ "prompts": prompts, "holdMusic": { "participants": to } });
+                let play = read_play_prompt(body.to_string().as_bytes()).unwrap();
+                desk.send(Ask::PlayPrompt { call, play });
+            }
+            Step::Heard { which } => {
+                let mut hearing = around.legs.iter_mut().filter(|(_, path)| !path.announced.is_empty());
+                if let Some((leg, path)) = hearing.nth(which) {
+                    let (announcement, _) = path.announced.pop_front().unwrap();
+                    around.reports.push_back(Input::Announced { leg: *leg, announcement });
+                }
+            }
+            Step::CancelMedia { stop } => {
+                let cancel = CancelMedia { client_context: None, stop_holds: stop };
+                desk.send(Ask::CancelMedia { call, cancel });
+            }
+            Step::Mute { who, muted } => {
+                let mute = Mute { muted, client_context: None };
+                desk.send(Ask::MuteParticipant { call, participant: people[who], mute });
+            }
+            Step::Invite => {
+                let identities = vec![Box::from("{}")];
+                desk.send(Ask::Invite { call, invite: Invite { identities, client_context: None } });
             }
             Step::Media => {
                 if let Some(report) = around.reports.pop_front() {
@@ -252,6 +328,7 @@ fn run(steps: &[Step], rules: &str, max_held: usize) -> Result<(), TestCaseError
         }
         around.hear(&mut desk, max_held)?;
         desk.check_ssrcs(&around)?;
+        desk.check_quiet(&around)?;
         let held = desk.control.counts().held;
         prop_assert!(held as usize <= max_held);
     }
@@ -309,6 +386,17 @@ impl Desk {
         Ok(())
     }
 
+    /// Media sends on a leg only for a hold, or while something is to be announced.
+    fn check_quiet(&self, around: &Around) -> Result<(), TestCaseError> {
+        for call in self.control.calls.values().filter(|call| call.plays.is_empty()) {
+            for participant in call.participants.values().filter(|participant| participant.hold.is_none()) {
+                let leg = participant.leg.as_ref().and_then(|leg| around.legs.get(&leg.id));
+                prop_assert!(leg.is_none_or(|leg| !leg.begun), "{:?} is not stopped", participant.id);
+            }
+        }
+        Ok(())
+    }
+
     /// A start whose answer is looked at by nobody but [`Around::hear`].
     fn start_any(
         &mut self,
@@ -336,7 +424,7 @@ impl Desk {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 1000, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 35_000, ..ProptestConfig::default() })]
 
     #[test]
     fn every_accepted_start_ends_once_and_nothing_leaks(steps in prop::collection::vec(step(), 1..60)) {

@@ -37,6 +37,13 @@ pub(super) enum Place {
     MediaLeg(String, String),
     StartHoldMusic(String, String),
     StopHoldMusic(String, String),
+    MuteCall(String),
+    UnmuteCall(String),
+    MuteParticipant(String, String),
+    UnmuteParticipant(String, String),
+    PlayPrompt(String),
+    CancelMedia(String),
+    Invite(String),
     Operations(String),
     Operation(String, String),
     PurgePrompts,
@@ -107,8 +114,15 @@ fn calls_place(rest: &[&str]) -> Place {
         [call, word] if is_action(word, "keepAlive") => Place::KeepAlive(own(call)),
         [call, word] if is(word, "participants") => Place::Participants(own(call)),
         [call, word] if is(word, "operations") => Place::Operations(own(call)),
+        [call, word] if is_action(word, "mute") => Place::MuteCall(own(call)),
+        [call, word] if is_action(word, "unmute") => Place::UnmuteCall(own(call)),
+        [call, word] if is_action(word, "playPrompt") => Place::PlayPrompt(own(call)),
+        [call, word] if is_action(word, "cancelMediaProcessing") => Place::CancelMedia(own(call)),
         [_, word] => known(word),
         [call, word, operation] if is(word, "operations") => Place::Operation(own(call), own(operation)),
+        [call, word, action] if is(word, "participants") && is_action(action, "invite") => {
+            Place::Invite(own(call))
+        }
         [_, word, action] if is(word, "participants") && graph::known_action(action).is_some() => {
             known(action)
         }
@@ -123,6 +137,10 @@ fn calls_place(rest: &[&str]) -> Place {
                 Place::StartHoldMusic(ids.0, ids.1)
             } else if is_action(last, "stopHoldMusic") {
                 Place::StopHoldMusic(ids.0, ids.1)
+            } else if is_action(last, "mute") {
+                Place::MuteParticipant(ids.0, ids.1)
+            } else if is_action(last, "unmute") {
+                Place::UnmuteParticipant(ids.0, ids.1)
             } else {
                 known(last)
             }
@@ -167,9 +185,17 @@ impl Place {
             Self::Calls | Self::Participants(_) => "GET, POST",
             Self::Call(_) | Self::Participant(..) => "GET, DELETE",
             Self::MediaLeg(..) => "GET, PUT, DELETE",
-            Self::KeepAlive(_) | Self::StartHoldMusic(..) | Self::StopHoldMusic(..) | Self::PurgePrompts => {
-                "POST"
-            }
+            Self::KeepAlive(_)
+            | Self::StartHoldMusic(..)
+            | Self::StopHoldMusic(..)
+            | Self::MuteCall(_)
+            | Self::UnmuteCall(_)
+            | Self::MuteParticipant(..)
+            | Self::UnmuteParticipant(..)
+            | Self::PlayPrompt(_)
+            | Self::CancelMedia(_)
+            | Self::Invite(_)
+            | Self::PurgePrompts => "POST",
             Self::NotImplemented(action) => return Err(Refusal::not_implemented(action).into()),
             _ => "GET",
         };
@@ -184,6 +210,21 @@ impl Place {
             (Self::Call(call), "DELETE") => Ask::DeleteCall { call: call_id(call)? },
             (Self::Call(call), _) => Ask::GetCall { call: call_id(call)?, query: query()? },
             (Self::KeepAlive(call), _) => Ask::KeepAlive { call: call_id(call)? },
+            (Self::MuteCall(call), _) => {
+                Ask::MuteCall { call: call_id(call)?, mute: graph::read_mute(body, true)? }
+            }
+            (Self::UnmuteCall(call), _) => {
+                Ask::MuteCall { call: call_id(call)?, mute: graph::read_mute(body, false)? }
+            }
+            (Self::PlayPrompt(call), _) => {
+                Ask::PlayPrompt { call: call_id(call)?, play: graph::read_play_prompt(body)? }
+            }
+            (Self::CancelMedia(call), _) => {
+                Ask::CancelMedia { call: call_id(call)?, cancel: graph::read_cancel_media(body)? }
+            }
+            (Self::Invite(call), _) => {
+                Ask::Invite { call: call_id(call)?, invite: graph::read_invite(body)? }
+            }
             (Self::Participants(call), "POST") => {
                 Ask::CreateParticipant { call: call_id(call)?, create: graph::read_create_participant(body)? }
             }
@@ -199,7 +240,9 @@ impl Place {
                 Self::Participant(call, participant)
                 | Self::MediaLeg(call, participant)
                 | Self::StartHoldMusic(call, participant)
-                | Self::StopHoldMusic(call, participant),
+                | Self::StopHoldMusic(call, participant)
+                | Self::MuteParticipant(call, participant)
+                | Self::UnmuteParticipant(call, participant),
                 method,
             ) => {
                 let (call, participant) = (call_id(call)?, graph::participant_id(participant)?);
@@ -211,6 +254,12 @@ impl Place {
                     }
                     (Self::MediaLeg(..), "DELETE") => Ask::DeleteMediaLeg { call, participant },
                     (Self::MediaLeg(..), _) => Ask::GetMediaLeg { call, participant },
+                    (Self::MuteParticipant(..), _) => {
+                        Ask::MuteParticipant { call, participant, mute: graph::read_mute(body, true)? }
+                    }
+                    (Self::UnmuteParticipant(..), _) => {
+                        Ask::MuteParticipant { call, participant, mute: graph::read_mute(body, false)? }
+                    }
                     (Self::StartHoldMusic(..), _) => {
                         Ask::StartHoldMusic { call, participant, start: graph::read_start_hold_music(body)? }
                     }
@@ -247,9 +296,9 @@ mod tests {
     #[test]
     fn what_graph_has_and_we_have_not_is_named() {
         for (path, action) in [
-            ("/v1.0/communications/calls/C/playPrompt", "playPrompt"),
-            ("/v1.0/communications/calls/C/participants/invite", "invite"),
-            ("/v1.0/communications/calls/C/participants/P/microsoft.graph.mute", "mute"),
+            ("/v1.0/communications/calls/C/transfer", "transfer"),
+            ("/v1.0/communications/calls/C/participants/muteAll", "muteAll"),
+            ("/v1.0/communications/calls/C/microsoft.graph.recordResponse", "recordResponse"),
             ("/v1.0/communications/calls/C/audioRoutingGroups/1", "audioRoutingGroups"),
             ("/v1.0/communications/calls/logTeleconferenceDeviceQuality", "logTeleconferenceDeviceQuality"),
             (
