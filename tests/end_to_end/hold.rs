@@ -68,6 +68,38 @@ impl<'a> Held<'a> {
     }
 }
 
+/// The bot talks to who is on hold, on a real port: one stream without a hole, the prompt once, the music after it.
+#[test]
+fn a_prompt_is_heard_once_by_who_is_on_hold_and_the_bot_is_told_at_its_end() {
+    let clip = asset("fixtures/speech-8k.wav");
+    let web = Web::open([("/speech.wav", page("200 OK", "audio/wav", &clip))]);
+    let (engine, ear) = (Engine::start(), Ear::open());
+    let held = Held::new(&engine, &web, &ear);
+    engine.http("POST", &format!("{}/startHoldMusic", held.participant), &json!({})).expect(202);
+    ear.hear(50);
+    let body = json!({
+        "clientContext": "talk",
+        "prompts": [{ "@odata.type": "#microsoft.graph.mediaPrompt", "mediaInfo": { "uri": web.url("/speech.wav") } }],
+    });
+    let answer = engine.http("POST", &format!("{}/playPrompt", held.call), &body).expect(200);
+    let operation = answer.json()["id"].as_str().unwrap().to_owned();
+    assert_eq!(answer.json()["@odata.type"], "#microsoft.graph.playPromptOperation");
+    let posts = web.posts_until(|post| post.ends(&operation));
+    let end = &posts.last().unwrap().notification()["resourceData"];
+    assert_eq!((&end["status"], &end["resultInfo"]["code"]), (&json!("completed"), &json!(200)));
+    // The prompt has 8 s.
+    assert!(ear.packets() >= 449, "{} packets", ear.packets());
+    ear.hear(500);
+    let sent = held.stop()["holdMusic"]["report"]["packets"].as_u64().unwrap();
+    ear.hear(sent);
+    let hearing = ear.hearing();
+    let main = hearing.main().unwrap();
+    assert!(main.is_continuous() && hearing.streams.len() == 1, "{hearing:?}");
+    let heard = ear.decode().sound;
+    let found = Likeness::of(&reference(&clip, 1), &heard);
+    assert!(found.correlation > 0.9, "{found:?}");
+}
+
 #[test]
 fn a_participant_hears_the_prompt_and_then_nothing_more_and_the_bot_is_told_once() {
     let clip = asset("fixtures/music-16k.wav");

@@ -6,6 +6,7 @@ mod sound;
 mod numbers;
 mod prompts;
 mod holds;
+mod announcements;
 mod endings;
 mod arrival;
 mod callbacks;

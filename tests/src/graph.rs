@@ -98,6 +98,12 @@ pub fn read(method: &str, path: &str, body: &[u8]) -> Result<Ask, Refusal> {
             call: graph::call_id(call)?,
             create: graph::read_create_participant(body)?,
         },
+        ("POST", [call, "playPrompt"]) => {
+            Ask::PlayPrompt { call: graph::call_id(call)?, play: graph::read_play_prompt(body)? }
+        }
+        ("POST", [call, "cancelMediaProcessing"]) => {
+            Ask::CancelMedia { call: graph::call_id(call)?, cancel: graph::read_cancel_media(body)? }
+        }
         ("GET", [call, "participants"]) => {
             Ask::ListParticipants { call: graph::call_id(call)?, query: query()? }
         }

@@ -344,6 +344,14 @@ impl World {
         self.http("POST", &format!("{}/stopHoldMusic", member.path), json!({}))
     }
 
+    /// `playPrompt`, for those who are named or for everybody.
+    pub fn play_prompt(&mut self, call: &Call, prompts: &[&str], to: &[&Member]) -> Reply {
+        let prompts: Vec<_> = prompts.iter().map(|uri| json!({ "mediaInfo": { "uri": uri } })).collect();
+        let to: Vec<_> = to.iter().map(|member| &member.id).collect();
+        let body = json!({ "prompts": prompts, "holdMusic": { "participants": to } });
+        self.http("POST", &format!("{}/playPrompt", call.path), body)
+    }
+
     /// The leg goes to `phone` from now on.
     pub fn move_leg(&mut self, member: &Member, phone: SocketAddr) -> Reply {
         self.http("PUT", &format!("{}/mediaLeg", member.path), leg(phone))
@@ -494,6 +502,7 @@ impl World {
                 }
                 Event::Started { leg, source, sent_at } => Input::Started { leg, source, sent_at },
                 Event::Stopped { leg, report, next } => Input::Stopped { leg, report, next },
+                Event::Announced { leg, announcement } => Input::Announced { leg, announcement },
                 Event::Progress { leg, report } => Input::Progress { leg, report },
                 Event::Bye { leg } => Input::Bye { leg },
                 Event::Unreachable { leg } => Input::Unreachable { leg },

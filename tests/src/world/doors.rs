@@ -14,7 +14,7 @@ use holdmusic_control::{
     SourceFacts,
 };
 use holdmusic_media::{
-    Crossing, LegId, MediaTime, Music, SourceId,
+    Announcement, Crossing, LegId, MediaTime, Music, SourceId,
     bridge::bridge,
     pacer::Command,
     prepare::{Analysed, Facts, Preparation, PrepareError, PrepareSettings, Prepared, Step, prepare, room},
@@ -195,6 +195,16 @@ impl World {
                 let music = Music { source, reader, is_default };
                 self.command(leg, Command::Play { leg, music, numbering, since });
             }
+            Output::Announce { leg, announcement, source, frames } => {
+                let place = self.sources.get(&source).filter(|place| place.is_ready);
+                let place = place.unwrap_or_else(|| {
+                    panic!("seed {}: {source:?} was announced before it was ready", self.seed)
+                });
+                let music = Music { source, reader: place.reader.clone(), is_default: false };
+                let announcement = Announcement { id: announcement, music, frames };
+                self.command(leg, Command::Announce { leg, announcement });
+            }
+            Output::Hush { leg } => self.command(leg, Command::Hush { leg }),
             Output::Stop { leg } => self.command(leg, Command::Stop { leg }),
             Output::RemoveLeg { leg } => {
                 self.command(leg, Command::RemoveLeg { leg });

@@ -428,7 +428,7 @@ impl Sink for Nowhere {
     }
 }
 
-/// Sixty legs, with reports, starvation, refusals, and changes of music with a bridge and without.
+/// Sixty legs, with reports, starvation, refusals, announcements, and changes of music with a bridge and without.
 #[test]
 fn nothing_is_allocated_or_freed_from_waking_until_everything_is_settled() {
     let (mut pacer, mut wire) = (pacer(), Wire::default());
@@ -451,6 +451,10 @@ fn nothing_is_allocated_or_freed_from_waking_until_everything_is_settled() {
                 pacer.handle_command(at(wire.now), Command::Bridge { leg, source, bridge });
             }
         }
+        if rounds % 5 == 0 {
+            let announcement = announcement(rounds, 1 + rounds % 4);
+            pacer.handle_command(at(wire.now), Command::Announce { leg: LegId(leg), announcement });
+        }
         kept.extend(std::iter::from_fn(|| pacer.poll_event()));
         let due = pacer.prepare(at(wire.now));
         wire.now = wire.now.max(due);
@@ -465,6 +469,59 @@ fn nothing_is_allocated_or_freed_from_waking_until_everything_is_settled() {
     assert!(told(|event| matches!(event, Event::Progress { .. })) > 60);
     assert!(told(|event| matches!(event, Event::Retired(Retired(Remains::Left(_))))) > 60);
     assert!(told(|event| matches!(event, Event::Started { .. })) > 120);
+    assert!(told(|event| matches!(event, Event::Announced { .. })) > 60);
+}
+
+fn announcement(id: u64, frames: u64) -> Announcement {
+    Announcement { id: AnnouncementId(id), music: music(1000 + id, 7), frames }
+}
+
+/// Without a hold: each is heard once and begins marked, nothing is sent between them, the numbers go on.
+#[test]
+fn a_leg_that_nobody_holds_plays_what_is_announced_and_nothing_else() {
+    let (mut pacer, mut wire) = (pacer(), Wire::default());
+    let leg = LegId(1);
+    pacer.handle_command(at(wire.now), Command::AddLeg { leg, spec: spec(1) });
+    pacer.handle_command(at(wire.now), Command::Announce { leg, announcement: announcement(1, 3) });
+    pacer.handle_command(at(wire.now), Command::Announce { leg, announcement: announcement(2, 2) });
+    let told = run(&mut pacer, &mut wire, MediaTime::from_millis(500), punctual);
+    let ended = |told: &[Event]| -> Vec<u64> {
+        let ended = told.iter().filter_map(|event| match event {
+            Event::Announced { announcement, .. } => Some(announcement.0),
+            _ => None,
+        });
+        ended.collect()
+    };
+    assert_eq!(ended(&told), [1, 2]);
+    assert!(!told.iter().any(|event| matches!(event, Event::Started { .. })), "{told:?}");
+    assert_eq!(heard(&wire), [0, 1, 2, 0, 1]);
+    pacer.handle_command(at(wire.now), Command::Announce { leg, announcement: announcement(3, 1) });
+    let told = run(&mut pacer, &mut wire, MediaTime::from_millis(600), punctual);
+    assert_eq!(ended(&told), [3]);
+    let headers: Vec<_> = wire.rtp.iter().map(|(_, _, header, _)| *header).collect();
+    assert_eq!(
+        headers.iter().map(|header| header.marker).collect::<Vec<_>>(),
+        [true, false, false, false, false, true]
+    );
+    for (before, after) in headers.iter().zip(&headers[1..]) {
+        assert_eq!(after.sequence, before.sequence.after(1));
+    }
+    pacer.handle_command(at(wire.now), Command::Stop { leg });
+    let told = run(&mut pacer, &mut wire, MediaTime::from_millis(700), punctual);
+    assert!(matches!(told[..], [Event::Stopped { .. }]), "{told:?}");
+    assert_eq!(pacer.legs(), (1, 0));
+}
+
+/// Refused packets cost an announcement its time and not its end.
+#[test]
+fn an_announcement_to_a_dead_destination_ends_all_the_same() {
+    let (mut pacer, mut wire) = (pacer(), Wire::default());
+    wire.refuses.push(destination(1));
+    let leg = LegId(1);
+    pacer.handle_command(at(wire.now), Command::AddLeg { leg, spec: spec(1) });
+    pacer.handle_command(at(wire.now), Command::Announce { leg, announcement: announcement(1, 3) });
+    let told = run(&mut pacer, &mut wire, MediaTime::from_millis(500), punctual);
+    assert!(matches!(told[..], [Event::Announced { announcement: AnnouncementId(1), .. }]), "{told:?}");
 }
 
 /// A leg that comes in the place of another.
