@@ -141,6 +141,24 @@ await step("a prompt that is no good: the music plays on, and the result says 85
   await client.api(`${participant}/stopHoldMusic`).post({});
   return done.resultInfo.message;
 });
+await step("mute, unmute, play a prompt, cancel, invite", async () => {
+  const muted = await client.api(`${participant}/mute`).post({ clientContext: "m-1" });
+  equal([muted["@odata.type"], muted.status], ["#microsoft.graph.muteParticipantOperation", "completed"], "mute");
+  equal((await client.api(`${calls}/mute`).post({})).status, "completed", "mute of the bot");
+  const unmuted = await client.api(`${calls}/unmute`).post({});
+  equal([unmuted["@odata.type"], unmuted.status], ["#microsoft.graph.unmuteParticipantOperation", "completed"], "unmute");
+  await client.api(`${calls}/playPrompt`).post({ prompts: [prompt(music)], clientContext: "p-1" });
+  const cancelled = await client.api(`${calls}/cancelMediaProcessing`).post({ clientContext: "c-1" });
+  equal(cancelled.status, "completed", "cancelMediaProcessing");
+  equal((await callback.operationEnded("p-1")).resourceData.resultInfo.subcode, 8508, "the cancelled prompt's subcode");
+  const guest = {
+    "@odata.type": "#microsoft.graph.invitationParticipantInfo",
+    identity: { "@odata.type": "#microsoft.graph.identitySet", user: { id: randomUUID(), displayName: "Bob" } },
+  };
+  const invited = await client.api(`${calls}/participants/invite`).post({ participants: [guest], clientContext: "i-1" });
+  equal(invited["@odata.type"], "#microsoft.graph.inviteParticipantsOperation", "invite");
+  equal((await callback.operationEnded("i-1")).resourceData.status, "completed", "the invitation's end");
+});
 await step("keep the call alive, end it", async () => {
   await client.api(`${calls}/keepAlive`).post({});
   await client.api(calls).delete();

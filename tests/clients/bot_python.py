@@ -3,7 +3,6 @@
 import asyncio
 import json
 import os
-import urllib.error
 import urllib.request
 import uuid
 
@@ -14,12 +13,22 @@ from kiota_abstractions.authentication import (
     BaseBearerTokenAuthenticationProvider,
 )
 from msgraph import GraphRequestAdapter, GraphServiceClient
+from msgraph.generated.communications.calls.item.cancel_media_processing.cancel_media_processing_post_request_body import (
+    CancelMediaProcessingPostRequestBody,
+)
+from msgraph.generated.communications.calls.item.mute.mute_post_request_body import MutePostRequestBody
+from msgraph.generated.communications.calls.item.participants.invite.invite_post_request_body import InvitePostRequestBody
+from msgraph.generated.communications.calls.item.participants.item.mute.mute_post_request_body import (
+    MutePostRequestBody as MuteParticipantPostRequestBody,
+)
 from msgraph.generated.communications.calls.item.participants.item.start_hold_music.start_hold_music_post_request_body import (
     StartHoldMusicPostRequestBody,
 )
 from msgraph.generated.communications.calls.item.participants.item.stop_hold_music.stop_hold_music_post_request_body import (
     StopHoldMusicPostRequestBody,
 )
+from msgraph.generated.communications.calls.item.play_prompt.play_prompt_post_request_body import PlayPromptPostRequestBody
+from msgraph.generated.communications.calls.item.unmute.unmute_post_request_body import UnmutePostRequestBody
 from msgraph.generated.models.call import Call
 from msgraph.generated.models.call_direction import CallDirection
 from msgraph.generated.models.call_state import CallState
@@ -41,7 +50,7 @@ from steps import Steps, equal
 ENGINE, TOKEN, PROMPTS = (os.environ[name] for name in ("STAGE_ENGINE", "STAGE_TOKEN", "STAGE_PROMPTS"))
 PARTICIPANT, APP_ID, TENANT_ID = (os.environ[name] for name in ("STAGE_PARTICIPANT", "STAGE_APP_ID", "STAGE_TENANT_ID"))
 MUSIC, NO_AUDIO = f"{PROMPTS}/music-16k.wav", f"{PROMPTS}/broken/html-page.wav"
-NOWHERE = f"{PROMPTS}/there-is-none.wav"
+SHORT, NOWHERE = f"{PROMPTS}/tones/tone-mulaw.wav", f"{PROMPTS}/there-is-none.wav"
 HEARD_S = 1.5  # how long the participant hears the music
 
 step = Steps()
@@ -257,6 +266,8 @@ async def main():
         await participant.stop_hold_music.post(StopHoldMusicPostRequestBody())
         seen(done.result_info.message)
 
+    await other_actions(call, participant, registered, callback)
+
     with step("keep the call alive") as seen:
         await call.keep_alive.post()
     with step("remove a participant, end the call") as seen:
@@ -294,6 +305,40 @@ async def main():
         equal(len(set(messages)), len(messages), "the number of different message ids")
         seen(f"{len(messages)} notifications, PyJWT")
     raise SystemExit(1 if step.failed else 0)
+
+
+async def other_actions(call, participant, registered, callback):
+    """What Graph's calls can do besides holding."""
+    with step("mute a participant, mute and unmute the bot") as seen:
+        for muted, type_name in (
+            (await participant.mute.post(MuteParticipantPostRequestBody(client_context="m-1")), "MuteParticipantOperation"),
+            (await call.mute.post(MutePostRequestBody(client_context="m-2")), "MuteParticipantOperation"),
+            (await call.unmute.post(UnmutePostRequestBody(client_context="m-3")), "UnmuteParticipantOperation"),
+        ):
+            equal((type(muted).__name__, muted.status), (type_name, OperationStatus.Completed), "the operation")
+        equal((await participant.get()).is_muted, True, "isMuted")
+        seen("completed")
+    with step("play a prompt") as seen:
+        playing = await call.play_prompt.post(PlayPromptPostRequestBody(prompts=[prompt(SHORT)], client_context="p-1"))
+        equal(playing.odata_type, "#microsoft.graph.playPromptOperation", "@odata.type")
+        told = callback.operation_ended("p-1")["resourceData"]
+        equal((told["status"], told["resultInfo"]["code"]), ("completed", 200), "the notified end")
+        seen(f"{playing.status.value}, then {told['status']}")
+    with step("cancel what is playing") as seen:
+        playing = await call.play_prompt.post(PlayPromptPostRequestBody(prompts=[prompt(MUSIC)], client_context="p-2"))
+        cancelled = await call.cancel_media_processing.post(CancelMediaProcessingPostRequestBody(client_context="c-1"))
+        equal(cancelled.status, OperationStatus.Completed, "status")
+        told = callback.operation_ended("p-2")["resourceData"]
+        equal((told["status"], told["resultInfo"]["code"], told["resultInfo"]["subcode"]), ("failed", 400, 8508), "the end")
+        seen("the prompt's operation failed with 8508")
+    with step("invite somebody") as seen:
+        guest = InvitationParticipantInfo(odata_type="#microsoft.graph.invitationParticipantInfo", identity=someone("Bob"))
+        invited = await call.participants.invite.post(InvitePostRequestBody(participants=[guest], client_context="i-1"))
+        equal(invited.odata_type, "#microsoft.graph.inviteParticipantsOperation", "@odata.type")
+        equal(callback.operation_ended("i-1")["resourceData"]["status"], "completed", "the notified status")
+        names = [one.info.identity.user.display_name for one in (await call.participants.get()).value]
+        assert "Bob" in names, f"the roster is {names}"
+        seen(f"the roster is {', '.join(names)}")
 
 
 asyncio.run(main())

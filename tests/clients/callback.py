@@ -17,8 +17,7 @@ class Callback:
     def __init__(self, engine, app_id, tenant_id):
         with urllib.request.urlopen(f"{engine}/v1/.well-known/OpenIdConfiguration") as answer:
             self.discovery = json.load(answer)
-        # The cache of the library would hide a key that was withdrawn.
-        self.keys = jwt.PyJWKClient(self.discovery["jwks_uri"], lifespan=1)
+        self.forget_keys()
         self.app_id, self.tenant_id = app_id, tenant_id
         self.notifications, self.tokens, self.refused = [], [], []
         self.arrival = threading.Condition()
@@ -40,6 +39,11 @@ class Callback:
         self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Door)
         self.url = f"http://127.0.0.1:{self.server.server_port}/callback"
         threading.Thread(target=self.server.serve_forever, daemon=True).start()
+
+    def forget_keys(self):
+        """Without it the library keeps those that it has, and asks again only for a key that it does not know: usually once
+        in 30 s at most, here at once."""
+        self.keys = jwt.PyJWKClient(self.discovery["jwks_uri"], cooldown_duration=0)
 
     def take(self, headers, body):
         scheme, _, token = headers.get("Authorization", "").partition(" ")

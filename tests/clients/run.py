@@ -6,6 +6,7 @@ the documentation that begin from nothing.
 Prints a line for each step and a table at the end; the exit code is 0 if every step held.
 """
 
+import contextlib
 import os
 import pathlib
 import re
@@ -22,11 +23,11 @@ MADE = stage.ROOT / "target" / "clients"
 PYTHON, NODE = str(MADE / "venv" / "bin" / "python"), "node"
 LIMIT = 180  # seconds for one story
 
-# Name, command, whether its engine speaks TLS.
+# Name, command, and what its engine is like.
 STORIES = {
-    "msgraph-sdk, Python": ([PYTHON, HERE / "bot_python.py"], False),
-    "microsoft-graph-client, JavaScript": ([NODE, MADE / "npm" / "bot_javascript.mjs"], True),
-    "msgraph-sdk, JavaScript": ([NODE, MADE / "npm" / "bot_typescript.mjs"], False),
+    "msgraph-sdk, Python": ([PYTHON, HERE / "bot_python.py"], None),
+    "microsoft-graph-client, JavaScript": ([NODE, MADE / "npm" / "bot_javascript.mjs"], "speaks TLS"),
+    "msgraph-sdk, JavaScript": ([NODE, MADE / "npm" / "bot_typescript.mjs"], None),
 }
 
 # Pages whose commands are run. There is no .NET on every machine: the page for C# says so.
@@ -44,18 +45,22 @@ class Tally:
         print(f"  {time.monotonic() - self.began:5.1f} s  {line.rstrip()}", flush=True)
 
 
-def tell(name, command, tls):
+def tell(name, command, engine_is):
     tally = Tally(name)
     print(f"\n{name}", flush=True)
-    with tempfile.TemporaryDirectory(prefix="holdmusic-clients-") as directory:
+    tls = engine_is == "speaks TLS"
+    with tempfile.TemporaryDirectory(prefix="holdmusic-clients-") as directory, contextlib.ExitStack() as others:
         directory = pathlib.Path(directory)
         pair = stage.certificate(directory) if tls else None
+        issuer = others.enter_context(stage.issuer(PYTHON)) if engine_is == "believes an issuer" else ""
+        believes = ["--auth-issuer", f"{issuer}/{stage.TENANT_ID}/v2.0", "--auth-audience", "https://graph.microsoft.com"]
         prompts, participant = stage.Prompts(), stage.Participant()
-        engine = stage.Engine(directory, tls=pair)
+        engine = stage.Engine(directory, *(believes if issuer else []), tls=pair, token=None if issuer else stage.TOKEN)
         environment = os.environ | {
             # The name in the certificate.
             "STAGE_ENGINE": engine.url.replace("127.0.0.1", "localhost") if tls else engine.url,
             "STAGE_TOKEN": stage.TOKEN,
+            "STAGE_ISSUER": issuer,
             "STAGE_APP_ID": stage.APP_ID,
             "STAGE_TENANT_ID": stage.TENANT_ID,
             "STAGE_PROMPTS": prompts.url,

@@ -1,9 +1,11 @@
 """What stands around a bot in a test: an engine, a web server with prompts, a participant, all on loopback."""
 
+import contextlib
 import errno
 import functools
 import http.server
 import json
+import os
 import pathlib
 import select
 import signal
@@ -13,7 +15,7 @@ import threading
 import time
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-BINARY = ROOT / "target" / "release" / "holdmusic"
+BINARY = pathlib.Path(os.environ.get("BINARY", ROOT / "target" / "release" / "holdmusic"))
 TOKEN, APP_ID, TENANT_ID = "token-of-the-tests", "4f1f5a1b-bot", "5d5ab2a0-3b0f-4b2a-9a67-d3a3e2a5b6c7"
 PATIENCE = 20  # seconds that a process may take to begin or to end
 
@@ -25,7 +27,7 @@ class Engine:
         self.log = directory / "engine.log"
         flags = ["--listen", "127.0.0.1:0", "--data", directory / "data", "--allow-fetch", "127.0.0.0/8", *flags]
         flags += ["--app-id", APP_ID, "--tenant-id", TENANT_ID]
-        if token:
+        if token is not None:
             flags += ["--token", token]
         if tls:
             flags += ["--tls-cert", tls[0], "--tls-key", tls[1]]
@@ -96,6 +98,20 @@ class Participant:
             self.process.send_signal(signal.SIGTERM)
             out, _ = self.process.communicate(timeout=PATIENCE)
         return json.loads(out)
+
+
+@contextlib.contextmanager
+def issuer(python):
+    """Somebody whose tokens the engine believes; the address of it."""
+    command = [python, ROOT / "tests" / "clients" / "issuer.py"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        ready, _, _ = select.select([process.stdout], [], [], PATIENCE)
+        url = process.stdout.readline().strip() if ready else ""
+        if not url:
+            process.kill()
+            raise SystemExit("the issuer did not begin")
+        yield url
+        # It ends with its standard input, which is closed here.
 
 
 def free_udp_port():
