@@ -9,6 +9,7 @@ use holdmusic_codecs::{
 };
 use holdmusic_control::{
     Ask, CallId, Control, DeliveryOutcome, Input, Output, ParticipantId, RequestId, Settings,
+    access::{Caller, Identity, Limits},
     graph::{
         read_create_call, read_create_participant, read_media_leg, read_start_hold_music,
         read_stop_hold_music,
@@ -217,13 +218,19 @@ struct Desk {
     control: Control,
     now: Now,
     requests: u64,
+    caller: Arc<Caller>,
 }
 
 impl Desk {
     fn new() -> Self {
         let local = SocketAddr::from((std::net::Ipv4Addr::LOCALHOST, 20_000));
         let settings = Settings { media_locals: vec![local], ..Settings::default() };
-        Self { control: Control::new(settings, [1; 32]), now: at(MediaTime::from_millis(1000)), requests: 0 }
+        Self {
+            control: Control::new(settings, [1; 32]),
+            now: at(MediaTime::from_millis(1000)),
+            requests: 0,
+            caller: Arc::new(Caller::by_static_token(Identity::new("bot", "tenant"), Limits::NONE)),
+        }
     }
 
     /// The body of the answer.
@@ -231,8 +238,8 @@ impl Desk {
         self.requests += 1;
         self.now = at(self.now.mono + Duration::from_millis(1));
         let (request, accepted) = (RequestId(self.requests), self.now.mono);
-        let base = Arc::from("https://host/v1.0");
-        self.control.handle_input(self.now, Input::Request { request, accepted, base, ask });
+        let (base, caller) = (Arc::from("https://host/v1.0"), Arc::clone(&self.caller));
+        self.control.handle_input(self.now, Input::Request { request, accepted, base, caller, ask });
         let mut body = None;
         while let Some(output) = self.control.poll_output() {
             let input = match output {

@@ -12,7 +12,10 @@ use std::{
     time::Duration,
 };
 
-use holdmusic_control::{Control, DEFAULT_SOURCE, Input, RequestId, Settings};
+use holdmusic_control::{
+    Control, DEFAULT_SOURCE, Input, RequestId, Settings,
+    access::{Caller, Identity, Limits},
+};
 use holdmusic_media::{
     LegId, MediaTime, SourceId,
     pacer::{Command, Event, Pacer},
@@ -402,7 +405,9 @@ impl World {
         self.settle();
         self.requests += 1;
         let (request, now) = (RequestId(self.requests), self.clock.now());
-        let input = Input::Request { request, accepted: now.mono, base: Arc::from(BASE), ask };
+        let caller = Caller::by_static_token(Identity::new("bot", "tenant"), Limits::NONE);
+        let (base, caller) = (Arc::from(BASE), Arc::new(caller));
+        let input = Input::Request { request, accepted: now.mono, base, caller, ask };
         self.control.handle_input(now, input);
         self.settle();
         let until = now.mono + ANSWERED_WITHIN;

@@ -83,7 +83,7 @@ impl Control {
             );
             return Err(Refusal::too_many(words, 2));
         }
-        let (my_participant, case) = (call.my_participant, call.rules.status_case);
+        let (my_participant, case, owner) = (call.my_participant, call.rules.status_case, call.owner);
         let operation = OperationId::random(&mut self.rng);
         let listener = Listener::Play(call_id, operation);
         let (mut waiting, mut failure) = (VecDeque::new(), None);
@@ -93,7 +93,7 @@ impl Control {
                 failure = Some(results::prompt(400, &failed));
                 break;
             }
-            match self.acquire(now.mono, prompt) {
+            match self.acquire(now.mono, prompt, Some(owner)) {
                 Ok(source) => {
                     self.prompts.listen(source, listener);
                     waiting.push_back(source);

@@ -4,7 +4,7 @@ use url::Url;
 
 use crate::{
     call::HoldRules,
-    graph::Query,
+    graph::{Query, Refusal},
     id::{CallId, OperationId, ParticipantId},
     negotiation::{MediaOffer, StateOffer},
     prompt::Prompt,
@@ -58,6 +58,42 @@ pub enum Ask {
     ListOperations { call: CallId, query: Query },
     /// `GET …/calls/{call}/operations/{operation}`
     GetOperation { call: CallId, operation: OperationId, query: Query },
+    /// `POST /communications/prompts/check`, which the door does itself: leave for it.
+    CheckPrompt,
+    /// What the door cannot read. It counts as a request, and this is its answer.
+    Refused(Refusal),
+}
+
+impl Ask {
+    /// The call that is asked about.
+    pub(crate) fn call(&self) -> Option<CallId> {
+        match self {
+            Self::GetCall { call, .. }
+            | Self::DeleteCall { call }
+            | Self::KeepAlive { call }
+            | Self::CreateParticipant { call, .. }
+            | Self::ListParticipants { call, .. }
+            | Self::GetParticipant { call, .. }
+            | Self::DeleteParticipant { call, .. }
+            | Self::PutMediaLeg { call, .. }
+            | Self::GetMediaLeg { call, .. }
+            | Self::DeleteMediaLeg { call, .. }
+            | Self::StartHoldMusic { call, .. }
+            | Self::StopHoldMusic { call, .. }
+            | Self::MuteCall { call, .. }
+            | Self::MuteParticipant { call, .. }
+            | Self::PlayPrompt { call, .. }
+            | Self::CancelMedia { call, .. }
+            | Self::Invite { call, .. }
+            | Self::ListOperations { call, .. }
+            | Self::GetOperation { call, .. } => Some(*call),
+            Self::CreateCall(_)
+            | Self::ListCalls { .. }
+            | Self::PurgePrompts { .. }
+            | Self::CheckPrompt
+            | Self::Refused(_) => None,
+        }
+    }
 }
 
 /// The body of `POST calls`.

@@ -6,6 +6,7 @@ use holdmusic_media::{MediaTime, SourceId, WallTime};
 use litemap::LiteMap;
 
 use crate::{
+    access::OwnerKey,
     announce::Play,
     graph::{Refusal, StatusCase},
     id::{CallId, OperationId, ParticipantId},
@@ -65,6 +66,8 @@ impl Default for HoldRules {
 #[derive(Debug)]
 pub(crate) struct Call {
     pub(crate) id: CallId,
+    /// Whose it is.
+    pub(crate) owner: OwnerKey,
     /// Order of creation.
     pub(crate) number: u64,
     /// Where notifications go: a URL, the same text for all calls that have it.

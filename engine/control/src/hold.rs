@@ -65,6 +65,7 @@ impl Control {
             }
             Some(_) => {}
         }
+        let owner = Some(call.owner);
         let again =
             participant.hold.as_ref().is_some_and(|hold| hold.asked.as_deref() == start.prompt.as_ref());
         if again && let Some(operation) = repeated(call, participant, start.client_context.as_deref()) {
@@ -82,7 +83,7 @@ impl Control {
         let source = match &start.prompt {
             _ if goes_on => None,
             Some(_) if failed.is_some() => None,
-            Some(prompt) => Some(self.acquire(now.mono, prompt)?),
+            Some(prompt) => Some(self.acquire(now.mono, prompt, owner)?),
             None => self.default_source(now.mono, call_id),
         };
 
@@ -149,6 +150,7 @@ impl Control {
                 call.rules.max_held
             )));
         }
+        self.owners.of(call.owner).may_hold()?;
         if self.counts.held >= self.settings.max_held as u64 {
             let most = self.settings.max_held;
             return Err(Refusal::unavailable(
@@ -201,6 +203,7 @@ impl Control {
             report: None,
         }));
         call.held += 1;
+        self.owners.of_mut(call.owner).held += 1;
         self.counts.held += 1;
         self.owe_roster(now, call_id);
     }
@@ -434,6 +437,7 @@ impl Control {
             return self.drop_unused(now.mono);
         }
         let Some(listeners) = self.prompts.ready(source, facts) else { return };
+        self.count_prepared();
         if let Some(older) = self.prompts.older(source) {
             self.prompts.replace(older, source);
             for listener in self.prompts.listeners(older) {
@@ -517,6 +521,7 @@ impl Control {
             self.leave(now.mono, older, Listener::Refresh);
         }
         let Some(listeners) = self.prompts.remove(source) else { return };
+        self.count_prepared();
         // Once for each hold that misses it, however many share it.
         let holds = listeners.iter().filter(|listener| matches!(listener, Listener::Hold(..))).count();
         (0..holds.max(1)).for_each(|_| self.counts.prompt_failures.add(failure.cause));
@@ -684,6 +689,7 @@ impl Control {
         }
         if let Some(call) = self.calls.get_mut(&call) {
             call.held -= 1;
+            self.owners.of_mut(call.owner).held -= 1;
         }
         self.counts.held -= 1;
         self.timers.cancel(hold.grace, Timer::Grace(call, id));

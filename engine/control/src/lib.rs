@@ -5,6 +5,7 @@
 //! be done, until `None`, and [`Control::poll_timeout`] tells when [`Control::handle_timeout`] wants to be called.
 //! The doors perform outputs in the order in which they leave.
 
+pub mod access;
 mod announce;
 pub mod ask;
 pub mod call;
@@ -38,6 +39,7 @@ use rand::{SeedableRng, rngs::StdRng};
 use url::Url;
 
 use crate::{
+    access::{Caller, Identity, OwnerKey, Owners, Standing},
     call::Call,
     cause::CauseCounts,
     graph::Writer,
@@ -70,6 +72,8 @@ pub enum Input {
         /// What URLs in the answer begin with, without a slash at its end: "https://host/v1.0". The door makes it
         /// of `--public-url` or the request's own host, and of the version in the request's path.
         base: Arc<str>,
+        /// Who asks.
+        caller: Arc<Caller>,
         /// What is asked.
         ask: Ask,
     },
@@ -159,6 +163,8 @@ pub enum Output {
         request: RequestId,
         /// What to say. The door makes the body of a refusal with [`graph::error_body`].
         result: Result<Answer, Refusal>,
+        /// How much is left of what the caller may use, for the headers of the answer.
+        standing: Standing,
     },
     /// Fetch, decode and encode a prompt. Answered by `SourceReady`, `SourceUnchanged` or `SourceFailed`.
     Prepare {
@@ -253,6 +259,8 @@ pub enum Output {
         notification: NotificationId,
         /// Whose notification it is.
         call: CallId,
+        /// Whose call it is: for the token that it is signed with.
+        owner: Arc<Identity>,
         /// Where it goes. Secrets may be in it: redact it in logs.
         uri: Url,
         /// JSON.
@@ -269,6 +277,8 @@ pub struct Counts {
     pub calls: u64,
     /// Calls that have ended and are kept for reading.
     pub ended_calls: u64,
+    /// Applications that ask or have calls.
+    pub owners: u64,
     /// Participants registered.
     pub participants: u64,
     /// Participants on hold.
@@ -304,6 +314,7 @@ pub struct Counts {
 pub struct Control {
     settings: Settings,
     rng: StdRng,
+    owners: Owners,
     calls: BTreeMap<CallId, Box<Call>>,
     /// Where notifications of calls go: a bot has thousands of calls and few addresses.
     callbacks: BTreeSet<Arc<str>>,
@@ -339,6 +350,7 @@ impl Control {
     pub fn new(settings: Settings, seed: [u8; 32]) -> Self {
         let mut control = Self {
             rng: StdRng::from_seed(seed),
+            owners: Owners::default(),
             calls: BTreeMap::new(),
             callbacks: BTreeSet::new(),
             ended: VecDeque::new(),
@@ -369,8 +381,8 @@ impl Control {
     pub fn handle_input(&mut self, now: Now, input: Input) {
         self.handle_timeout(now);
         match input {
-            Input::Request { request, accepted, base, ask } => {
-                self.request(now, request, accepted, &base, ask)
+            Input::Request { request, accepted, base, caller, ask } => {
+                self.request(now, request, accepted, &base, &caller, ask)
             }
             Input::SourceReady { source, facts } => self.source_ready(now, source, facts),
             Input::SourceUnchanged { source, freshness } => self.source_unchanged(now, source, freshness),
@@ -428,6 +440,7 @@ impl Control {
     /// Numbers for metrics.
     pub fn counts(&self) -> Counts {
         Counts {
+            owners: self.owners.len() as u64,
             prompts: self.prompts.len() as u64,
             preparing: self.prompts.preparing() as u64,
             notifications_pending: self.notifications.pending as u64,
@@ -448,10 +461,24 @@ impl Control {
         }
     }
 
-    fn request(&mut self, now: Now, request: RequestId, accepted: MediaTime, base: &Arc<str>, ask: Ask) {
+    fn request(
+        &mut self,
+        now: Now,
+        request: RequestId,
+        accepted: MediaTime,
+        base: &Arc<str>,
+        caller: &Caller,
+        ask: Ask,
+    ) {
+        let owner = match self.admit(now.mono, caller, &ask) {
+            Ok(owner) => owner,
+            Err((owner, refusal)) => return self.reply(now.mono, request, owner, Err(refusal)),
+        };
         let result = match ask {
-            Ask::CreateCall(create) => self.create_call(now, base, create),
-            Ask::ListCalls { query } => Ok(self.list_calls(base, &query)),
+            Ask::Refused(refusal) => Err(refusal),
+            Ask::CheckPrompt => Ok(Answer { status: 200, location: None, body: None }),
+            Ask::CreateCall(create) => self.create_call(now, base, owner, create),
+            Ask::ListCalls { query } => Ok(self.list_calls(base, owner, &query)),
             Ask::GetCall { call, query } => {
                 self.readable_call(call).map(|call| Writer { base }.call(200, call, &query))
             }
@@ -495,7 +522,34 @@ impl Control {
                 self.read_operation(base, call, operation, &query)
             }
         };
-        self.outputs.push_back(Output::Reply { request, result });
+        self.reply(now.mono, request, Some(owner), result);
+    }
+
+    /// Whose a request is, if it may be done: whoever asks has requests left, and the call is theirs.
+    fn admit(
+        &mut self,
+        now: MediaTime,
+        caller: &Caller,
+        ask: &Ask,
+    ) -> Result<OwnerKey, (Option<OwnerKey>, Refusal)> {
+        let known = self.owners.know(now, caller, self.settings.max_owners);
+        let owner = known.map_err(|refusal| (None, refusal))?;
+        self.owners.take_request(now, owner).map_err(|refusal| (Some(owner), refusal))?;
+        match ask.call().and_then(|id| self.calls.get(&id)) {
+            Some(call) if call.owner != owner => Err((Some(owner), Refusal::not_theirs(call.id))),
+            _ => Ok(owner),
+        }
+    }
+
+    fn reply(
+        &mut self,
+        now: MediaTime,
+        request: RequestId,
+        owner: Option<OwnerKey>,
+        result: Result<Answer, Refusal>,
+    ) {
+        let standing = owner.map(|owner| self.owners.standing(now, owner)).unwrap_or_default();
+        self.outputs.push_back(Output::Reply { request, result, standing });
     }
 }
 

@@ -12,6 +12,7 @@ use rand::{Rng, rngs::StdRng};
 use url::Url;
 
 use crate::{
+    access::Identity,
     guard::redact,
     id::{CallId, NotificationId},
     settings::Settings,
@@ -75,6 +76,7 @@ struct Owed {
 
 #[derive(Debug)]
 struct Queue {
+    owner: Arc<Identity>,
     uri: Url,
     owed: VecDeque<Owed>,
     /// An attempt is under way.
@@ -88,6 +90,8 @@ struct Queue {
 pub(crate) struct Attempt {
     pub(crate) id: NotificationId,
     pub(crate) says: Says,
+    /// Whose the call is.
+    pub(crate) owner: Arc<Identity>,
     pub(crate) uri: Url,
     /// 1 for the first.
     pub(crate) number: u32,
@@ -116,17 +120,18 @@ impl Notifications {
         owed + 3 > settings.max_owed_per_call || self.pending + 3 > settings.max_owed
     }
 
-    /// `call` is owed a notification. Above the limits the oldest that is not under way is given up for it.
+    /// `call` is owed a notification, signed for its owner and sent to its callback. Above the limits the oldest that is not under way is given up for it.
     pub(crate) fn owe(
         &mut self,
         now: Now,
         call: CallId,
-        uri: &str,
+        (owner, uri): (&Arc<Identity>, &str),
         id: NotificationId,
         says: Says,
         settings: &Settings,
     ) {
         let queue = self.queues.entry(call).or_insert_with(|| Queue {
+            owner: Arc::clone(owner),
             uri: Url::parse(uri).expect("a callback was a URL when its call was created"),
             owed: VecDeque::new(),
             in_flight: false,
@@ -170,7 +175,13 @@ impl Notifications {
         queue.in_flight = true;
         queue.retry = None;
         self.in_flight.insert(owed.id, call);
-        Some(Attempt { id: owed.id, says: owed.says.clone(), uri: queue.uri.clone(), number: owed.attempts })
+        Some(Attempt {
+            id: owed.id,
+            says: owed.says.clone(),
+            owner: Arc::clone(&queue.owner),
+            uri: queue.uri.clone(),
+            number: owed.attempts,
+        })
     }
 
     /// What the attempt under way for `call` says, now and in every retry.
@@ -284,7 +295,8 @@ mod tests {
         fn owe(&mut self, at: u64, says: Says) -> NotificationId {
             self.ids += 1;
             let id = NotificationId(self.ids);
-            self.notifications.owe(now(at), CALL, "https://bot/?secret", id, says, &self.settings);
+            let owner = Arc::new(Identity::new("bot", "tenant"));
+            self.notifications.owe(now(at), CALL, (&owner, "https://bot/?secret"), id, says, &self.settings);
             id
         }
 

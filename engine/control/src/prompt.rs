@@ -10,6 +10,7 @@ use url::Url;
 
 use crate::{
     PromptFailure,
+    access::OwnerKey,
     data_uri::DataUri,
     guard::redact,
     id::{CallId, OperationId, ParticipantId},
@@ -115,6 +116,8 @@ struct Entry {
     newer: Option<SourceId>,
     /// What it may take the place of, if it turns out to be something else.
     older: Option<SourceId>,
+    /// For whom it is prepared, until it is ready; `None` is the server.
+    on_behalf_of: Option<OwnerKey>,
 }
 
 /// What a new hold with a known prompt is to hear.
@@ -140,6 +143,8 @@ pub(crate) struct Prompts {
     unused: BTreeSet<(MediaTime, SourceId)>,
     unused_bytes: u64,
     preparing: usize,
+    /// Those for whom one was prepared that is now ready or gone: to be told to who counts them.
+    prepared: Vec<OwnerKey>,
     last: u64,
     /// Prompts that failed a moment ago, why, and until when nobody is asked again; in order of that moment.
     failed: VecDeque<(MediaTime, Arc<Prompt>, PromptFailure)>,
@@ -200,20 +205,30 @@ impl Prompts {
         self.preparing
     }
 
+    /// For whom sources were prepared that are ready or gone since this was last asked.
+    pub(crate) fn prepared(&mut self) -> impl Iterator<Item = OwnerKey> {
+        self.prepared.drain(..)
+    }
+
     /// A new source for `prompt`, which is not known yet and has no listener yet.
-    pub(crate) fn add(&mut self, prompt: Prompt) -> SourceId {
+    pub(crate) fn add(&mut self, prompt: Prompt, on_behalf_of: Option<OwnerKey>) -> SourceId {
         let prompt = Arc::new(prompt);
-        let source = self.add_entry(Arc::clone(&prompt), None);
+        let source = self.add_entry(Arc::clone(&prompt), None, on_behalf_of);
         let before = self.by_prompt.insert(prompt, source);
         assert!(before.is_none(), "a prompt is prepared once");
         source
     }
 
-    fn add_entry(&mut self, prompt: Arc<Prompt>, older: Option<SourceId>) -> SourceId {
+    fn add_entry(
+        &mut self,
+        prompt: Arc<Prompt>,
+        older: Option<SourceId>,
+        on_behalf_of: Option<OwnerKey>,
+    ) -> SourceId {
         self.last += 1;
         let source = SourceId(self.last);
         let listeners = BTreeSet::new();
-        let entry = Entry { prompt, facts: None, listeners, unused: None, newer: None, older };
+        let entry = Entry { prompt, facts: None, listeners, unused: None, newer: None, older, on_behalf_of };
         self.entries.insert(source, entry);
         self.preparing += 1;
         source
@@ -221,9 +236,9 @@ impl Prompts {
 
     /// A source that may take the place of `older`, which is known: its origin is being asked. Both stay until it has
     /// answered ([`Prompts::answered`]).
-    pub(crate) fn refresh(&mut self, older: SourceId) -> SourceId {
+    pub(crate) fn refresh(&mut self, older: SourceId, on_behalf_of: Option<OwnerKey>) -> SourceId {
         let prompt = self.entries[&older].prompt.clone();
-        let newer = self.add_entry(prompt, Some(older));
+        let newer = self.add_entry(prompt, Some(older), on_behalf_of);
         self.entries.get_mut(&older).expect("it is known").newer = Some(newer);
         self.listen(older, Listener::Refresh);
         self.listen(newer, Listener::Refresh);
@@ -300,6 +315,7 @@ impl Prompts {
         }
         entry.facts = Some(facts);
         self.preparing -= 1;
+        self.prepared.extend(entry.on_behalf_of.take());
         Some(entry.listeners.iter().copied().collect())
     }
 
@@ -336,7 +352,10 @@ impl Prompts {
             newer.older = None;
         }
         match &entry.facts {
-            None => self.preparing -= 1,
+            None => {
+                self.preparing -= 1;
+                self.prepared.extend(entry.on_behalf_of);
+            }
             Some(facts) if entry.unused.is_some() => self.unused_bytes -= facts.bytes,
             Some(_) => {}
         }
@@ -399,7 +418,7 @@ mod tests {
     #[test]
     fn a_prompt_is_the_same_only_with_the_same_resource_id() {
         let mut prompts = Prompts::default();
-        let plain = prompts.add(prompt("a.wav"));
+        let plain = prompts.add(prompt("a.wav"), None);
         let now = MediaTime::ZERO;
         assert_eq!(prompts.find(now, &prompt("a.wav")), Some(Found::Fresh(plain)));
         assert_eq!(prompts.find(now, &Prompt { resource_id: Some("1".into()), ..prompt("a.wav") }), None);
@@ -408,7 +427,7 @@ mod tests {
     #[test]
     fn bytes_of_unused_sources_are_counted_in_every_order_of_events() {
         let mut prompts = Prompts::default();
-        let (a, b) = (prompts.add(prompt("a")), prompts.add(prompt("b")));
+        let (a, b) = (prompts.add(prompt("a"), None), prompts.add(prompt("b"), None));
         for source in [a, b] {
             prompts.listen(source, Listener::Server);
         }

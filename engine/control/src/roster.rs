@@ -8,6 +8,7 @@ use url::Url;
 
 use crate::{
     Control, Output,
+    access::OwnerKey,
     ask::{CreateCall, CreateParticipant, Invite, Mute},
     call::Call,
     graph::{
@@ -16,7 +17,7 @@ use crate::{
     },
     guard::redact,
     id::{CallId, NotificationId, OperationId, ParticipantId},
-    notification::Says,
+    notification::{Attempt, Says},
     operation::{Invited, Operation, OperationKind, ResultInfo},
     participant::{EndedBy, Participant},
     prompt::{Found, Listener, Prompt},
@@ -54,6 +55,7 @@ impl Control {
         &mut self,
         now: Now,
         base: &str,
+        owner: OwnerKey,
         create: CreateCall,
     ) -> Result<Answer, Refusal> {
         self.settings.guard.callback_url(&create.callback).map_err(|refused| {
@@ -69,6 +71,7 @@ impl Control {
             let most = self.settings.max_calls;
             return Err(Refusal::too_many(format!("There are {most} calls, the limit of this server."), 5));
         }
+        self.owners.of(owner).may_call()?;
         let id = CallId::random(&mut self.rng);
         let expires = self.settings.lifetime.map(|lifetime| now.mono + lifetime);
         if let Some(expires) = expires {
@@ -77,6 +80,7 @@ impl Control {
         self.last_call += 1;
         let call = Call {
             id,
+            owner,
             number: self.last_call,
             callback: self.callback(create.callback),
             rules: create.hold.over(&self.settings.hold),
@@ -100,6 +104,9 @@ impl Control {
         let answer = Writer { base }.call(201, &call, &Query::default());
         self.calls.insert(id, Box::new(call));
         self.counts.calls += 1;
+        let owner = self.owners.of_mut(owner);
+        owner.calls += 1;
+        owner.kept += 1;
         // So that the first hold need not wait for it. If it cannot be had now, a hold will try again.
         self.default_source(now.mono, id);
         self.prefetch(now.mono, id, &create.prefetch);
@@ -107,9 +114,9 @@ impl Control {
         Ok(answer)
     }
 
-    pub(crate) fn list_calls(&self, base: &str, query: &Query) -> Answer {
-        let mut calls: Vec<_> =
-            self.calls.values().map(Box::as_ref).filter(|call| call.ended.is_none()).collect();
+    pub(crate) fn list_calls(&self, base: &str, owner: OwnerKey, query: &Query) -> Answer {
+        let theirs = |call: &&Call| call.ended.is_none() && call.owner == owner;
+        let mut calls: Vec<_> = self.calls.values().map(Box::as_ref).filter(theirs).collect();
         calls.sort_by_key(|call| call.number);
         Writer { base }.calls(&calls, query)
     }
@@ -154,6 +161,7 @@ impl Control {
         call.participants = LiteMap::new();
         call.echo = None;
         call.ended = Some(now.mono);
+        self.owners.of_mut(call.owner).calls -= 1;
         let (expires, default) = (call.expires.take(), call.default_source.take());
         let prefetched = std::mem::take(&mut call.prefetched);
         self.timers.cancel(expires, Timer::Lifetime(id));
@@ -200,6 +208,7 @@ impl Control {
             }
             self.counts.operations -= call.operations.len() as u64;
             self.counts.ended_calls -= 1;
+            self.owners.of_mut(call.owner).kept -= 1;
         }
     }
 
@@ -454,41 +463,65 @@ impl Control {
     ///
     /// What was fetched before is played again as long as its origin allowed; later the origin is asked first whether
     /// it is still the same (by all who want it, once), or meanwhile.
-    pub(crate) fn acquire(&mut self, now: MediaTime, prompt: &Prompt) -> Result<SourceId, Refusal> {
+    /// What is prepared counts for `owner`; `None` is the server.
+    pub(crate) fn acquire(
+        &mut self,
+        now: MediaTime,
+        prompt: &Prompt,
+        owner: Option<OwnerKey>,
+    ) -> Result<SourceId, Refusal> {
         match self.prompts.find(now, prompt) {
             Some(Found::Fresh(source)) => return Ok(source),
             Some(Found::StaleMeanwhile(source)) => {
-                if self.may_prepare().is_ok() {
-                    self.refresh(source, prompt);
+                if self.may_prepare(owner).is_ok() {
+                    self.refresh(source, prompt, owner);
                 }
                 return Ok(source);
             }
             Some(Found::Stale(source)) => {
-                self.may_prepare()?;
-                return Ok(self.refresh(source, prompt));
+                self.may_prepare(owner)?;
+                return Ok(self.refresh(source, prompt, owner));
             }
             None => {}
         }
-        self.may_prepare()?;
+        self.may_prepare(owner)?;
         if self.prompts.len() >= self.settings.max_prompts {
             let Some((_, unused, _)) = self.prompts.longest_unused() else {
                 return Err(Refusal::unavailable("Too many different prompts are in use.", 5));
             };
             self.release(now, unused);
         }
-        let source = self.prompts.add(prompt.clone());
+        let source = self.prompts.add(prompt.clone(), owner);
+        self.count_preparing(owner);
         self.outputs.push_back(Output::Prepare { source, prompt: prompt.clone(), instead_of: None });
         Ok(source)
     }
 
-    fn refresh(&mut self, older: SourceId, prompt: &Prompt) -> SourceId {
-        let source = self.prompts.refresh(older);
+    fn refresh(&mut self, older: SourceId, prompt: &Prompt, owner: Option<OwnerKey>) -> SourceId {
+        let source = self.prompts.refresh(older, owner);
+        self.count_preparing(owner);
         let instead_of = Some(older);
         self.outputs.push_back(Output::Prepare { source, prompt: prompt.clone(), instead_of });
         source
     }
 
-    fn may_prepare(&self) -> Result<(), Refusal> {
+    fn count_preparing(&mut self, owner: Option<OwnerKey>) {
+        if let Some(owner) = owner {
+            self.owners.of_mut(owner).preparing += 1;
+        }
+    }
+
+    /// Sources are ready or gone that were prepared for somebody.
+    pub(crate) fn count_prepared(&mut self) {
+        for owner in self.prompts.prepared() {
+            self.owners.of_mut(owner).preparing -= 1;
+        }
+    }
+
+    fn may_prepare(&self, owner: Option<OwnerKey>) -> Result<(), Refusal> {
+        if let Some(owner) = owner {
+            self.owners.of(owner).may_prepare()?;
+        }
         if self.prompts.preparing() < self.settings.max_preparing {
             return Ok(());
         }
@@ -500,8 +533,9 @@ impl Control {
     /// A call wants to find these prompts ready. What cannot be had now is fetched when it is asked for.
     fn prefetch(&mut self, now: MediaTime, id: CallId, prompts: &[Prompt]) {
         let mut prefetched = Vec::new();
+        let owner = self.calls.get(&id).map(|call| call.owner);
         for prompt in prompts {
-            let Ok(source) = self.acquire(now, prompt) else { break };
+            let Ok(source) = self.acquire(now, prompt, owner) else { break };
             self.prompts.listen(source, Listener::Prefetch(id));
             prefetched.push(source);
         }
@@ -524,19 +558,20 @@ impl Control {
     /// The source of a call's default prompt, or else of the server's, if there is one and it can be had.
     pub(crate) fn default_source(&mut self, now: MediaTime, id: CallId) -> Option<SourceId> {
         let call = self.calls.get(&id)?;
+        let owner = call.owner;
         if let (None, Some(prompt)) = (call.default_source, call.default_prompt.clone())
-            && let Ok(source) = self.acquire(now, &prompt)
+            && let Ok(source) = self.acquire(now, &prompt, Some(owner))
         {
             self.prompts.listen(source, Listener::Call(id));
             self.calls.get_mut(&id)?.default_source = Some(source);
         }
-        let source = match self.calls.get(&id)?.default_source {
-            Some(source) => source,
-            None => self.server_source(now)?,
+        let (source, owner) = match self.calls.get(&id)?.default_source {
+            Some(source) => (source, Some(owner)),
+            None => (self.server_source(now)?, None),
         };
         // It may be time to ask its origin again.
         let prompt = self.prompts.prompt(source).cloned()?;
-        let Ok(current) = self.acquire(now, &prompt) else { return Some(source) };
+        let Ok(current) = self.acquire(now, &prompt, owner) else { return Some(source) };
         if current != source && self.prompts.older(current) != Some(source) {
             // It was purged: nothing of what it was is wanted.
             let call = self.calls.get_mut(&id).filter(|call| call.default_source == Some(source));
@@ -559,7 +594,7 @@ impl Control {
     /// The source of the server's default prompt, if there is one and it can be had.
     pub(crate) fn server_source(&mut self, now: MediaTime) -> Option<SourceId> {
         if let (None, Some(prompt)) = (self.server_default, self.settings.default_prompt.clone())
-            && let Ok(source) = self.acquire(now, &prompt)
+            && let Ok(source) = self.acquire(now, &prompt, None)
         {
             self.prompts.listen(source, Listener::Server);
             self.server_default = Some(source);
@@ -603,6 +638,7 @@ impl Control {
             self.leave(now, older, Listener::Refresh);
         }
         if self.prompts.remove(source).is_some() {
+            self.count_prepared();
             self.outputs.push_back(Output::Release { source });
         }
     }
@@ -624,24 +660,25 @@ impl Control {
     fn owe(&mut self, now: Now, call: CallId, says: Says) {
         let Some(entry) = self.calls.get(&call) else { return };
         let id = NotificationId::random(&mut self.rng);
-        self.notifications.owe(now, call, &entry.callback, id, says, &self.settings);
+        let owner = &self.owners.of(entry.owner).identity;
+        self.notifications.owe(now, call, (owner, &entry.callback), id, says, &self.settings);
         self.to_notify.push(call);
     }
 
     /// Makes the attempt that is due for `call`, if there is one.
     pub(crate) fn notify(&mut self, now: MediaTime, call: CallId) {
         let Some(attempt) = self.notifications.attempt(now, call) else { return };
-        let body = match attempt.says {
-            Says::Text(text) => text,
+        let body = match &attempt.says {
+            Says::Text(text) => Arc::clone(text),
             Says::Roster(version) => {
                 // Rosters that were never told are forgotten with their call, so it is there.
                 let Some(entry) = self.calls.get(&call) else { return };
-                let text = roster_notification(entry, version);
+                let text = roster_notification(entry, *version);
                 self.notifications.written(call, &text);
                 text
             }
         };
-        let (notification, uri) = (attempt.id, attempt.uri);
-        self.outputs.push_back(Output::Notify { notification, call, uri, body, attempt: attempt.number });
+        let Attempt { id: notification, owner, uri, number: attempt, .. } = attempt;
+        self.outputs.push_back(Output::Notify { notification, call, owner, uri, body, attempt });
     }
 }

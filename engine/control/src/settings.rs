@@ -34,6 +34,8 @@ pub struct Settings {
     /// How long a report that a sender owes is waited for before it counts as lost, in all. 10 s.
     pub report_bound: Duration,
 
+    /// Applications known at a time: those with calls, and those that asked a moment ago. 10 000 are 3 MB.
+    pub max_owners: usize,
     /// Calls at a time.
     pub max_calls: usize,
     /// Held participants at a time, over all calls.
@@ -91,6 +93,7 @@ impl Default for Settings {
             start_bound: Duration::from_secs(19),
             stop_bound: Duration::from_millis(200),
             report_bound: Duration::from_secs(10),
+            max_owners: 10_000,
             max_calls: 20_000,
             max_held: 20_000,
             max_participants: 100_000,

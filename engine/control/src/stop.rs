@@ -6,7 +6,7 @@ use std::{collections::VecDeque, sync::Arc};
 use holdmusic_media::{HoldReport, LegId, MediaTime, Now, Numbering};
 
 use crate::{
-    Control, Output,
+    Control,
     ask::StopHoldMusic,
     graph::{Answer, Refusal, Writer, wire_state},
     id::{CallId, OperationId, ParticipantId, RequestId},
@@ -116,7 +116,7 @@ impl Control {
             entry.facts.stopped = Some(Box::new(StopFacts { rtp_state: wire_state(next, at), report }));
         }
         if let Some(answer) = owed.answer {
-            self.answer_stop(owed.call, &answer);
+            self.answer_stop(now.mono, owed.call, &answer);
         }
         self.tell_end(now, owed.call, owed.participant, owed.hold);
     }
@@ -155,7 +155,7 @@ impl Control {
         let (answer, until) = (owed.answer.take(), owed.until);
         self.timers.set(until, Timer::StopLost(leg, number));
         if let Some(answer) = answer {
-            self.answer_stop(call, &answer);
+            self.answer_stop(now.mono, call, &answer);
         }
         self.tell_end(now, call, participant, hold);
     }
@@ -174,7 +174,7 @@ impl Control {
         }
     }
 
-    fn answer_stop(&mut self, call_id: CallId, answer: &StopRequest) {
+    fn answer_stop(&mut self, now: MediaTime, call_id: CallId, answer: &StopRequest) {
         let result = match self.calls.get(&call_id) {
             None => Err(Refusal::unknown_call(call_id)),
             Some(call) => match call.operation(answer.operation) {
@@ -184,6 +184,7 @@ impl Control {
                 }
             },
         };
-        self.outputs.push_back(Output::Reply { request: answer.request, result });
+        let owner = self.calls.get(&call_id).map(|call| call.owner);
+        self.reply(now, answer.request, owner, result);
     }
 }

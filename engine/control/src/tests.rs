@@ -6,6 +6,7 @@ mod around;
 mod races;
 mod refresh;
 mod stories;
+mod theirs;
 
 use std::{sync::Arc, time::Duration};
 
@@ -19,6 +20,7 @@ use serde_json::Value;
 use crate::{
     Answer, Ask, CallId, Control, DeliveryOutcome, Freshness, Input, NotificationId, Output, ParticipantId,
     PromptCause, PromptFailure, Refusal, RequestId, Settings, SourceFacts,
+    access::{Caller, Identity, Limits},
     graph::{Query, read_create_call, read_create_participant, read_start_hold_music, read_stop_hold_music},
 };
 
@@ -29,11 +31,18 @@ fn check(desk: &mut Desk, expected: &Expect) {
     expected.assert_eq(&desk.heard());
 }
 
+/// An application of the one tenant that there is.
+fn caller(app: &str, limits: Limits) -> Arc<Caller> {
+    Arc::new(Caller::by_static_token(Identity::new(app, "tenant"), limits))
+}
+
 /// Control and everybody around it.
 struct Desk {
     control: Control,
     millis: u64,
     requests: u64,
+    /// Who asks.
+    caller: Arc<Caller>,
     /// What control said and nobody has looked at.
     said: Vec<Output>,
     /// Notifications are accepted as they come.
@@ -57,6 +66,7 @@ impl Desk {
             control: Control::new(settings, [42; 32]),
             millis: 0,
             requests: 0,
+            caller: caller("bot", Limits::NONE),
             said: Vec::new(),
             receiver_answers: true,
             media_answers: true,
@@ -123,7 +133,8 @@ impl Desk {
     fn send(&mut self, ask: Ask) -> RequestId {
         self.requests += 1;
         let request = RequestId(self.requests);
-        self.tell(Input::Request { request, accepted: self.now().mono, base: Arc::from(BASE), ask });
+        let (accepted, base, caller) = (self.now().mono, Arc::from(BASE), Arc::clone(&self.caller));
+        self.tell(Input::Request { request, accepted, base, caller, ask });
         request
     }
 

@@ -11,6 +11,7 @@ use clap::{Args, CommandFactory, Parser};
 use holdmusic_codecs::{EncoderSettings, level::LevelSettings};
 use holdmusic_control::{
     Origin, Settings,
+    access::Identity,
     call::{CompletesWhen, OnPromptFailure},
     graph::{StatusCase, read_prompt},
     guard::Guard,
@@ -20,7 +21,7 @@ use holdmusic_media::prepare::PrepareSettings;
 use ipnet::IpNet;
 use serde::Deserialize;
 
-use crate::{fetch::FetchLimits, mailbox::WORK, webhook::TokenFacts};
+use crate::{fetch::FetchLimits, mailbox::WORK};
 
 /// The most that `--max-prompt-bytes` may be: 4 GiB, as long as a WAV can be.
 const MOST_PROMPT_BYTES: u64 = 4 << 30;
@@ -40,6 +41,13 @@ const DEFAULT_MEDIA_BIND: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
 /// Bytes of prepared prompts on disk: some seventy hours of music.
 const DEFAULT_PROMPT_CACHE_BYTES: u64 = 1 << 30;
+
+/// `iss` of the tokens that sign notifications: what Graph's bots trust.
+const DEFAULT_ISSUER: &str = "https://api.botframework.com";
+
+/// Whose the static token is, where nobody says.
+const DEFAULT_APP_ID: &str = "holdmusic";
+const DEFAULT_TENANT_ID: &str = "00000000-0000-0000-0000-000000000000";
 
 /// When a destination counts as unreachable, in seconds: longer than a phone takes to start again.
 const DEFAULT_UNREACHABLE_AFTER_S: u64 = 10;
@@ -78,13 +86,13 @@ pub struct Options {
     /// Static bearer token that clients send [default: generated once and kept in the data directory]
     #[arg(long, env = "HOLDMUSIC_TOKEN", hide_env_values = true, value_name = "TOKEN")]
     pub token: Option<String>,
-    /// `aud` of the tokens that sign notifications: the bot's application id [default: holdmusic]
+    /// Application whose the token is; notifications are signed for the application of their call [default: holdmusic]
     #[arg(long, env = "HOLDMUSIC_APP_ID", value_name = "ID")]
     pub app_id: Option<String>,
-    /// `tid` of those tokens: the bot's tenant [default: 00000000-0000-0000-0000-000000000000]
+    /// Its tenant [default: 00000000-0000-0000-0000-000000000000]
     #[arg(long, env = "HOLDMUSIC_TENANT_ID", value_name = "ID")]
     pub tenant_id: Option<String>,
-    /// `iss` of those tokens [default: https://api.botframework.com]
+    /// `iss` of the tokens that sign notifications [default: https://api.botframework.com]
     #[arg(long, env = "HOLDMUSIC_ISSUER", value_name = "URL")]
     pub issuer: Option<String>,
     /// Directory of prompts: a bot names one by `file:///name.wav`, seen from this directory
@@ -291,8 +299,10 @@ pub struct Config {
     pub media_address: Option<IpAddr>,
     /// The static token, if it was given.
     pub token: Option<String>,
-    /// What notifications are signed with.
-    pub token_facts: TokenFacts,
+    /// Whose it is.
+    pub identity: Identity,
+    /// `iss` of the tokens that sign notifications.
+    pub issuer: String,
     /// Producer threads.
     pub producers: usize,
     /// Certificate and key.
@@ -564,7 +574,10 @@ impl Options {
             Some(CaseChoice::Pascal) => StatusCase::Pascal,
             _ => StatusCase::Camel,
         };
-        let facts = TokenFacts::default();
+        let identity = Identity::new(
+            self.app_id.as_deref().unwrap_or(DEFAULT_APP_ID),
+            self.tenant_id.as_deref().unwrap_or(DEFAULT_TENANT_ID),
+        );
         Ok(Config {
             listen,
             public_url,
@@ -572,11 +585,8 @@ impl Options {
             media_binds,
             media_address: self.media_address,
             token: self.token,
-            token_facts: TokenFacts {
-                issuer: self.issuer.unwrap_or(facts.issuer),
-                audience: self.app_id.unwrap_or(facts.audience),
-                tenant: self.tenant_id.unwrap_or(facts.tenant),
-            },
+            identity,
+            issuer: self.issuer.unwrap_or_else(|| DEFAULT_ISSUER.to_owned()),
             producers,
             tls,
             log: self.log.unwrap_or_default(),
@@ -626,7 +636,7 @@ impl Options {
     /// nothing at all.
     fn defaults() -> Self {
         let (fetch, prompt) = (FetchLimits::default(), PrepareSettings::default());
-        let (control, facts) = (Settings::default(), TokenFacts::default());
+        let control = Settings::default();
         let limits = prompt.limits;
         Self {
             config: None,
@@ -637,9 +647,9 @@ impl Options {
             media_address: None,
             media_ports: None,
             token: None,
-            app_id: Some(facts.audience),
-            tenant_id: Some(facts.tenant),
-            issuer: Some(facts.issuer),
+            app_id: Some(DEFAULT_APP_ID.to_owned()),
+            tenant_id: Some(DEFAULT_TENANT_ID.to_owned()),
+            issuer: Some(DEFAULT_ISSUER.to_owned()),
             prompts: None,
             default_prompt: None,
             senders: None,

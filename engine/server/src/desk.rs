@@ -6,8 +6,8 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 use crossbeam_channel::{Receiver, Sender, select};
 use holdmusic_codecs::{Codec, DecodeLimits};
 use holdmusic_control::{
-    Answer, Control, DEFAULT_SOURCE, Freshness, Input, NotificationId, Output, PromptCause, PromptFailure,
-    Refusal, RequestId, SourceFacts, prompt::Prompt,
+    Control, DEFAULT_SOURCE, Freshness, Input, NotificationId, Output, PromptCause, PromptFailure, RequestId,
+    SourceFacts, prompt::Prompt,
 };
 use holdmusic_media::{
     Announcement, LegId, MediaTime, Music, Now, SourceId,
@@ -26,7 +26,7 @@ use tracing::{debug, error, info, warn};
 use crate::{
     cache::Hash,
     clock,
-    mailbox::{BridgeWork, Chunk, Commander, Request, Tiding, Work, intake},
+    mailbox::{BridgeWork, Chunk, Commander, Reply, Request, Tiding, Work, intake},
     metrics::Metrics,
     supply::{Supplied, Supply},
     webhook::{Notification, Webhook},
@@ -74,7 +74,7 @@ pub struct Desk {
 /// What the desk remembers between inputs: ways back, never decisions.
 struct State {
     desk: Desk,
-    waiting: HashMap<RequestId, oneshot::Sender<Result<Answer, Refusal>>>,
+    waiting: HashMap<RequestId, oneshot::Sender<Reply>>,
     last_request: u64,
     sources: HashMap<SourceId, Prepared>,
     legs: HashMap<LegId, usize>,
@@ -169,11 +169,11 @@ impl State {
     }
 
     fn ask(&mut self, now: Now, request: Request) {
-        let Request { ask, accepted, base, reply } = request;
+        let Request { ask, accepted, base, caller, reply } = request;
         self.last_request += 1;
         let request = RequestId(self.last_request);
         self.waiting.insert(request, reply);
-        self.desk.control.handle_input(now, Input::Request { request, accepted, base, ask });
+        self.desk.control.handle_input(now, Input::Request { request, accepted, base, caller, ask });
     }
 
     fn hear(&mut self, now: Now, tiding: Tiding) {
@@ -239,10 +239,10 @@ impl State {
 
     fn perform(&mut self, output: Output) {
         match output {
-            Output::Reply { request, result } => {
+            Output::Reply { request, result, standing } => {
                 if let Some(reply) = self.waiting.remove(&request) {
                     // A customer who has hung up misses the answer, not what was asked for.
-                    let _ = reply.send(result);
+                    let _ = reply.send(Reply { result, standing });
                 }
             }
             Output::Prepare { source, prompt, instead_of } => self.prepare(source, prompt, instead_of),
@@ -296,9 +296,9 @@ impl State {
                     self.desk.metrics.first_packet(sender, latency_ns);
                 }
             }
-            Output::Notify { notification, call, uri, body, attempt } => {
-                let notification =
-                    Notification { id: notification, uri, body, call: call.to_string(), attempt };
+            Output::Notify { notification, call, owner, uri, body, attempt } => {
+                let call = call.to_string();
+                let notification = Notification { id: notification, owner, uri, body, call, attempt };
                 self.notify(notification);
             }
         }

@@ -14,7 +14,10 @@ use std::{
 
 use axum_server::{Handle, tls_rustls::RustlsConfig};
 use holdmusic_codecs::{Codec, DecodeLimits};
-use holdmusic_control::{Control, DEFAULT_SOURCE};
+use holdmusic_control::{
+    Control, DEFAULT_SOURCE,
+    access::{Caller, Limits},
+};
 use holdmusic_media::{pacer::Pacer, prepare::room};
 use rustix::mm::{MlockAllFlags, mlockall};
 use tokio::{
@@ -141,8 +144,8 @@ impl House {
             .map_err(|error| format!("the cache of prompts in {}: {error}", config.data.display()))?;
         let fetcher = Fetcher::new(Arc::clone(&guard), config.fetch).map_err(tls_error)?;
         let checker = Checker::new(fetcher.clone(), config.producer.clone(), settings.clone());
-        let issuer = config.token_facts.issuer.clone();
-        let webhook = Webhook::new(guard, Arc::clone(&key), config.token_facts).map_err(tls_error)?;
+        let issuer = config.issuer;
+        let webhook = Webhook::new(guard, Arc::clone(&key), issuer.clone()).map_err(tls_error)?;
 
         if config.lock_memory {
             lock_memory();
@@ -217,6 +220,7 @@ impl House {
         let door = Arc::new(Door {
             requests: requests.0,
             token: RwLock::new(token),
+            caller: Arc::new(Caller::by_static_token(config.identity, Limits::NONE)),
             metrics_need_token: !address.ip().is_loopback(),
             public_url: config.public_url,
             scheme,

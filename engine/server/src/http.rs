@@ -18,16 +18,28 @@ use axum::{
             ALLOW, AUTHORIZATION, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_TYPE, HOST, LOCATION, RETRY_AFTER,
             WWW_AUTHENTICATE,
         },
+        request::Parts,
     },
     response::Response,
 };
 use crossbeam_channel::{Sender, TrySendError};
-use holdmusic_control::{Answer, Refusal, graph};
+use holdmusic_control::{
+    Answer, Ask, Refusal,
+    access::{Caller, Standing},
+    graph,
+    prompt::Prompt,
+};
 use serde_json::json;
 use subtle::ConstantTimeEq;
 use tokio::sync::oneshot;
 
-use crate::{check::Checker, clock, dice, keys::SigningKey, mailbox::Request, metrics::Metrics};
+use crate::{
+    check::Checker,
+    clock, dice,
+    keys::SigningKey,
+    mailbox::{Reply, Request},
+    metrics::Metrics,
+};
 use route::{Place, Target};
 
 /// The longest body of a request, in bytes: an SDP offer of a browser is 10 KiB.
@@ -37,6 +49,8 @@ const MAX_BODY: usize = 256 << 10;
 const BODY_TIME: Duration = Duration::from_secs(10);
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("request-id");
+const RATELIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
+const RATELIMIT: HeaderName = HeaderName::from_static("ratelimit");
 const CLIENT_REQUEST_ID: HeaderName = HeaderName::from_static("client-request-id");
 
 /// What the door knows.
@@ -45,6 +59,8 @@ pub struct Door {
     pub requests: Sender<Request>,
     /// The static token; changed by SIGHUP.
     pub token: RwLock<String>,
+    /// Whose it is.
+    pub caller: Arc<Caller>,
     /// Whether `/metrics` needs the token too.
     pub metrics_need_token: bool,
     /// What URLs begin with, without a slash at the end; `None` is what the client called us.
@@ -98,7 +114,7 @@ async fn answer(State(door): State<Arc<Door>>, request: HttpRequest) -> Response
     let client = request.headers().get(&CLIENT_REQUEST_ID).and_then(|id| id.to_str().ok());
     let client = client.filter(|id| !id.is_empty() && id.len() <= 128).unwrap_or(&request_id).to_owned();
     let ids = Ids { request: request_id, client };
-    let mut response = match respond(&door, accepted, request).await {
+    let mut response = match respond(&door, accepted, request, &ids).await {
         Ok(response) => response,
         Err(denial) => refuse(&denial, &ids),
     };
@@ -114,31 +130,69 @@ async fn respond(
     door: &Door,
     accepted: holdmusic_media::MediaTime,
     request: HttpRequest,
+    ids: &Ids,
 ) -> Result<Response, Denial> {
     let (parts, body) = request.into_parts();
-    let method = if parts.method == Method::HEAD { Method::GET } else { parts.method };
+    let method = if parts.method == Method::HEAD { Method::GET } else { parts.method.clone() };
     let target = Target::read(parts.uri.path());
     if let Some(open) = open_resource(door, &method, &target, &parts.headers, &parts.uri)? {
         return Ok(open);
     }
-    door.check_token(&parts.headers)?;
-    let Target { version, place } = target;
+    let caller = door.check_token(&parts.headers)?;
+    let (ask, prompt, allow) = match read(&target.place, &method, &parts, body).await {
+        Ok(Asked::Control(ask)) => (ask, None, None),
+        Ok(Asked::Check(prompt)) => (Ask::CheckPrompt, Some(prompt), None),
+        Err(Denial { refusal, allow }) => (Ask::Refused(refusal), None, allow),
+    };
+    let base: Arc<str> = format!("{}/{}", door.base(&parts.headers, &parts.uri), target.version).into();
+    let (reply, result) = oneshot::channel();
+    let request = Request { ask, accepted, base, caller, reply };
+    door.requests.try_send(request).map_err(|error| match error {
+        TrySendError::Full(_) => Refusal::unavailable("The engine has more requests than it can take.", 1),
+        TrySendError::Disconnected(_) => Refusal::unavailable("The engine is shutting down.", 5),
+    })?;
+    let reply = result.await.map_err(|_| Refusal::unavailable("The engine is shutting down.", 5))?;
+    let Reply { result, standing } = reply;
+    let result = match (result, prompt) {
+        (Ok(_), Some(prompt)) => door.check_prompt(prompt).await,
+        (result, _) => result,
+    };
+    match result {
+        Ok(answer) => Ok(with_standing(tell(answer), &standing)),
+        Err(refusal) => Ok(with_standing(refuse(&Denial { refusal, allow }, ids), &standing)),
+    }
+}
+
+/// What a request asks: of control, or a dry run.
+enum Asked {
+    Control(Ask),
+    Check(Prompt),
+}
+
+async fn read(place: &Place, method: &Method, parts: &Parts, body: Body) -> Result<Asked, Denial> {
     if let Place::Unknown = place {
         return Err(Refusal::unknown_path(parts.uri.path()).into());
     }
     let body = read_body(&parts.headers, body).await?;
-    if place == Place::PromptCheck {
-        return door.check_prompt(&method, &body).await;
+    if *place != Place::PromptCheck {
+        return Ok(Asked::Control(place.ask(method, &body, parts.uri.query().unwrap_or_default())?));
     }
-    let ask = place.ask(&method, &body, parts.uri.query().unwrap_or_default())?;
-    let base: Arc<str> = format!("{}/{version}", door.base(&parts.headers, &parts.uri)).into();
-    let (reply, result) = oneshot::channel();
-    door.requests.try_send(Request { ask, accepted, base, reply }).map_err(|error| match error {
-        TrySendError::Full(_) => Refusal::unavailable("The engine has more requests than it can take.", 1),
-        TrySendError::Disconnected(_) => Refusal::unavailable("The engine is shutting down.", 5),
-    })?;
-    let answer = result.await.map_err(|_| Refusal::unavailable("The engine is shutting down.", 5))??;
-    Ok(tell(answer))
+    if *method != Method::POST {
+        return Err(Denial::method(method, "POST"));
+    }
+    Ok(Asked::Check(graph::read_prompt_check(&body)?))
+}
+
+/// How much is left of what the caller may use stands in every answer.
+fn with_standing(mut response: Response, standing: &Standing) -> Response {
+    if let Some((policy, state)) = standing.fields() {
+        for (name, value) in [(RATELIMIT_POLICY, policy), (RATELIMIT, state)] {
+            if let Ok(value) = HeaderValue::try_from(value) {
+                response.headers_mut().insert(name, value);
+            }
+        }
+    }
+    response
 }
 
 /// What needs no token.
@@ -215,7 +269,8 @@ async fn read_body(headers: &HeaderMap, body: Body) -> Result<Vec<u8>, Refusal> 
 }
 
 impl Door {
-    fn check_token(&self, headers: &HeaderMap) -> Result<(), Refusal> {
+    /// Who asks.
+    fn check_token(&self, headers: &HeaderMap) -> Result<Arc<Caller>, Refusal> {
         let header = headers.get(AUTHORIZATION).ok_or_else(|| {
             Refusal::unauthenticated(
                 "There is no access token; expected the header 'Authorization: Bearer …'.",
@@ -230,23 +285,19 @@ impl Door {
         })?;
         let ours = self.token.read().expect("nobody panics while holding it");
         if bool::from(ours.as_bytes().ct_eq(token.trim_ascii())) {
-            return Ok(());
+            return Ok(Arc::clone(&self.caller));
         }
         Err(Refusal::unauthenticated("The access token is not one that this server knows."))
     }
 
     /// A dry run: nothing of it reaches control.
-    async fn check_prompt(&self, method: &Method, body: &[u8]) -> Result<Response, Denial> {
-        if *method != Method::POST {
-            return Err(Denial::method(method, "POST"));
-        }
-        let prompt = graph::read_prompt_check(body)?;
+    async fn check_prompt(&self, prompt: Prompt) -> Result<Answer, Refusal> {
         if !self.not_ready.read().expect("nobody panics while holding it").is_empty() {
-            return Err(Refusal::unavailable("The engine is shutting down.", 5).into());
+            return Err(Refusal::unavailable("The engine is shutting down.", 5));
         }
         let check = self.checker.check(prompt).await?;
         let body = Some(check.json().to_string());
-        Ok(tell(Answer { status: 200, location: None, body }))
+        Ok(Answer { status: 200, location: None, body })
     }
 
     /// What absolute URLs begin with: where we were told that we are, or what this client calls us.

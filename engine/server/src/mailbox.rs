@@ -3,7 +3,10 @@
 use std::{sync::Arc, thread::Thread, time::Duration};
 
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
-use holdmusic_control::{Answer, Ask, DeliveryOutcome, NotificationId, PromptFailure, Refusal, SourceFacts};
+use holdmusic_control::{
+    Answer, Ask, DeliveryOutcome, NotificationId, PromptFailure, Refusal, SourceFacts,
+    access::{Caller, Standing},
+};
 use holdmusic_media::{
     Crossing, LegId, MediaTime, SourceId,
     bridge::Bridge,
@@ -52,8 +55,18 @@ pub struct Request {
     pub accepted: MediaTime,
     /// What URLs in the answer begin with.
     pub base: Arc<str>,
+    /// Who asks.
+    pub caller: Arc<Caller>,
     /// Where the answer goes; closed when the customer has hung up.
-    pub reply: oneshot::Sender<Result<Answer, Refusal>>,
+    pub reply: oneshot::Sender<Reply>,
+}
+
+/// What control says to a request.
+pub struct Reply {
+    /// The answer.
+    pub result: Result<Answer, Refusal>,
+    /// How much is left of what the caller may use.
+    pub standing: Standing,
 }
 
 /// Where a sender finds its commands. A queue with one writer and one reader, neither of which ever waits for the other: a

@@ -1,9 +1,10 @@
 //! Notifications to the customer: one POST each, signed; what came of it goes back to control, which decides.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use holdmusic_control::{
     DeliveryOutcome, NotificationId,
+    access::Identity,
     guard::{Guard, redact},
 };
 use reqwest::{
@@ -29,34 +30,18 @@ const TOKEN_LIFE_S: i64 = 65 * 60;
 /// A token is used until so long before its end.
 const TOKEN_REST_S: i64 = 10 * 60;
 
-/// Who signs, and for whom.
-#[derive(Clone, Debug)]
-pub struct TokenFacts {
-    /// `iss`.
-    pub issuer: String,
-    /// `aud`: the bot's application id.
-    pub audience: String,
-    /// `tid`: its tenant.
-    pub tenant: String,
-}
-
-impl Default for TokenFacts {
-    fn default() -> Self {
-        Self {
-            issuer: "https://api.botframework.com".to_owned(),
-            audience: "holdmusic".to_owned(),
-            tenant: "00000000-0000-0000-0000-000000000000".to_owned(),
-        }
-    }
-}
+/// Tokens kept for reuse, one for each application in a tenant. Beyond it all are signed anew: a millisecond each.
+const MAX_TOKENS: usize = 1_000;
 
 /// Delivers notifications.
 pub struct Webhook {
     client: Client,
     guard: Arc<Guard>,
     key: Arc<SigningKey>,
-    facts: TokenFacts,
-    token: Mutex<Option<(String, i64)>>,
+    /// `iss`.
+    issuer: String,
+    /// By whom they are for, and until when they are valid.
+    tokens: Mutex<BTreeMap<Arc<Identity>, (String, i64)>>,
 }
 
 /// One notification to be delivered.
@@ -64,6 +49,8 @@ pub struct Webhook {
 pub struct Notification {
     /// Its name, the same for every attempt.
     pub id: NotificationId,
+    /// Whose it is: `aud` and `tid` of the token.
+    pub owner: Arc<Identity>,
     /// Where it goes.
     pub uri: Url,
     /// JSON.
@@ -80,7 +67,7 @@ impl Webhook {
     /// # Errors
     ///
     /// If the TLS library finds no usable root certificates.
-    pub fn new(guard: Arc<Guard>, key: Arc<SigningKey>, facts: TokenFacts) -> Result<Self, reqwest::Error> {
+    pub fn new(guard: Arc<Guard>, key: Arc<SigningKey>, issuer: String) -> Result<Self, reqwest::Error> {
         let check = {
             let guard = Arc::clone(&guard);
             move |address: std::net::SocketAddr| {
@@ -88,7 +75,7 @@ impl Webhook {
             }
         };
         let client = fetch::client(check).connect_timeout(CONNECT).timeout(TOTAL).build()?;
-        Ok(Self { client, guard, key, facts, token: Mutex::new(None) })
+        Ok(Self { client, guard, key, issuer, tokens: Mutex::new(BTreeMap::new()) })
     }
 
     /// Tries once to deliver.
@@ -109,7 +96,7 @@ impl Webhook {
         if let Err(refused) = self.guard.callback_url(uri) {
             return DeliveryOutcome::Refused { reason: format!("{}: {refused}", redact(uri)) };
         }
-        let token = match self.token().await {
+        let token = match self.token(&notification.owner).await {
             Ok(token) => token,
             Err(error) => {
                 let reason = format!("no token could be signed: {error}");
@@ -143,20 +130,22 @@ impl Webhook {
         outcome(&response)
     }
 
-    /// The token of the moment: signed once and used while it is valid.
-    async fn token(&self) -> Result<String, jsonwebtoken::errors::Error> {
+    /// The token of the moment for `owner`: signed once and used while it is valid.
+    async fn token(&self, owner: &Arc<Identity>) -> Result<String, jsonwebtoken::errors::Error> {
         let now_s = clock::now().wall.0 / 1_000_000;
-        let mut kept = self.token.lock().await;
-        if let Some((token, until)) = kept.as_ref().filter(|(_, until)| *until > now_s + TOKEN_REST_S) {
-            let _ = until;
+        let mut tokens = self.tokens.lock().await;
+        if let Some((token, _)) = tokens.get(owner).filter(|(_, until)| *until > now_s + TOKEN_REST_S) {
             return Ok(token.clone());
         }
         let until = now_s + TOKEN_LIFE_S;
         let token = self.key.sign(&json!({
-            "iss": self.facts.issuer, "aud": self.facts.audience, "tid": self.facts.tenant,
+            "iss": self.issuer, "aud": owner.app(), "tid": owner.tenant(),
             "iat": now_s, "nbf": now_s, "exp": until,
         }))?;
-        *kept = Some((token.clone(), until));
+        if tokens.len() >= MAX_TOKENS {
+            tokens.clear();
+        }
+        tokens.insert(Arc::clone(owner), (token.clone(), until));
         Ok(token)
     }
 }

@@ -143,7 +143,7 @@ impl World {
     /// Does what control says.
     pub(super) fn perform(&mut self, output: Output) {
         match output {
-            Output::Reply { request, result } => {
+            Output::Reply { request, result, standing: _ } => {
                 let before = self.replies.insert(request, result.into());
                 assert!(before.is_none(), "seed {}: a request was answered twice", self.seed);
             }
@@ -211,7 +211,7 @@ impl World {
                 self.legs.remove(&leg);
             }
             Output::FirstPacket { .. } => {}
-            Output::Notify { notification, call: _, uri, body, attempt } => {
+            Output::Notify { notification, call: _, owner: _, uri, body, attempt } => {
                 let now = self.now();
                 let customer = self.customers.entry(uri.as_str().to_owned()).or_default();
                 let (after, outcome) = customer.post(now, notification, attempt, &body);

@@ -36,9 +36,14 @@ impl Refusal {
         Self::new(401, "InvalidAuthenticationToken", message)
     }
 
-    /// 403: the token lacks a role.
+    /// 403: the token lacks a role, or its application is not registered here.
     pub fn forbidden(message: impl Into<String>) -> Self {
         Self::new(403, "7504", message)
+    }
+
+    /// 403 7505: the call is somebody else's.
+    pub fn not_theirs(id: impl fmt::Display) -> Self {
+        Self::new(403, "7505", format!("Call '{id}' belongs to another application or tenant."))
     }
 
     /// 404: no such path.
