@@ -11,6 +11,7 @@ mod web;
 mod ear;
 
 mod process;
+mod access;
 mod hold;
 mod prompts;
 mod cache;

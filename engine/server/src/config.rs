@@ -1,5 +1,7 @@
 //! Text to [`Config`], checked once: flags, then the environment, then a file, then defaults.
 
+pub mod access;
+
 use std::{
     env, fs,
     net::{IpAddr, Ipv4Addr, SocketAddr},
@@ -22,6 +24,7 @@ use ipnet::IpNet;
 use serde::Deserialize;
 
 use crate::{fetch::FetchLimits, mailbox::WORK};
+use access::{Access, AccessOptions, AppTable, IssuerTable};
 
 /// The most that `--max-prompt-bytes` may be: 4 GiB, as long as a WAV can be.
 const MOST_PROMPT_BYTES: u64 = 4 << 30;
@@ -92,6 +95,24 @@ pub struct Options {
     /// Its tenant [default: 00000000-0000-0000-0000-000000000000]
     #[arg(long, env = "HOLDMUSIC_TENANT_ID", value_name = "ID")]
     pub tenant_id: Option<String>,
+    /// Issuer whose signed tokens clients may send: `iss`, as in https://login.microsoftonline.com/TENANT/v2.0
+    #[arg(long, env = "HOLDMUSIC_AUTH_ISSUER", value_name = "URL")]
+    pub auth_issuer: Option<String>,
+    /// What `aud` of its tokens may be; may be repeated
+    #[arg(long, env = "HOLDMUSIC_AUTH_AUDIENCE", value_name = "AUD", value_delimiter = ',')]
+    pub auth_audience: Vec<String>,
+    /// Its keys (JWKS): a file, or a URL instead of its discovery document
+    #[arg(long, env = "HOLDMUSIC_AUTH_KEYS", value_name = "FILE|URL")]
+    pub auth_keys: Option<String>,
+    /// What `tid` of its tokens may be; may be repeated [default: any tenant]
+    #[arg(long, env = "HOLDMUSIC_AUTH_TENANT", value_name = "ID", value_delimiter = ',')]
+    pub auth_tenant: Vec<String>,
+    /// Further issuers; only in the file.
+    #[arg(skip)]
+    pub issuers: Vec<IssuerTable>,
+    /// Applications that may use the server; only in the file.
+    #[arg(skip)]
+    pub apps: Vec<AppTable>,
     /// `iss` of the tokens that sign notifications [default: https://api.botframework.com]
     #[arg(long, env = "HOLDMUSIC_ISSUER", value_name = "URL")]
     pub issuer: Option<String>,
@@ -297,10 +318,8 @@ pub struct Config {
     pub media_binds: Vec<SocketAddr>,
     /// What peers see instead of the bound address.
     pub media_address: Option<IpAddr>,
-    /// The static token, if it was given.
-    pub token: Option<String>,
-    /// Whose it is.
-    pub identity: Identity,
+    /// Who gets in.
+    pub access: Access,
     /// `iss` of the tokens that sign notifications.
     pub issuer: String,
     /// Producer threads.
@@ -339,7 +358,7 @@ impl Options {
         let Some(path) = self.config.clone() else { return Ok(self) };
         let text = fs::read_to_string(&path).map_err(|error| format!("{}: {error}", path.display()))?;
         let file: Self = toml::from_str(&text).map_err(|error| {
-            let line = error.span().map_or(0, |span| text[..span.start].lines().count().max(1));
+            let line = error.span().map_or(0, |span| 1 + text[..span.start].matches('\n').count());
             format!("{}, line {line}: {}", path.display(), error.message().replace('\n', " "))
         })?;
         Ok(self.or(file))
@@ -367,6 +386,8 @@ impl Options {
             token,
             app_id,
             tenant_id,
+            auth_issuer,
+            auth_keys,
             issuer,
             prompts,
             default_prompt,
@@ -408,6 +429,10 @@ impl Options {
             allow_fetch,
             allow_media,
             allow_callback,
+            auth_audience,
+            auth_tenant,
+            issuers,
+            apps,
             sender_cpus
         )
     }
@@ -426,6 +451,21 @@ impl Options {
             (Some(_), None) => return Err("--tls-cert is given without --tls-key; expected both".to_owned()),
             (None, Some(_)) => return Err("--tls-key is given without --tls-cert; expected both".to_owned()),
         };
+        let identity = Identity::new(
+            self.app_id.as_deref().unwrap_or(DEFAULT_APP_ID),
+            self.tenant_id.as_deref().unwrap_or(DEFAULT_TENANT_ID),
+        );
+        let access = AccessOptions {
+            token: self.token,
+            identity: Some(identity),
+            issuer: self.auth_issuer,
+            audiences: self.auth_audience,
+            keys: self.auth_keys,
+            tenants: self.auth_tenant,
+            issuers: self.issuers,
+            apps: self.apps,
+        };
+        let access = access.check()?;
         if !loopback && !self.insecure {
             if tls.is_none() {
                 return Err(format!(
@@ -433,15 +473,12 @@ impl Options {
                      --insecure if a proxy in front of it speaks TLS"
                 ));
             }
-            if self.token.is_none() {
+            if !access.is_configured() {
                 return Err(format!(
-                    "--listen {listen} is not loopback and no authentication is configured; give --token, or \
-                     --insecure to use the generated one"
+                    "--listen {listen} is not loopback and no authentication is configured; give --auth-issuer or \
+                     --token, or --insecure to use a generated token"
                 ));
             }
-        }
-        if self.token.as_ref().is_some_and(|token| token.is_empty() || !token.is_ascii()) {
-            return Err("--token is empty or not ASCII; expected a secret of printable ASCII".to_owned());
         }
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let senders = positive("--senders", self.senders.unwrap_or(cores.saturating_sub(1).max(1)), 256)?;
@@ -574,18 +611,13 @@ impl Options {
             Some(CaseChoice::Pascal) => StatusCase::Pascal,
             _ => StatusCase::Camel,
         };
-        let identity = Identity::new(
-            self.app_id.as_deref().unwrap_or(DEFAULT_APP_ID),
-            self.tenant_id.as_deref().unwrap_or(DEFAULT_TENANT_ID),
-        );
         Ok(Config {
             listen,
             public_url,
             data: self.data.map_or_else(default_data, Ok)?,
             media_binds,
             media_address: self.media_address,
-            token: self.token,
-            identity,
+            access,
             issuer: self.issuer.unwrap_or_else(|| DEFAULT_ISSUER.to_owned()),
             producers,
             tls,
@@ -629,7 +661,7 @@ impl Options {
                 },
             }
         }
-        text
+        text + &access::explained(&self.issuers, &self.apps)
     }
 
     /// What stands in place of a key that was not given, where that is a value: the rest is found out at start-up, or
@@ -649,6 +681,12 @@ impl Options {
             token: None,
             app_id: Some(DEFAULT_APP_ID.to_owned()),
             tenant_id: Some(DEFAULT_TENANT_ID.to_owned()),
+            auth_issuer: None,
+            auth_audience: Vec::new(),
+            auth_keys: None,
+            auth_tenant: Vec::new(),
+            issuers: Vec::new(),
+            apps: Vec::new(),
             issuer: Some(DEFAULT_ISSUER.to_owned()),
             prompts: None,
             default_prompt: None,
@@ -719,6 +757,8 @@ impl Options {
             token = "token": { let _ = token; "\"(secret)\"".to_owned() },
             app_id = "app-id": quoted(app_id),
             tenant_id = "tenant-id": quoted(tenant_id),
+            auth_issuer = "auth-issuer": quoted(auth_issuer),
+            auth_keys = "auth-keys": quoted(shown_uri(auth_keys)),
             issuer = "issuer": quoted(issuer),
             prompts = "prompts": quoted(prompts.display()),
             default_prompt = "default-prompt": quoted(shown_uri(default_prompt)),
@@ -766,6 +806,12 @@ impl Options {
             if !networks.is_empty() {
                 let networks: Vec<_> = networks.iter().map(quoted).collect();
                 given.insert(key, format!("[{}]", networks.join(", ")));
+            }
+        }
+        for (key, texts) in [("auth-audience", &self.auth_audience), ("auth-tenant", &self.auth_tenant)] {
+            if !texts.is_empty() {
+                let texts: Vec<_> = texts.iter().map(quoted).collect();
+                given.insert(key, format!("[{}]", texts.join(", ")));
             }
         }
         if !self.sender_cpus.is_empty() {
@@ -891,6 +937,9 @@ mod tests {
             ("--listen 0.0.0.0:8080 --tls-cert a --tls-key b", "no authentication"),
             ("--tls-cert a", "without --tls-key"),
             ("--tls-key a", "without --tls-cert"),
+            ("--auth-audience a", "without --auth-issuer"),
+            ("--auth-issuer https://host", "no audience"),
+            ("--token ü", "printable ASCII"),
             ("--senders 0", "expected 1 to 256"),
             ("--media-ports 5000", "FIRST-LAST"),
             ("--media-ports 5000-5001 --senders 3", "3 senders need one each"),
@@ -921,6 +970,11 @@ mod tests {
             assert!(error.contains(words), "{flags}: {error}");
         }
         assert!(check("--listen 0.0.0.0:8080 --insecure").is_ok());
+        let flags = "--tls-cert a --tls-key b --auth-issuer https://login --auth-audience a,b";
+        assert_eq!(
+            check(&format!("--listen 0.0.0.0:8080 {flags}")).unwrap().access.issuers[0].audiences.len(),
+            2
+        );
     }
 
     #[test]

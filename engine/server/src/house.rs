@@ -14,10 +14,7 @@ use std::{
 
 use axum_server::{Handle, tls_rustls::RustlsConfig};
 use holdmusic_codecs::{Codec, DecodeLimits};
-use holdmusic_control::{
-    Control, DEFAULT_SOURCE,
-    access::{Caller, Limits},
-};
+use holdmusic_control::{Control, DEFAULT_SOURCE};
 use holdmusic_media::{pacer::Pacer, prepare::room};
 use rustix::mm::{MlockAllFlags, mlockall};
 use tokio::{
@@ -30,10 +27,11 @@ use tracing::{error, info, warn};
 
 use crate::{
     analyst::{self, ANALYSTS, FOR_SHORT},
+    authority::Authority,
     cache::Cache,
     check::Checker,
     clock,
-    config::Config,
+    config::{Config, access::Access},
     desk::{Desk, FETCHES},
     dice,
     fetch::Fetcher,
@@ -104,14 +102,14 @@ impl House {
         let key =
             SigningKey::open(&config.data).map_err(|error| format!("the key for notifications: {error}"))?;
         let key = Arc::new(key);
-        let (token, generated) = match config.token {
-            Some(token) => (token, None),
-            None => {
-                let (token, path) = kept_token(&config.data)?;
-                info!("no --token was given: clients send the one in {path}");
-                (token.clone(), Some(token))
-            }
-        };
+        let mut access = config.access;
+        let mut generated = None;
+        if !access.is_configured() {
+            let (token, path) = kept_token(&config.data)?;
+            info!("no --token was given: clients send the one in {path}");
+            generated = Some(token.clone());
+            access.token = Some(token);
+        }
 
         let listener = TcpListener::bind_to(config.listen)?;
         let address =
@@ -219,8 +217,7 @@ impl House {
         let scheme = if config.tls.is_some() { "https" } else { "http" };
         let door = Arc::new(Door {
             requests: requests.0,
-            token: RwLock::new(token),
-            caller: Arc::new(Caller::by_static_token(config.identity, Limits::NONE)),
+            authority: Authority::new(access, runtime.handle().clone())?,
             metrics_need_token: !address.ip().is_loopback(),
             public_url: config.public_url,
             scheme,
@@ -274,8 +271,8 @@ impl House {
         })
     }
 
-    /// Waits for SIGTERM or SIGINT and closes; SIGHUP has `reload` called for the token that is set now (`None`: the
-    /// generated one) and reads the certificates again. A second signal ends the process at once.
+    /// Waits for SIGTERM or SIGINT and closes; SIGHUP has `reload` called for who gets in from now on (nobody named: who
+    /// has the generated token) and reads the certificates again. A second signal ends the process at once.
     ///
     /// # Errors
     ///
@@ -284,7 +281,7 @@ impl House {
     pub fn wait(
         mut self,
         mut signals: Signals,
-        reload: impl Fn() -> Result<Option<String>, String>,
+        reload: impl Fn() -> Result<Access, String>,
     ) -> Result<(), String> {
         let runtime = self.runtime.handle().clone();
         let fallen = runtime.block_on(async {
@@ -311,14 +308,21 @@ impl House {
         }
     }
 
-    async fn reload(&self, reload: &impl Fn() -> Result<Option<String>, String>) {
-        let token = reload().and_then(|token| token.map_or_else(|| generated_token(&self.data), Ok));
-        match token {
-            Ok(token) => {
-                *self.door.token.write().expect("nobody panics while holding it") = token;
-                info!("the token is read again");
+    async fn reload(&self, reload: &impl Fn() -> Result<Access, String>) {
+        let reloaded = reload().and_then(|mut access| {
+            if !access.is_configured() {
+                access.token = Some(kept_token(&self.data)?.0);
             }
-            Err(error) => warn!(error, "the token could not be read again; the old one stays"),
+            self.door.authority.reload(access)
+        });
+        match reloaded {
+            Ok(()) => info!("tokens, issuers, applications and their limits are read again"),
+            Err(error) => {
+                warn!(
+                    error,
+                    "tokens, issuers and applications could not be read again; all stay as they were"
+                )
+            }
         }
         if let Some((config, certificate, key)) = &self.tls {
             match config.reload_from_pem_file(certificate, key).await {

@@ -23,17 +23,12 @@ use axum::{
     response::Response,
 };
 use crossbeam_channel::{Sender, TrySendError};
-use holdmusic_control::{
-    Answer, Ask, Refusal,
-    access::{Caller, Standing},
-    graph,
-    prompt::Prompt,
-};
+use holdmusic_control::{Answer, Ask, Refusal, access::Standing, graph, prompt::Prompt};
 use serde_json::json;
-use subtle::ConstantTimeEq;
 use tokio::sync::oneshot;
 
 use crate::{
+    authority::Authority,
     check::Checker,
     clock, dice,
     keys::SigningKey,
@@ -57,10 +52,8 @@ const CLIENT_REQUEST_ID: HeaderName = HeaderName::from_static("client-request-id
 pub struct Door {
     /// To control.
     pub requests: Sender<Request>,
-    /// The static token; changed by SIGHUP.
-    pub token: RwLock<String>,
-    /// Whose it is.
-    pub caller: Arc<Caller>,
+    /// Who knows who asks.
+    pub authority: Authority,
     /// Whether `/metrics` needs the token too.
     pub metrics_need_token: bool,
     /// What URLs begin with, without a slash at the end; `None` is what the client called us.
@@ -84,21 +77,29 @@ pub fn router(door: Arc<Door>) -> Router {
     Router::new().fallback(answer).with_state(door)
 }
 
-/// A refusal, and for a wrong method the right ones.
+/// A refusal, and for a wrong method the right ones, for a wrong token what is wrong with it.
 struct Denial {
     refusal: Refusal,
     allow: Option<&'static str>,
+    challenge: Option<HeaderValue>,
 }
 
 impl From<Refusal> for Denial {
     fn from(refusal: Refusal) -> Self {
-        Self { refusal, allow: None }
+        Self { refusal, allow: None, challenge: None }
     }
 }
 
 impl Denial {
     fn method(method: &Method, allow: &'static str) -> Self {
-        Self { refusal: Refusal::method_not_allowed(method.as_str(), allow), allow: Some(allow) }
+        let refusal = Refusal::method_not_allowed(method.as_str(), allow);
+        Self { allow: Some(allow), ..refusal.into() }
+    }
+
+    /// Why a token is refused, as RFC 6750 has it told: who sends none is only asked for one.
+    fn token(refusal: Refusal, headers: &HeaderMap) -> Self {
+        let challenge = headers.contains_key(AUTHORIZATION).then(|| challenge(&refusal.message)).flatten();
+        Self { challenge, ..refusal.into() }
     }
 }
 
@@ -135,14 +136,21 @@ async fn respond(
     let (parts, body) = request.into_parts();
     let method = if parts.method == Method::HEAD { Method::GET } else { parts.method.clone() };
     let target = Target::read(parts.uri.path());
+    if target.place == Place::Metrics && door.metrics_need_token {
+        door.authority
+            .caller(&parts.headers)
+            .await
+            .map_err(|refusal| Denial::token(refusal, &parts.headers))?;
+    }
     if let Some(open) = open_resource(door, &method, &target, &parts.headers, &parts.uri)? {
         return Ok(open);
     }
-    let caller = door.check_token(&parts.headers)?;
+    let caller = door.authority.caller(&parts.headers).await;
+    let caller = caller.map_err(|refusal| Denial::token(refusal, &parts.headers))?;
     let (ask, prompt, allow) = match read(&target.place, &method, &parts, body).await {
         Ok(Asked::Control(ask)) => (ask, None, None),
         Ok(Asked::Check(prompt)) => (Ask::CheckPrompt, Some(prompt), None),
-        Err(Denial { refusal, allow }) => (Ask::Refused(refusal), None, allow),
+        Err(Denial { refusal, allow, .. }) => (Ask::Refused(refusal), None, allow),
     };
     let base: Arc<str> = format!("{}/{}", door.base(&parts.headers, &parts.uri), target.version).into();
     let (reply, result) = oneshot::channel();
@@ -159,7 +167,7 @@ async fn respond(
     };
     match result {
         Ok(answer) => Ok(with_standing(tell(answer), &standing)),
-        Err(refusal) => Ok(with_standing(refuse(&Denial { refusal, allow }, ids), &standing)),
+        Err(refusal) => Ok(with_standing(refuse(&Denial { allow, ..refusal.into() }, ids), &standing)),
     }
 }
 
@@ -195,6 +203,13 @@ fn with_standing(mut response: Response, standing: &Standing) -> Response {
     response
 }
 
+/// RFC 6750, 3: a description has printable ASCII without quotes and backslashes.
+fn challenge(message: &str) -> Option<HeaderValue> {
+    let plain = |c: char| if matches!(c, ' '..='~') && !matches!(c, '"' | '\\') { c } else { '?' };
+    let description: String = message.chars().map(plain).collect();
+    HeaderValue::try_from(format!("Bearer error=\"invalid_token\", error_description=\"{description}\"")).ok()
+}
+
 /// What needs no token.
 fn open_resource(
     door: &Door,
@@ -215,9 +230,6 @@ fn open_resource(
             }
         }
         Place::Metrics => {
-            if door.metrics_need_token {
-                door.check_token(headers)?;
-            }
             let mut response = Response::new(Body::from(door.metrics.text()));
             let text = "application/openmetrics-text; version=1.0.0; charset=utf-8";
             response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(text));
@@ -269,27 +281,6 @@ async fn read_body(headers: &HeaderMap, body: Body) -> Result<Vec<u8>, Refusal> 
 }
 
 impl Door {
-    /// Who asks.
-    fn check_token(&self, headers: &HeaderMap) -> Result<Arc<Caller>, Refusal> {
-        let header = headers.get(AUTHORIZATION).ok_or_else(|| {
-            Refusal::unauthenticated(
-                "There is no access token; expected the header 'Authorization: Bearer …'.",
-            )
-        })?;
-        let token = header
-            .as_bytes()
-            .split_at_checked(7)
-            .filter(|(scheme, _)| scheme.eq_ignore_ascii_case(b"bearer "));
-        let (_, token) = token.ok_or_else(|| {
-            Refusal::unauthenticated("The Authorization header does not begin with 'Bearer '.")
-        })?;
-        let ours = self.token.read().expect("nobody panics while holding it");
-        if bool::from(ours.as_bytes().ct_eq(token.trim_ascii())) {
-            return Ok(Arc::clone(&self.caller));
-        }
-        Err(Refusal::unauthenticated("The access token is not one that this server knows."))
-    }
-
     /// A dry run: nothing of it reaches control.
     async fn check_prompt(&self, prompt: Prompt) -> Result<Answer, Refusal> {
         if !self.not_ready.read().expect("nobody panics while holding it").is_empty() {
@@ -339,7 +330,8 @@ fn refuse(denial: &Denial, ids: &Ids) -> Response {
         headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
     }
     if status == StatusCode::UNAUTHORIZED {
-        headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        let challenge = denial.challenge.clone().unwrap_or(HeaderValue::from_static("Bearer"));
+        headers.insert(WWW_AUTHENTICATE, challenge);
     }
     if let Some(allow) = denial.allow {
         headers.insert(ALLOW, HeaderValue::from_static(allow));

@@ -8,6 +8,7 @@ pub mod clock;
 pub mod dice;
 pub mod room;
 pub mod mailbox;
+pub mod authority;
 pub mod http;
 pub mod desk;
 pub mod fetch;

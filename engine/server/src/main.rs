@@ -32,7 +32,8 @@ enum Command {
     /// Run the engine
     ///
     /// Prints one line to stdout when it is ready: `holdmusic ready http://127.0.0.1:8080`. The log goes to stderr;
-    /// RUST_LOG chooses what is in it. SIGTERM drains and ends; SIGHUP reads token and certificates again.
+    /// RUST_LOG chooses what is in it. SIGTERM drains and ends; SIGHUP reads tokens, issuers, applications and certificates
+    /// again.
     Serve(Box<Options>),
     Listen(ListenOptions),
     /// Look at prompts before anybody hears them
@@ -93,7 +94,7 @@ fn serve(options: Options) -> ExitCode {
         Err(message) => return wrong(&message),
     };
     say(&format!("holdmusic ready {}\n", house.url()));
-    match house.wait(signals, move || Ok(again.clone().with_file()?.check()?.token)) {
+    match house.wait(signals, move || Ok(again.clone().with_file()?.check()?.access)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(message) => {
             let _ = writeln!(io::stderr(), "holdmusic: {message}");

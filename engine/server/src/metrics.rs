@@ -194,6 +194,7 @@ impl Collector for Scrape {
         };
         let gauges = [
             ("calls", "Calls that have not ended", counts.calls),
+            ("applications", "Applications that have calls, or asked a moment ago", counts.owners),
             ("participants", "Participants registered", counts.participants),
             ("held_participants", "Participants on hold", counts.held),
             ("prompts", "Prompts prepared or being prepared", counts.prompts),
