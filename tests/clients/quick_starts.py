@@ -13,6 +13,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import wave
 
@@ -84,19 +85,17 @@ class Reader:
         mark = f"done-{len(self.printed)}-{time.monotonic_ns()}"
         self.shell.stdin.write(f"{self.mine(block)}\necho {mark} $?\n")
         self.shell.stdin.flush()
-        watch = subprocess.Popen(["sleep", str(LIMIT)])
+        watch = threading.Timer(LIMIT, self.shell.kill)
+        watch.start()
         lines = []
         for line in self.shell.stdout:
             if line.startswith(mark):
-                watch.kill()
-                watch.wait()
+                watch.cancel()
                 assert line.split()[1] == "0", f"the exit code was {line.split()[1]}: {' '.join(lines)}"
                 self.printed += lines
                 return
             lines.append(self.theirs(line.rstrip()))
-            if watch.poll() is not None:
-                break
-        raise AssertionError(f"it did not end: {' '.join(lines)}")
+        raise AssertionError(f"it did not end within {LIMIT} s: {' '.join(lines)}")
 
     def compare(self, expected):
         expected = expected.splitlines()

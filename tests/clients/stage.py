@@ -17,6 +17,7 @@ import time
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 BINARY = pathlib.Path(os.environ.get("BINARY", ROOT / "target" / "release" / "holdmusic"))
 TOKEN, APP_ID, TENANT_ID = "token-of-the-tests", "4f1f5a1b-bot", "5d5ab2a0-3b0f-4b2a-9a67-d3a3e2a5b6c7"
+AUDIENCE = "api://holdmusic"  # whom tokens of an issuer are for
 PATIENCE = 20  # seconds that a process may take to begin or to end
 
 
@@ -98,6 +99,12 @@ class Participant:
             self.process.send_signal(signal.SIGTERM)
             out, _ = self.process.communicate(timeout=PATIENCE)
         return json.loads(out)
+
+    def leave(self):
+        """Ends it, if nobody did."""
+        if self.process.poll() is None:
+            self.process.kill()
+            self.process.wait()
 
 
 @contextlib.contextmanager
