@@ -329,6 +329,7 @@ fn run(steps: &[Step], rules: &str, max_held: usize) -> Result<(), TestCaseError
         around.hear(&mut desk, max_held)?;
         desk.check_ssrcs(&around)?;
         desk.check_quiet(&around)?;
+        desk.check_owner()?;
         let held = desk.control.counts().held;
         prop_assert!(held as usize <= max_held);
     }
@@ -369,6 +370,16 @@ fn run(steps: &[Step], rules: &str, max_held: usize) -> Result<(), TestCaseError
 }
 
 impl Desk {
+    /// There is one application: what counts for it is all that there is.
+    fn check_owner(&self) -> Result<(), TestCaseError> {
+        let Some(call) = self.control.calls.values().next() else { return Ok(()) };
+        let (owner, counts) = (self.control.owners.of(call.owner), self.control.counts());
+        let theirs = [owner.calls, owner.kept, owner.held, owner.preparing].map(u64::from);
+        let all = [counts.calls, counts.calls + counts.ended_calls, counts.held, counts.preparing];
+        prop_assert_eq!(theirs, all, "calls, kept ones, held, prompts being prepared");
+        Ok(())
+    }
+
     /// The SSRCs in use are those of the legs that there are, and once media has reported everything, those that
     /// media sends with.
     fn check_ssrcs(&self, around: &Around) -> Result<(), TestCaseError> {
