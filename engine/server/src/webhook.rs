@@ -30,7 +30,7 @@ const TOKEN_LIFE_S: i64 = 65 * 60;
 /// A token is used until so long before its end.
 const TOKEN_REST_S: i64 = 10 * 60;
 
-/// Tokens kept for reuse, one for each application in a tenant. Beyond it all are signed anew: a millisecond each.
+/// Tokens kept for reuse, one for each application in a tenant. Beyond it all are signed anew: a third of a millisecond each.
 const MAX_TOKENS: usize = 1_000;
 
 /// Delivers notifications.
