@@ -1,7 +1,7 @@
 # Every recipe does its own set-up; on Debian a Rust toolchain is all that must be there. `make` alone lists them.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-clients clients bench bench-peers soak quality ready loom miri fuzz music fixtures tools
+.PHONY: help demo test test-clients clients test-openapi bench bench-peers soak quality ready loom miri fuzz music fixtures tools
 
 # One optimised profile for demo, tests and production: the C libraries are built once.
 CARGO := cargo
@@ -54,6 +54,19 @@ clients: tools
 	@mkdir -p $(CLIENTS)/npm && cp tests/clients/package.json tests/clients/package-lock.json $(CLIENTS)/npm && \
 	    cd $(CLIENTS)/npm && npm ci --silent --no-audit --no-fund || \
 	    { echo "The npm packages of tests/clients/package.json could not be installed."; exit 1; }
+
+SCHEMATHESIS := schemathesis==4.32.5
+
+test-openapi: T = 600
+test-openapi: SEED = 5
+test-openapi: tools ## requests made up from /openapi.json, T seconds (600), the same ones for the same SEED (5); needs PyPI
+	@python3 -m venv --help >/dev/null 2>&1 || \
+	    { echo "Missing: python3-venv. On Debian: sudo apt-get install python3-venv"; exit 1; }
+	@test -x $(CLIENTS)/schemathesis/bin/python || python3 -m venv $(CLIENTS)/schemathesis
+	@$(CLIENTS)/schemathesis/bin/python -m pip install --quiet --disable-pip-version-check "$(SCHEMATHESIS)" || \
+	    { echo "$(SCHEMATHESIS) could not be installed."; exit 1; }
+	$(CARGO) build $(RELEASE) -p holdmusic
+	python3 tests/clients/openapi.py $(CLIENTS)/schemathesis/bin/schemathesis $(T) $(SEED)
 
 bench: tools ## what a packet costs, first packet, 500 held for a minute, memory, starts among others, each step, a prompt
 	$(CARGO) build $(RELEASE) -p holdmusic -p holdmusic-bench

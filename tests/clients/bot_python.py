@@ -3,6 +3,9 @@
 import asyncio
 import json
 import os
+import signal
+import subprocess
+import time
 import urllib.request
 import uuid
 
@@ -304,7 +307,55 @@ async def main():
         messages = [one["message id"] for one in callback.notifications]
         equal(len(set(messages)), len(messages), "the number of different message ids")
         seen(f"{len(messages)} notifications, PyJWT")
+    if os.environ["STAGE_KEYS"]:
+        await keys_change(calls, callback)
     raise SystemExit(1 if step.failed else 0)
+
+
+async def keys_change(calls, callback):
+    """What an operator's rotation of keys means for a bot, without any doing of the bot's."""
+    old = callback.tokens[-1]
+
+    async def a_notified_call():
+        made = await calls.post(a_call(callback))
+        await calls.by_call_id(made.id).delete()
+        callback.wait(lambda one: one["changeType"] == "deleted" and made.id in one["resourceUrl"])
+        return callback.tokens[-1]
+
+    with step("the operator makes a new key: the bot believes both") as seen:
+        rotate()
+        new = await a_notified_call()
+        assert kid(new) != kid(old), "the old key still signs"
+        callback.verify(old)
+        seen(f"kid {kid(old)[:6]}… and {kid(new)[:6]}…")
+    with step("the operator withdraws the old keys: their tokens are refused") as seen:
+        rotate("--withdraw")
+        newest = await a_notified_call()
+        callback.verify(newest)
+        callback.forget_keys()
+        not_verified(callback, old, jwt.PyJWKClientError)
+        equal(callback.refused, [], "refused notifications")
+
+
+def kid(token):
+    return jwt.get_unverified_header(token)["kid"]
+
+
+def published():
+    with urllib.request.urlopen(f"{ENGINE}/v1/keys") as answer:
+        return [key["kid"] for key in json.load(answer)["keys"]]
+
+
+def rotate(*flags):
+    """As an operator: a new key, then SIGHUP to the engine, until it publishes another set."""
+    before = published()
+    subprocess.run([os.environ["STAGE_BINARY"], "keys", "rotate", "--data", os.environ["STAGE_DATA"], *flags], check=True, capture_output=True)
+    os.kill(int(os.environ["STAGE_PID"]), signal.SIGHUP)
+    deadline = time.monotonic() + 10
+    while published() == before:
+        if time.monotonic() > deadline:
+            raise AssertionError(f"10 s after SIGHUP the keys are still {before}")
+        time.sleep(0.05)
 
 
 async def other_actions(call, participant, registered, callback):
