@@ -85,10 +85,8 @@ impl Issuer {
     ) -> Result<Arc<Self>, String> {
         let is_file = matches!(settings.keys, KeysFrom::File(_));
         if let Some(same) = before.iter().find(|issuer| !is_file && issuer.settings == settings) {
-            let same = Arc::clone(same);
-            let asked = Arc::clone(&same);
-            runtime.spawn(async move { asked.ask().await });
-            return Ok(same);
+            same.begin(runtime);
+            return Ok(Arc::clone(same));
         }
         let keys = match &settings.keys {
             KeysFrom::File(path) => Some(Arc::new(read_file(path)?)),
@@ -97,14 +95,19 @@ impl Issuer {
         let (keys, asking) = (RwLock::new(keys), Mutex::default());
         let issuer = Arc::new(Self { settings, client: client.clone(), keys, asking });
         if !is_file {
+            // Under way before the first request comes: that waits for them, and misses none.
+            let mut done = issuer.begin(runtime);
             let weak = Arc::downgrade(&issuer);
             runtime.spawn(async move {
-                // Until the settings are read again and it is not among them.
-                while let Some(issuer) = weak.upgrade() {
-                    issuer.ask().await;
+                loop {
+                    let _ = done.changed().await;
+                    // Until the settings are read again and it is not among them.
+                    let Some(issuer) = weak.upgrade() else { return };
                     let pause = if issuer.failure().is_some() { AFTER_FAILURE } else { EVERY };
                     drop(issuer);
                     tokio::time::sleep(pause).await;
+                    let Some(issuer) = weak.upgrade() else { return };
+                    done = issuer.begin(&Handle::current());
                 }
             });
         }
@@ -189,26 +192,26 @@ impl Issuer {
     /// Asks for the keys, or waits for those that somebody has asked for already. Who leaves before they come does not
     /// keep them from others.
     async fn ask(self: &Arc<Self>) {
-        let mut done = {
-            let mut asking = self.asking.lock().expect("nobody panics while holding it");
-            match &asking.under_way {
-                // Closed without having been taken away: its task panicked.
-                Some(done) if done.has_changed().is_ok() => done.clone(),
-                _ => {
-                    let (tell, done) = watch::channel(());
-                    asking.under_way = Some(done.clone());
-                    let issuer = Arc::clone(self);
-                    tokio::spawn(async move {
-                        let fetched = issuer.fetch().await;
-                        issuer.came(fetched);
-                        drop(tell);
-                    });
-                    done
-                }
-            }
-        };
         // Nothing is ever sent: it is closed.
-        let _ = done.changed().await;
+        let _ = self.begin(&Handle::current()).changed().await;
+    }
+
+    /// Asks for the keys, unless they are on their way; closed when they have come, or not.
+    fn begin(self: &Arc<Self>, runtime: &Handle) -> watch::Receiver<()> {
+        let mut asking = self.asking.lock().expect("nobody panics while holding it");
+        // Closed without having been taken away: its task panicked.
+        if let Some(done) = asking.under_way.as_ref().filter(|done| done.has_changed().is_ok()) {
+            return done.clone();
+        }
+        let (tell, done) = watch::channel(());
+        asking.under_way = Some(done.clone());
+        let issuer = Arc::clone(self);
+        runtime.spawn(async move {
+            let fetched = issuer.fetch().await;
+            issuer.came(fetched);
+            drop(tell);
+        });
+        done
     }
 
     /// Keys have come, or not: then those that there are stay.
