@@ -6,6 +6,7 @@
 mod check;
 mod entities;
 mod errors;
+mod json;
 mod query;
 mod read;
 pub(crate) mod results;
@@ -35,6 +36,7 @@ pub struct Answer {
     pub status: u16,
     /// `Location`: absolute, beginning with the `base` of the request.
     pub location: Option<String>,
-    /// JSON, to be sent as `application/json`; `None` means an empty body.
+    /// JSON, to be sent as `application/json` (the number that a `/$count` is answered with: as `text/plain`); `None`
+    /// means an empty body.
     pub body: Option<String>,
 }

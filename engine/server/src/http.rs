@@ -1,24 +1,23 @@
 //! Routes to control's inputs, and its answers to responses. What a body means and what a status is called stands in
 //! `control/graph.rs`.
 
+mod body;
 mod route;
 
-use std::{
-    sync::{Arc, RwLock},
-    time::Duration,
-};
+use std::sync::{Arc, RwLock};
 
 use axum::{
     Router,
-    body::{Body, to_bytes},
+    body::Body,
     extract::{Request as HttpRequest, State},
     http::{
-        HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri,
+        HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version,
         header::{
-            ALLOW, AUTHORIZATION, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_TYPE, HOST, LOCATION, RETRY_AFTER,
-            WWW_AUTHENTICATE,
+            ALLOW, AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, HOST, LOCATION, RETRY_AFTER,
+            STRICT_TRANSPORT_SECURITY, WWW_AUTHENTICATE,
         },
         request::Parts,
+        uri::Authority,
     },
     response::Response,
 };
@@ -37,16 +36,18 @@ use crate::{
 };
 use route::{Place, Target};
 
-/// The longest body of a request, in bytes: an SDP offer of a browser is 10 KiB.
-const MAX_BODY: usize = 256 << 10;
+/// Longest name that a client may give a request or a scenario, in characters of visible ASCII: three GUIDs.
+const MAX_NAME: usize = 128;
 
-/// How long a client may take to send its body.
-const BODY_TIME: Duration = Duration::from_secs(10);
+/// Longest `Host`, in bytes: the longest name that DNS has, and a port.
+const MAX_HOST: usize = 261;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("request-id");
 const RATELIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
 const RATELIMIT: HeaderName = HeaderName::from_static("ratelimit");
 const CLIENT_REQUEST_ID: HeaderName = HeaderName::from_static("client-request-id");
+const SCENARIO_ID: HeaderName = HeaderName::from_static("scenario-id");
+const ODATA_VERSION: HeaderName = HeaderName::from_static("odata-version");
 
 /// What the door knows.
 pub struct Door {
@@ -77,16 +78,20 @@ pub fn router(door: Arc<Door>) -> Router {
     Router::new().fallback(answer).with_state(door)
 }
 
-/// A refusal, and for a wrong method the right ones, for a wrong token what is wrong with it.
+/// A refusal, and what would have been right.
 struct Denial {
     refusal: Refusal,
+    /// The methods of this place, for a wrong one.
     allow: Option<&'static str>,
+    /// For a wrong token: what is wrong with it.
     challenge: Option<HeaderValue>,
+    /// `Accept` or `Accept-Encoding`, for a body that is not read.
+    accept: Option<(HeaderName, &'static str)>,
 }
 
 impl From<Refusal> for Denial {
     fn from(refusal: Refusal) -> Self {
-        Self { refusal, allow: None, challenge: None }
+        Self { refusal, allow: None, challenge: None, accept: None }
     }
 }
 
@@ -111,48 +116,66 @@ struct Ids {
 
 async fn answer(State(door): State<Arc<Door>>, request: HttpRequest) -> Response {
     let accepted = clock::mono();
+    let (parts, mut body) = request.into_parts();
     let request_id = dice::guid();
-    let client = request.headers().get(&CLIENT_REQUEST_ID).and_then(|id| id.to_str().ok());
-    let client = client.filter(|id| !id.is_empty() && id.len() <= 128).unwrap_or(&request_id).to_owned();
+    let client = named(&parts.headers, &CLIENT_REQUEST_ID).unwrap_or(&request_id).to_owned();
     let ids = Ids { request: request_id, client };
-    let mut response = match respond(&door, accepted, request, &ids).await {
+    let mut response = match respond(&door, accepted, &parts, &mut body, &ids).await {
         Ok(response) => response,
         Err(denial) => refuse(&denial, &ids),
     };
-    for (name, id) in [(REQUEST_ID, &ids.request), (CLIENT_REQUEST_ID, &ids.client)] {
-        if let Ok(value) = HeaderValue::from_str(id) {
-            response.headers_mut().insert(name, value);
+    body::pass_over(&parts.headers, &mut body).await;
+    let headers = response.headers_mut();
+    let scenario = named(&parts.headers, &SCENARIO_ID);
+    let named =
+        [(REQUEST_ID, Some(&*ids.request)), (CLIENT_REQUEST_ID, Some(&ids.client)), (SCENARIO_ID, scenario)];
+    for (name, id) in named {
+        if let Some(value) = id.and_then(|id| HeaderValue::from_str(id).ok()) {
+            headers.insert(name, value);
         }
     }
+    if door.scheme == "https" {
+        headers.insert(STRICT_TRANSPORT_SECURITY, HeaderValue::from_static("max-age=31536000"));
+    }
     response
+}
+
+/// What a client calls its request or its scenario, if that may be repeated.
+fn named<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
+    let id = headers.get(name)?.to_str().ok()?;
+    let visible = id.bytes().all(|byte| byte.is_ascii_graphic());
+    (visible && (1..=MAX_NAME).contains(&id.len())).then_some(id)
 }
 
 async fn respond(
     door: &Door,
     accepted: holdmusic_media::MediaTime,
-    request: HttpRequest,
+    parts: &Parts,
+    body: &mut Body,
     ids: &Ids,
 ) -> Result<Response, Denial> {
-    let (parts, body) = request.into_parts();
-    let method = if parts.method == Method::HEAD { Method::GET } else { parts.method.clone() };
-    let target = Target::read(parts.uri.path());
-    if target.place == Place::Metrics && door.metrics_need_token {
-        door.authority
-            .caller(&parts.headers)
-            .await
-            .map_err(|refusal| Denial::token(refusal, &parts.headers))?;
+    let host = host(parts)?;
+    let Target { version, place } = Target::read(parts.uri.path());
+    let must_be_known = !place.is_open() || (place == Place::Metrics && door.metrics_need_token);
+    let caller = if must_be_known {
+        let caller = door.authority.caller(&parts.headers).await;
+        Some(caller.map_err(|refusal| Denial::token(refusal, &parts.headers))?)
+    } else {
+        None
+    };
+    if let Some(options) = options(&place, &parts.method) {
+        return Ok(options);
     }
-    if let Some(open) = open_resource(door, &method, &target, &parts.headers, &parts.uri)? {
-        return Ok(open);
-    }
-    let caller = door.authority.caller(&parts.headers).await;
-    let caller = caller.map_err(|refusal| Denial::token(refusal, &parts.headers))?;
-    let (ask, prompt, allow) = match read(&target.place, &method, &parts, body).await {
+    let Some(caller) = caller.filter(|_| !place.is_open()) else {
+        check_method(&place, &parts.method)?;
+        return Ok(open_resource(door, &place, &host));
+    };
+    let (ask, prompt, denial) = match read(&place, parts, body).await {
         Ok(Asked::Control(ask)) => (ask, None, None),
         Ok(Asked::Check(prompt)) => (Ask::CheckPrompt, Some(prompt), None),
-        Err(Denial { refusal, allow, .. }) => (Ask::Refused(refusal), None, allow),
+        Err(denial) => (Ask::Refused(denial.refusal.clone()), None, Some(denial)),
     };
-    let base: Arc<str> = format!("{}/{}", door.base(&parts.headers, &parts.uri), target.version).into();
+    let base: Arc<str> = format!("{}/{version}", door.base(&host)).into();
     let (reply, result) = oneshot::channel();
     let request = Request { ask, accepted, base, caller, reply };
     door.requests.try_send(request).map_err(|error| match error {
@@ -165,10 +188,20 @@ async fn respond(
         (Ok(_), Some(prompt)) => door.check_prompt(prompt).await,
         (result, _) => result,
     };
-    match result {
-        Ok(answer) => Ok(with_standing(tell(answer), &standing)),
-        Err(refusal) => Ok(with_standing(refuse(&Denial { allow, ..refusal.into() }, ids), &standing)),
-    }
+    let response = match result {
+        Ok(answer) => {
+            let mut response = tell(answer);
+            if let Place::Count(_) = place {
+                response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain"));
+            }
+            response
+        }
+        Err(refusal) => {
+            let Denial { allow, accept, .. } = denial.unwrap_or_else(|| refusal.clone().into());
+            refuse(&Denial { allow, accept, ..refusal.into() }, ids)
+        }
+    };
+    Ok(with_standing(response, &standing))
 }
 
 /// What a request asks: of control, or a dry run.
@@ -177,18 +210,21 @@ enum Asked {
     Check(Prompt),
 }
 
-async fn read(place: &Place, method: &Method, parts: &Parts, body: Body) -> Result<Asked, Denial> {
-    if let Place::Unknown = place {
-        return Err(Refusal::unknown_path(parts.uri.path()).into());
+async fn read(place: &Place, parts: &Parts, body: &mut Body) -> Result<Asked, Denial> {
+    match place {
+        Place::Unknown => return Err(Refusal::unknown_path(parts.uri.path()).into()),
+        Place::NotImplemented(action) => return Err(Refusal::not_implemented(action).into()),
+        _ => check_method(place, &parts.method)?,
     }
-    let body = read_body(&parts.headers, body).await?;
-    if *place != Place::PromptCheck {
-        return Ok(Asked::Control(place.ask(method, &body, parts.uri.query().unwrap_or_default())?));
+    // What a GET or a DELETE carries means nothing (RFC 9110 section 9.3) and is not looked at.
+    let body = match parts.method {
+        Method::POST | Method::PUT => body::read(&parts.headers, body).await?,
+        _ => Vec::new(),
+    };
+    if *place == Place::PromptCheck {
+        return Ok(Asked::Check(graph::read_prompt_check(&body)?));
     }
-    if *method != Method::POST {
-        return Err(Denial::method(method, "POST"));
-    }
-    Ok(Asked::Check(graph::read_prompt_check(&body)?))
+    Ok(Asked::Control(place.ask(&parts.method, &body, parts.uri.query().unwrap_or_default())?))
 }
 
 /// How much is left of what the caller may use stands in every answer.
@@ -210,74 +246,92 @@ fn challenge(message: &str) -> Option<HeaderValue> {
     HeaderValue::try_from(format!("Bearer error=\"invalid_token\", error_description=\"{description}\"")).ok()
 }
 
+/// What this client calls us: it goes back to that client only. HTTP/1.1 wants exactly one `Host`, and a valid one (RFC
+/// 9112 section 3.2); an absolute request target, as HTTP/2 has, is stronger.
+fn host(parts: &Parts) -> Result<String, Refusal> {
+    if let Some(authority) = parts.uri.authority() {
+        // Without the user and the password that may stand before it.
+        let host = authority.as_str().rsplit('@').next().unwrap_or_default();
+        return Ok(host.to_owned());
+    }
+    let mut hosts = parts.headers.get_all(HOST).iter();
+    let (host, another) = (hosts.next(), hosts.next());
+    let Some(host) = host else {
+        return match parts.version {
+            Version::HTTP_11 => Err(Refusal::invalid("The header Host is missing; expected one.")),
+            _ => Ok("localhost".to_owned()),
+        };
+    };
+    if another.is_some() {
+        return Err(Refusal::invalid("The header Host is there more than once; expected one."));
+    }
+    let text = host.to_str().ok().filter(|text| text.len() <= MAX_HOST && !text.contains('@'));
+    match text.and_then(|text| text.parse::<Authority>().ok()) {
+        Some(authority) => Ok(authority.as_str().to_owned()),
+        None => Err(Refusal::invalid(
+            "The header Host is not understood; expected a name or an address, and perhaps a port.",
+        )),
+    }
+}
+
+/// Whether `place` has the method.
+fn check_method(place: &Place, method: &Method) -> Result<(), Denial> {
+    let allow = place.allow();
+    if allow.split(", ").any(|allowed| allowed == method.as_str()) {
+        Ok(())
+    } else {
+        Err(Denial::method(method, allow))
+    }
+}
+
+/// The answer to OPTIONS, if that is asked of a place that there is.
+fn options(place: &Place, method: &Method) -> Option<Response> {
+    if *method != Method::OPTIONS || matches!(place, Place::Unknown | Place::NotImplemented(_)) {
+        return None;
+    }
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = StatusCode::NO_CONTENT;
+    response.headers_mut().insert(ALLOW, HeaderValue::from_static(place.allow()));
+    Some(response)
+}
+
 /// What needs no token.
-fn open_resource(
-    door: &Door,
-    method: &Method,
-    target: &Target,
-    headers: &HeaderMap,
-    uri: &Uri,
-) -> Result<Option<Response>, Denial> {
-    let response = match target.place {
-        Place::Health => json_response(StatusCode::OK, json!({ "status": "alive" }).to_string()),
+fn open_resource(door: &Door, place: &Place, host: &str) -> Response {
+    // Keys are made seldom, and whoever meets one that he does not know asks again.
+    let (mut response, cache) = match place {
         Place::Ready => {
             let reason = door.not_ready.read().expect("nobody panics while holding it").clone();
-            if reason.is_empty() {
+            let response = if reason.is_empty() {
                 json_response(StatusCode::OK, json!({ "status": "ready" }).to_string())
             } else {
                 let body = json!({ "status": "notReady", "reason": reason }).to_string();
-                json_response(StatusCode::SERVICE_UNAVAILABLE, body)
-            }
+                let mut response = json_response(StatusCode::SERVICE_UNAVAILABLE, body);
+                response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(5));
+                response
+            };
+            (response, "no-store")
         }
         Place::Metrics => {
             let mut response = Response::new(Body::from(door.metrics.text()));
             let text = "application/openmetrics-text; version=1.0.0; charset=utf-8";
             response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(text));
-            response
+            (response, "no-store")
         }
         Place::Discovery => {
             let body = json!({
                 "issuer": door.issuer,
-                "jwks_uri": format!("{}/v1/keys", door.base(headers, uri)),
+                "jwks_uri": format!("{}/v1/keys", door.base(host)),
                 "id_token_signing_alg_values_supported": ["RS256"],
                 "response_types_supported": ["token"],
                 "subject_types_supported": ["public"],
             });
-            json_response(StatusCode::OK, body.to_string())
+            (json_response(StatusCode::OK, body.to_string()), "max-age=300")
         }
-        Place::Keys => json_response(StatusCode::OK, door.key.jwks().to_string()),
-        _ => return Ok(None),
+        Place::Keys => (json_response(StatusCode::OK, door.key.jwks().to_string()), "max-age=300"),
+        _ => (json_response(StatusCode::OK, json!({ "status": "alive" }).to_string()), "no-store"),
     };
-    if *method == Method::GET { Ok(Some(response)) } else { Err(Denial::method(method, "GET")) }
-}
-
-async fn read_body(headers: &HeaderMap, body: Body) -> Result<Vec<u8>, Refusal> {
-    let encoding = headers.get(CONTENT_ENCODING).map(|encoding| String::from_utf8_lossy(encoding.as_bytes()));
-    if let Some(encoding) = encoding.filter(|encoding| !matches!(encoding.trim(), "" | "identity")) {
-        let words = format!("Content-Encoding '{encoding}' is not supported; send the body as it is.");
-        return Err(Refusal::unsupported_media(words));
-    }
-    let reading = tokio::time::timeout(BODY_TIME, to_bytes(body, MAX_BODY));
-    let bytes = match reading.await {
-        Ok(Ok(bytes)) => bytes,
-        Ok(Err(_)) => return Err(Refusal::body_too_big(MAX_BODY)),
-        Err(_) => {
-            let words = format!("The body was not complete after {} s.", BODY_TIME.as_secs());
-            return Err(Refusal::timed_out(words));
-        }
-    };
-    let content_type = headers.get(CONTENT_TYPE).map(|value| String::from_utf8_lossy(value.as_bytes()));
-    let kind = content_type.as_deref().map(|value| value.split(';').next().unwrap_or_default().trim());
-    match kind {
-        Some(kind) if kind.eq_ignore_ascii_case("application/json") => Ok(bytes.into()),
-        None | Some("") if bytes.is_empty() => Ok(bytes.into()),
-        None => Err(Refusal::unsupported_media(
-            "There is a body without a Content-Type; expected application/json.",
-        )),
-        Some(kind) => Err(Refusal::unsupported_media(format!(
-            "Content-Type '{kind}' is not supported; expected application/json."
-        ))),
-    }
+    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static(cache));
+    response
 }
 
 impl Door {
@@ -292,21 +346,15 @@ impl Door {
     }
 
     /// What absolute URLs begin with: where we were told that we are, or what this client calls us.
-    fn base(&self, headers: &HeaderMap, uri: &Uri) -> String {
-        if let Some(url) = &self.public_url {
-            return url.clone();
-        }
-        let host = headers.get(HOST).and_then(|host| host.to_str().ok());
-        let host = host.or_else(|| uri.authority().map(|authority| authority.as_str()));
-        // Whatever a client calls us goes back to that client only.
-        format!("{}://{}", self.scheme, host.unwrap_or("localhost"))
+    fn base(&self, host: &str) -> String {
+        self.public_url.clone().unwrap_or_else(|| format!("{}://{host}", self.scheme))
     }
 }
 
 fn tell(answer: Answer) -> Response {
     let status = StatusCode::from_u16(answer.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let mut response = match answer.body {
-        Some(body) => json_response(status, body),
+        Some(body) => odata_response(status, body),
         None => {
             let mut response = Response::new(Body::empty());
             *response.status_mut() = status;
@@ -324,8 +372,10 @@ fn refuse(denial: &Denial, ids: &Ids) -> Response {
     let refusal = &denial.refusal;
     let status = StatusCode::from_u16(refusal.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let body = graph::error_body(refusal, clock::now().wall, &ids.request, &ids.client);
-    let mut response = json_response(status, body);
+    let mut response = odata_response(status, body);
     let headers = response.headers_mut();
+    // Some refusals would be kept by caches if nothing was said (RFC 9110 section 15.1).
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     if let Some(seconds) = refusal.retry_after_s {
         headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
     }
@@ -336,6 +386,16 @@ fn refuse(denial: &Denial, ids: &Ids) -> Response {
     if let Some(allow) = denial.allow {
         headers.insert(ALLOW, HeaderValue::from_static(allow));
     }
+    if let Some((name, value)) = &denial.accept {
+        headers.insert(name, HeaderValue::from_static(value));
+    }
+    response
+}
+
+/// JSON of the API, rather than of what stands beside it.
+fn odata_response(status: StatusCode, body: String) -> Response {
+    let mut response = json_response(status, body);
+    response.headers_mut().insert(ODATA_VERSION, HeaderValue::from_static("4.0"));
     response
 }
 

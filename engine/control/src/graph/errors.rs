@@ -77,7 +77,7 @@ impl Refusal {
         Self::new(
             405,
             "MethodNotAllowed",
-            format!("Method '{method}' is not allowed here; allowed: {allowed}."),
+            format!("Method '{method}' is not allowed here; expected one of {allowed}."),
         )
     }
 
@@ -111,9 +111,36 @@ impl Refusal {
         Self::new(413, "RequestEntityTooLarge", format!("The request body is larger than {limit} bytes."))
     }
 
-    /// 415: neither this content type nor this content encoding is read here.
-    pub fn unsupported_media(message: impl Into<String>) -> Self {
+    /// 413: the body is small, but what it would become is larger than `limit` bytes.
+    pub fn inflates_too_big(limit: usize) -> Self {
+        let message = format!("The request body becomes larger than {limit} bytes when it is inflated.");
+        Self::new(413, "RequestEntityTooLarge", message)
+    }
+
+    /// 415: this content type is not read; empty if none was sent. The door adds `Accept`.
+    pub fn unsupported_type(found: &str) -> Self {
+        let message = match found {
+            "" => "There is a body without a Content-Type; expected application/json.".to_owned(),
+            found => {
+                format!("Content-Type '{}' is not supported; expected application/json.", shorten(found))
+            }
+        };
         Self::new(415, "UnsupportedMediaType", message)
+    }
+
+    /// 415: this content coding is not read. The door adds `Accept-Encoding`.
+    pub fn unsupported_encoding(found: &str) -> Self {
+        let message =
+            format!("Content-Encoding '{}' is not supported; expected gzip, or none.", shorten(found));
+        Self::new(415, "UnsupportedMediaType", message)
+    }
+
+    /// 400 8523: the body says that it is compressed, but cannot be inflated.
+    pub fn broken_gzip(reason: &str) -> Self {
+        Self::invalid(format!(
+            "The body cannot be inflated: {}; expected all of what gzip writes (RFC 1952), as Content-Encoding says.",
+            shorten(reason)
+        ))
     }
 
     /// 429: a limit of the customer's is reached.

@@ -21,17 +21,68 @@ pub struct Query {
     pub(crate) top: Option<usize>,
     /// `$skip`: entities before the page.
     pub(crate) skip: usize,
-    /// `$filter=status eq '…'`.
-    pub(crate) status: Option<Status>,
-    /// `$filter=clientContext eq '…'`.
-    pub(crate) client_context: Option<String>,
+    /// `$filter`: all of these hold.
+    pub(crate) filter: Vec<Condition>,
     /// `$count=true`.
     pub(crate) count: bool,
+    /// The path ends in `/$count`: how many there are is all that is asked.
+    pub(crate) only_count: bool,
     /// The options besides `$skip` as they came, for `@odata.nextLink`.
     rest: String,
 }
 
+/// What `$filter` says about one member of an operation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Condition {
+    /// `eq`, and not `ne`.
+    equal: bool,
+    member: Member,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Member {
+    Status(Status),
+    /// `null` is an operation without one.
+    ClientContext(Option<String>),
+}
+
+impl Condition {
+    /// Whether an operation with this status and context fulfils it.
+    pub(crate) fn holds(&self, status: Status, client_context: Option<&str>) -> bool {
+        self.equal
+            == match &self.member {
+                Member::Status(wanted) => *wanted == status,
+                Member::ClientContext(wanted) => wanted.as_deref() == client_context,
+            }
+    }
+}
+
 impl Query {
+    /// Reads the query of a path that ends in `/$count`: only `$filter` changes how many there are (OData 4.01, part 2,
+    /// section 4.8).
+    ///
+    /// # Errors
+    ///
+    /// As [`Query::read`].
+    pub fn read_count(raw: &str) -> Result<Self, Refusal> {
+        let Self { filter, .. } = Self::read(raw)?;
+        Ok(Self { filter, only_count: true, ..Self::default() })
+    }
+
+    /// Itself, for what is not filtered.
+    ///
+    /// # Errors
+    ///
+    /// 400 8523 if there is a filter, which would be passed over.
+    pub fn without_filter(self) -> Result<Self, Refusal> {
+        if self.filter.is_empty() {
+            return Ok(self);
+        }
+        Err(Refusal::invalid(
+            "$filter is not supported here; expected it with the operations of a call only.",
+        ))
+    }
+
     /// Reads what stands behind the `?` of a request target; empty if there is none.
     ///
     /// # Errors
@@ -43,11 +94,17 @@ impl Query {
         }
         let mut query = Self::default();
         let mut rest = form_urlencoded::Serializer::new(String::new());
+        let mut seen: Vec<String> = Vec::new();
         for (name, value) in form_urlencoded::parse(raw.as_bytes()) {
             // OData 4.01 allows the options without their dollar sign and in any letter case.
             let option = name.strip_prefix('$').unwrap_or(&name).to_ascii_lowercase();
+            if seen.contains(&option) {
+                return Err(Refusal::invalid(format!(
+                    "Query option '${option}' is there twice; expected it once."
+                )));
+            }
             match option.as_str() {
-                "select" => query.select = Some(read_select(&value)?),
+                "select" => query.select = read_select(&value)?,
                 "top" => query.top = Some(read_number("$top", &value)?),
                 "skip" => query.skip = read_number("$skip", &value)?,
                 "filter" => query.read_filter(&value)?,
@@ -63,6 +120,7 @@ impl Query {
             if option != "skip" {
                 rest.append_pair(&name, &value);
             }
+            seen.push(option);
         }
         query.rest = rest.finish();
         Ok(query)
@@ -80,34 +138,41 @@ impl Query {
         (from..to, next)
     }
 
-    /// `status eq 'completed'`, `clientContext eq 'x'`, both joined by `and`, with or without parentheses.
+    /// `status eq 'completed'`, `clientContext ne 'x'`, joined by `and`, with or without parentheses. Names and operators
+    /// are compared without regard to letter case, as OData 4.01 has it for operators.
     fn read_filter(&mut self, text: &str) -> Result<(), Refusal> {
         let wrong = || {
             Refusal::invalid(format!(
-                "$filter '{}' is not understood; expected status eq '…' or clientContext eq '…', joined by and.",
+                "$filter '{}' is not understood; expected status or clientContext, eq or ne, and a text in single \
+                 quotes, perhaps several of these joined by and.",
                 shorten(text)
             ))
         };
         let tokens = tokens(text).ok_or_else(wrong)?;
         let mut tokens = tokens.iter().peekable();
         loop {
-            let (Some(Token::Word(name)), Some(Token::Word(eq)), Some(Token::Text(value))) =
+            let (Some(Token::Word(name)), Some(Token::Word(operator)), Some(value)) =
                 (tokens.next(), tokens.next(), tokens.next())
             else {
                 return Err(wrong());
             };
-            match (name.as_str(), eq.as_str()) {
-                ("status", "eq") => {
-                    self.status = Some(status_of(value).ok_or_else(|| {
-                        Refusal::invalid(format!(
-                            "$filter: '{}' is no status; expected notStarted, running, completed or failed.",
-                            shorten(value)
-                        ))
-                    })?);
-                }
-                ("clientContext", "eq") => self.client_context = Some(value.clone()),
+            let equal = match operator.as_str() {
+                "eq" => true,
+                "ne" => false,
                 _ => return Err(wrong()),
-            }
+            };
+            let member = match (name.as_str(), value) {
+                ("status", Token::Text(value)) => Member::Status(status_of(value).ok_or_else(|| {
+                    Refusal::invalid(format!(
+                        "$filter: '{}' is no status; expected notStarted, running, completed or failed.",
+                        shorten(value)
+                    ))
+                })?),
+                ("clientcontext", Token::Text(value)) => Member::ClientContext(Some(value.clone())),
+                ("clientcontext", Token::Word(word)) if word == "null" => Member::ClientContext(None),
+                _ => return Err(wrong()),
+            };
+            self.filter.push(Condition { equal, member });
             match tokens.next() {
                 None => return Ok(()),
                 Some(Token::Word(and)) if and == "and" => {}
@@ -119,17 +184,22 @@ impl Query {
 
 #[derive(Debug, PartialEq)]
 enum Token {
+    /// In lower case.
     Word(String),
+    /// As it is.
     Text(String),
 }
 
-/// Splits a filter; parentheses only group and are left out. `None` if a text does not end.
+/// Splits a filter; parentheses only group and are left out. `None` if a text or a parenthesis does not end.
 fn tokens(text: &str) -> Option<Vec<Token>> {
     let mut tokens = Vec::new();
     let mut rest = text.chars().peekable();
+    let mut open = 0_usize;
     while let Some(character) = rest.next() {
         match character {
-            ' ' | '\t' | '(' | ')' => {}
+            ' ' | '\t' => {}
+            '(' => open += 1,
+            ')' => open = open.checked_sub(1)?,
             '\'' => {
                 let mut value = String::new();
                 loop {
@@ -143,24 +213,25 @@ fn tokens(text: &str) -> Option<Vec<Token>> {
                 tokens.push(Token::Text(value));
             }
             first => {
-                let mut word = String::from(first);
+                let mut word = String::from(first.to_ascii_lowercase());
                 while let Some(next) = rest.next_if(|c| !matches!(c, ' ' | '\t' | '(' | ')' | '\'')) {
-                    word.push(next);
+                    word.push(next.to_ascii_lowercase());
                 }
                 tokens.push(Token::Word(word));
             }
         }
     }
-    Some(tokens)
+    (open == 0).then_some(tokens)
 }
 
-fn read_select(value: &str) -> Result<Vec<String>, Refusal> {
+/// The members to show; `None`, which is all of them, if none is named.
+fn read_select(value: &str) -> Result<Option<Vec<String>>, Refusal> {
     let names: Vec<_> =
         value.split(',').map(str::trim).filter(|name| !name.is_empty()).map(str::to_owned).collect();
     if names.len() > MAX_SELECT {
         return Err(Refusal::invalid(format!("$select names more than {MAX_SELECT} members.")));
     }
-    Ok(names)
+    Ok((!names.is_empty()).then_some(names))
 }
 
 fn read_number(option: &str, value: &str) -> Result<usize, Refusal> {
@@ -170,10 +241,12 @@ fn read_number(option: &str, value: &str) -> Result<usize, Refusal> {
 }
 
 fn read_boolean(value: &str) -> Result<bool, Refusal> {
-    match value.trim() {
+    let value = value.trim();
+    // OData 4.01 writes them in any letter case.
+    match value.to_ascii_lowercase().as_str() {
         "true" => Ok(true),
         "false" => Ok(false),
-        other => Err(Refusal::invalid(format!("$count is '{}'; expected true or false.", shorten(other)))),
+        _ => Err(Refusal::invalid(format!("$count is '{}'; expected true or false.", shorten(value)))),
     }
 }
 
@@ -192,8 +265,46 @@ mod tests {
         .unwrap();
         assert_eq!(query.select, Some(vec!["id".to_owned(), "status".to_owned()]));
         assert_eq!((query.top, query.skip, query.count), (Some(2), 4, true));
-        assert_eq!(query.status, Some(Status::Completed));
-        assert_eq!(query.client_context.as_deref(), Some("it's"));
+        let equal = |member| Condition { equal: true, member };
+        let wanted = [Member::Status(Status::Completed), Member::ClientContext(Some("it's".to_owned()))];
+        assert_eq!(query.filter, wanted.map(equal));
+    }
+
+    #[test]
+    fn a_filter_lets_through_what_fulfils_all_of_it() {
+        let operations = [
+            (Status::Running, Some("a")),
+            (Status::Completed, Some("a")),
+            (Status::Completed, Some("A")),
+            (Status::Failed, None),
+        ];
+        for (filter, through) in [
+            ("status eq 'completed'", &[1, 2][..]),
+            ("STATUS EQ 'Completed' AND clientcontext Eq 'A'", &[2]),
+            ("status ne 'completed'", &[0, 3]),
+            ("clientContext ne 'a'", &[2, 3]),
+            ("clientContext eq null", &[3]),
+            ("clientContext ne null and (status ne 'running')", &[1, 2]),
+            ("status eq 'running' and status eq 'completed'", &[]),
+            ("clientContext eq 'and'", &[]),
+        ] {
+            let query = Query::read(&format!("$filter={filter}")).unwrap();
+            let found: Vec<_> = (0..operations.len())
+                .filter(|&index| {
+                    let (status, context) = operations[index];
+                    query.filter.iter().all(|condition| condition.holds(status, context))
+                })
+                .collect();
+            assert_eq!(found, through, "{filter}");
+        }
+    }
+
+    #[test]
+    fn a_count_passes_over_what_does_not_change_it() {
+        let query =
+            Query::read_count("$filter=status eq 'failed'&$top=1&$skip=2&$select=id&$count=true").unwrap();
+        assert!(query.only_count && query.filter.len() == 1);
+        assert_eq!(Query { filter: vec![], only_count: false, ..query }, Query::default());
     }
 
     #[test]
@@ -224,6 +335,13 @@ mod tests {
             ("$filter=status eq 'done'", "done"),
             ("$filter=status eq 'running", "$filter"),
             ("$filter=", "$filter"),
+            ("$filter=status eq 'running' or status eq 'failed'", "$filter"),
+            ("$filter=status eq null", "$filter"),
+            ("$filter=(status eq 'running'", "$filter"),
+            ("$filter=status eq 'running')", "$filter"),
+            ("$filter=state eq 'running'", "$filter"),
+            ("$top=1&$top=2", "$top"),
+            ("$skip=1&SKIP=2", "$skip"),
         ] {
             let refusal = Query::read(raw).unwrap_err();
             assert_eq!((refusal.status, refusal.code), (400, "8523"));

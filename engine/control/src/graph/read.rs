@@ -1,5 +1,5 @@
-//! Bodies as clients send them -> [`crate::ask`]. Strict JSON is tried first; then comments and trailing commas
-//! are forgiven, because the request printed in Graph's own documentation has some.
+//! Bodies as clients send them -> [`crate::ask`]. Comments and trailing commas are forgiven, because the request printed
+//! in Graph's own documentation has some.
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
@@ -103,7 +103,7 @@ pub fn read_create_call(body: &[u8]) -> Result<CreateCall, Refusal> {
     let body = parse_body(body)?;
     let call = Object::root(&body);
     call.odata_type(&["call"])?;
-    let callback = call.required_text("callbackUri", MAX_URI)?;
+    let callback = call.required_text("callbackUri", MAX_URI, "an absolute URI")?;
     let callback = absolute(&call.path("callbackUri"), callback)?;
     let hold = match call.object("holdMusic")? {
         Some(hold) => read_overrides(&hold)?,
@@ -239,7 +239,7 @@ fn read_rtp(rtp: &Object<'_>) -> Result<RtpOffer, Refusal> {
             rtp.path("srtp")
         )));
     }
-    let address = rtp.required_text("address", 256)?;
+    let address = rtp.required_text("address", 256, ADDRESS)?;
     let address = socket_address(rtp, "address", address)?;
     let rtcp = match rtp.text("rtcp", 256)? {
         Some(text) => Some(socket_address(rtp, "rtcp", text)?),
@@ -249,9 +249,9 @@ fn read_rtp(rtp: &Object<'_>) -> Result<RtpOffer, Refusal> {
     let codec = rtp.word("codec", &codecs)?.unwrap_or(Codec::ALL[0]);
     let number = match rtp.number("payloadType", 0, 127)? {
         Some(number) => u8::try_from(number).expect("at most 127"),
-        None => codec.static_payload_type().ok_or_else(|| {
-            Refusal::invalid(format!("'{}' is missing; expected a number.", rtp.path("payloadType")))
-        })?,
+        None => codec
+            .static_payload_type()
+            .ok_or_else(|| rtp.missing("payloadType", "a number, since this codec has none of its own"))?,
     };
     let payload_type = PayloadType::new(number).ok_or_else(|| {
         rtp.wrong("payloadType", "0 to 63 or 96 to 127: RTCP uses those between (RFC 5761)")
@@ -259,11 +259,12 @@ fn read_rtp(rtp: &Object<'_>) -> Result<RtpOffer, Refusal> {
     Ok(RtpOffer { address, rtcp, codec, payload_type, state: read_state(rtp)? })
 }
 
+/// What an address of RTP or RTCP looks like.
+const ADDRESS: &str = "an IP address and a port, such as \"192.0.2.1:40000\" or \"[::1]:40000\"";
+
 fn socket_address(object: &Object<'_>, name: &str, text: &str) -> Result<SocketAddr, Refusal> {
     let address: Option<SocketAddr> = text.parse().ok();
-    address.filter(|address| address.port() != 0).ok_or_else(|| {
-        object.wrong(name, "an IP address and a port, such as \"192.0.2.1:40000\" or \"[::1]:40000\"")
-    })
+    address.filter(|address| address.port() != 0).ok_or_else(|| object.wrong(name, ADDRESS))
 }
 
 /// The members of `rtpState` that are there.
@@ -304,7 +305,7 @@ pub fn read_start_hold_music(body: &[u8]) -> Result<StartHoldMusic, Refusal> {
     {
         for name in ["ssrc", "sequenceNumber", "timestamp", "at"] {
             if state.value(name).is_none() {
-                return Err(state.missing(name));
+                return Err(state.missing(name, "ssrc, sequenceNumber, timestamp and at together"));
             }
         }
         rtp_state = Some(read_state(&state)?);
@@ -447,14 +448,14 @@ pub fn read_prompt_check(body: &[u8]) -> Result<Prompt, Refusal> {
 /// Graph types the parameter as the abstract `prompt`; without a discriminator it is the only kind there is.
 fn read_media_prompt(prompt: &Object<'_>) -> Result<Prompt, Refusal> {
     prompt.odata_type(&["mediaPrompt", "prompt"])?;
-    let media = prompt.object("mediaInfo")?.ok_or_else(|| prompt.missing("mediaInfo"))?;
+    let media = prompt.object("mediaInfo")?.ok_or_else(|| prompt.missing("mediaInfo", "an object"))?;
     read_media(&media)
 }
 
 /// Graph's `mediaInfo`.
 fn read_media(facts: &Object<'_>) -> Result<Prompt, Refusal> {
     facts.odata_type(&["mediaInfo"])?;
-    let uri = facts.required_text("uri", MAX_DATA_URI)?;
+    let uri = facts.required_text("uri", MAX_DATA_URI, "an absolute URI")?;
     Ok(Prompt {
         origin: read_uri(&facts.path("uri"), uri)?,
         resource_id: facts.text("resourceId", MAX_RESOURCE_ID)?.map(str::to_owned),
@@ -488,7 +489,7 @@ fn absolute(path: &str, text: &str) -> Result<Url, Refusal> {
         url::ParseError::RelativeUrlWithoutBase => {
             Refusal::invalid(format!("'{path}' is a relative URI; expected an absolute one."))
         }
-        reason => Refusal::invalid(format!("'{path}' is no URI: {reason}.")),
+        reason => Refusal::invalid(format!("'{path}' is no URI: {reason}; expected an absolute one.")),
     })
 }
 
@@ -590,24 +591,24 @@ mod tests {
             ],
         );
         expect![[r#"
-            The body is not JSON: EOF while parsing an object at line 1 column 1.
+            The body cannot be read as JSON: EOF while parsing an object at line 1 column 1.
             The body is an array; expected a JSON object.
             The body is a number; expected a JSON object.
             'clientContext' is a number; expected a string.
             'customPrompt' is a string; expected an object.
-            'customPrompt.mediaInfo' is missing.
+            'customPrompt.mediaInfo' is missing; expected an object.
             'customPrompt.@odata.type' is '#microsoft.graph.callRecord'; expected '#microsoft.graph.mediaPrompt'.
             'customPrompt.@odata.type' is 7; expected '#microsoft.graph.mediaPrompt'.
             'customPrompt.mediaInfo' is an array; expected an object.
-            'customPrompt.mediaInfo.uri' is missing.
-            'customPrompt.mediaInfo.uri' is missing.
+            'customPrompt.mediaInfo.uri' is missing; expected an absolute URI.
+            'customPrompt.mediaInfo.uri' is missing; expected an absolute URI.
             'customPrompt.mediaInfo.uri' is a number; expected a string.
-            'customPrompt.mediaInfo.uri' is empty.
+            'customPrompt.mediaInfo.uri' is empty; expected an absolute URI.
             'customPrompt.mediaInfo.uri' is a relative URI; expected an absolute one.
             'customPrompt.mediaInfo.uri' has the scheme 'file'; expected https, http or data.
-            'customPrompt.mediaInfo.uri' is no URI: empty host.
+            'customPrompt.mediaInfo.uri' is no URI: empty host; expected an absolute one.
             'customPrompt.mediaInfo.resourceId' is an object; expected a string.
-            'holdMusic.rtpState.sequenceNumber' is missing.
+            'holdMusic.rtpState.sequenceNumber' is missing; expected ssrc, sequenceNumber, timestamp and at together.
             'holdMusic.rtpState.ssrc' is 4294967296; expected a whole number from 0 to 4294967295.
             'holdMusic.rtpState.sequenceNumber' is -1; expected a whole number from 0 to 65535.
             'holdMusic.rtpState.sequenceNumber' is 1.5; expected a whole number from 0 to 65535.
@@ -673,21 +674,21 @@ mod tests {
             ],
         );
         expect![[r#"
-            'callbackUri' is missing.
+            'callbackUri' is missing; expected an absolute URI.
             'callbackUri' is a relative URI; expected an absolute one.
             'holdMusic.maxHeldParticipants' is 0; expected a whole number from 1 to 1000000.
             'holdMusic.onPromptFailure' is 'explode'; expected 'defaultMusic' or 'fail'.
             'holdMusic.completesWhen' is 1; expected 'musicStarts' or 'musicEnds'.
             'holdMusic.maxDuration' is 'soon'; expected seconds from 1 on as a number, or a duration such as "PT30M".
             'holdMusic.maxDuration' is 0; expected seconds from 1 on as a number, or a duration such as "PT30M".
-            'holdMusic.defaultPrompt.mediaInfo' is missing.
+            'holdMusic.defaultPrompt.mediaInfo' is missing; expected an object.
             The body has neither 'sdp' nor 'rtp'; expected one of them.
             The body has both 'sdp' and 'rtp'; expected one of them.
-            'rtp.address' is missing.
+            'rtp.address' is missing; expected an IP address and a port, such as "192.0.2.1:40000" or "[::1]:40000".
             'rtp.address' is 'localhost:40000'; expected an IP address and a port, such as "192.0.2.1:40000" or "[::1]:40000".
             'rtp.address' is '127.0.0.1'; expected an IP address and a port, such as "192.0.2.1:40000" or "[::1]:40000".
             'rtp.address' is '127.0.0.1:0'; expected an IP address and a port, such as "192.0.2.1:40000" or "[::1]:40000".
-            'rtp.payloadType' is missing; expected a number.
+            'rtp.payloadType' is missing; expected a number, since this codec has none of its own.
             'rtp.payloadType' is 128; expected a whole number from 0 to 127.
             'rtp.payloadType' is 72; expected 0 to 63 or 96 to 127: RTCP uses those between (RFC 5761).
             'rtp.codec' is 'g729'; expected 'opus'.

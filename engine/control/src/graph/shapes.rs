@@ -3,29 +3,24 @@
 
 use serde_json::{Map, Value};
 
-use super::errors::{Refusal, shorten};
+use super::{
+    errors::{Refusal, shorten},
+    json,
+};
 
-/// Reads a body; an empty one counts as `{}`. Duplicate members: the last one wins. Nesting is bounded by
-/// `serde_json` (128).
+/// Reads a body; an empty one counts as `{}`.
 pub(super) fn parse_body(body: &[u8]) -> Result<Map<String, Value>, Refusal> {
     let text = std::str::from_utf8(body).map_err(|reason| {
-        Refusal::invalid(format!("The body is not UTF-8 at byte {}.", reason.valid_up_to()))
+        let at = reason.valid_up_to();
+        Refusal::invalid(format!("The body is not UTF-8 at byte {at}; expected JSON in UTF-8."))
     })?;
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     if text.trim().is_empty() {
         return Ok(Map::new());
     }
-    let value = serde_json::from_str(text).or_else(|strict| {
-        let mut lenient = text.to_owned();
-        if json_strip_comments::strip(&mut lenient).is_err() {
-            return Err(strict);
-        }
-        serde_json::from_str(&lenient)
-    });
-    match value {
-        Ok(Value::Object(object)) => Ok(object),
-        Ok(other) => Err(Refusal::invalid(format!("The body is {}; expected a JSON object.", kind(&other)))),
-        Err(reason) => Err(Refusal::invalid(format!("The body is not JSON: {reason}."))),
+    match json::parse(text)? {
+        Value::Object(object) => Ok(object),
+        other => Err(Refusal::invalid(format!("The body is {}; expected a JSON object.", kind(&other)))),
     }
 }
 
@@ -90,8 +85,8 @@ impl<'a> Object<'a> {
     }
 
     /// Refuses the absence of member `name`.
-    pub(super) fn missing(&self, name: &str) -> Refusal {
-        Refusal::invalid(format!("'{}' is missing.", self.path(name)))
+    pub(super) fn missing(&self, name: &str, expected: &str) -> Refusal {
+        Refusal::invalid(format!("'{}' is missing; expected {expected}.", self.path(name)))
     }
 
     pub(super) fn object(&self, name: &str) -> Result<Option<Self>, Refusal> {
@@ -171,11 +166,18 @@ impl<'a> Object<'a> {
         }
     }
 
-    /// A text that must be there and not be empty.
-    pub(super) fn required_text(&self, name: &str, longest: usize) -> Result<&'a str, Refusal> {
+    /// A text that must be there and not be empty: `expected` says what it is.
+    pub(super) fn required_text(
+        &self,
+        name: &str,
+        longest: usize,
+        expected: &str,
+    ) -> Result<&'a str, Refusal> {
         match self.text(name, longest)? {
-            None => Err(self.missing(name)),
-            Some("") => Err(Refusal::invalid(format!("'{}' is empty.", self.path(name)))),
+            None => Err(self.missing(name, expected)),
+            Some("") => {
+                Err(Refusal::invalid(format!("'{}' is empty; expected {expected}.", self.path(name))))
+            }
             Some(text) => Ok(text),
         }
     }

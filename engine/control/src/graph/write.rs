@@ -20,7 +20,7 @@ use crate::{
     call::Call,
     cause::PromptFailure,
     id::CallId,
-    operation::{HoldFacts, Invited, Operation, OperationKind, ResultInfo, Status},
+    operation::{HoldFacts, Invited, Operation, OperationKind, ResultInfo},
     participant::{Leg, Participant},
     prompt::{Origin, Prompt},
 };
@@ -287,6 +287,9 @@ impl Writer<'_> {
         query: &Query,
         mut entity: impl FnMut(usize) -> T,
     ) -> Answer {
+        if query.only_count {
+            return Answer { status: 200, location: None, body: Some(total.to_string()) };
+        }
         let (range, next) = query.page(total);
         let collection = Collection {
             context: self.context(context),
@@ -386,7 +389,8 @@ impl Writer<'_> {
 fn select(mut json: Map<String, Value>, query: &Query) -> Map<String, Value> {
     if let Some(names) = &query.select {
         json.retain(|name, _| {
-            name.starts_with('@') || names.iter().any(|wanted| wanted == name || wanted == "*")
+            name.starts_with('@')
+                || names.iter().any(|wanted| wanted.eq_ignore_ascii_case(name) || wanted == "*")
         });
     }
     json
@@ -394,11 +398,8 @@ fn select(mut json: Map<String, Value>, query: &Query) -> Map<String, Value> {
 
 /// Whether a filter lets an operation through.
 pub(crate) fn matches(operation: &Operation, query: &Query) -> bool {
-    query.status.is_none_or(|status: Status| operation.status() == status)
-        && query
-            .client_context
-            .as_ref()
-            .is_none_or(|context| operation.client_context.as_deref() == Some(context.as_str()))
+    let (status, context) = (operation.status(), operation.client_context.as_deref());
+    query.filter.iter().all(|condition| condition.holds(status, context))
 }
 
 /// The wire form of a numbering: what was right at a moment of the calendar.

@@ -7,8 +7,6 @@ use holdmusic_control::{
 };
 use percent_encoding::percent_decode_str;
 
-use super::Denial;
-
 /// Segments that a path may have; the longest of ours has eight.
 const MAX_SEGMENTS: usize = 12;
 
@@ -46,6 +44,8 @@ pub(super) enum Place {
     Invite(String),
     Operations(String),
     Operation(String, String),
+    /// How many a collection has: a number and nothing else.
+    Count(Box<Self>),
     PurgePrompts,
     /// A dry run of a prompt: answered without control.
     PromptCheck,
@@ -108,6 +108,11 @@ fn calls_place(rest: &[&str]) -> Place {
     let own = |id: &&str| (*id).to_owned();
     match rest {
         [] => Place::Calls,
+        [count] if is(count, "$count") => Place::Count(Box::new(Place::Calls)),
+        [call, word, count] if is(count, "$count") => match calls_place(&[call, word]) {
+            of @ (Place::Participants(_) | Place::Operations(_)) => Place::Count(Box::new(of)),
+            _ => Place::Unknown,
+        },
         // `logTeleconferenceDeviceQuality` is an action of the collection. No call has an action's name.
         [word] if graph::known_action(word).is_some() => known(word),
         [call] => Place::Call(own(call)),
@@ -179,12 +184,17 @@ fn segments(path: &str) -> Vec<String> {
 }
 
 impl Place {
-    /// What `method` asks here.
-    pub(super) fn ask(&self, method: &Method, body: &[u8], query: &str) -> Result<Ask, Denial> {
-        let allow = match self {
-            Self::Calls | Self::Participants(_) => "GET, POST",
-            Self::Call(_) | Self::Participant(..) => "GET, DELETE",
-            Self::MediaLeg(..) => "GET, PUT, DELETE",
+    /// Whether no token is asked for (`/metrics` looks for one itself).
+    pub(super) fn is_open(&self) -> bool {
+        matches!(self, Self::Health | Self::Ready | Self::Metrics | Self::Discovery | Self::Keys)
+    }
+
+    /// The methods that are for this place, as the header `Allow` lists them.
+    pub(super) fn allow(&self) -> &'static str {
+        match self {
+            Self::Calls | Self::Participants(_) => "GET, HEAD, POST, OPTIONS",
+            Self::Call(_) | Self::Participant(..) => "GET, HEAD, DELETE, OPTIONS",
+            Self::MediaLeg(..) => "GET, HEAD, PUT, DELETE, OPTIONS",
             Self::KeepAlive(_)
             | Self::StartHoldMusic(..)
             | Self::StopHoldMusic(..)
@@ -195,18 +205,29 @@ impl Place {
             | Self::PlayPrompt(_)
             | Self::CancelMedia(_)
             | Self::Invite(_)
-            | Self::PurgePrompts => "POST",
-            Self::NotImplemented(action) => return Err(Refusal::not_implemented(action).into()),
-            _ => "GET",
-        };
-        if !allow.split(", ").any(|allowed| allowed == method.as_str()) {
-            return Err(Denial::method(method, allow));
+            | Self::PromptCheck
+            | Self::PurgePrompts => "POST, OPTIONS",
+            _ => "GET, HEAD, OPTIONS",
+        }
+    }
+
+    /// What a method that is allowed asks here.
+    pub(super) fn ask(&self, method: &Method, body: &[u8], query: &str) -> Result<Ask, Refusal> {
+        if let Self::Count(of) = self {
+            let query = Query::read_count(query)?;
+            return match &**of {
+                Self::Operations(call) => Ok(Ask::ListOperations { call: graph::call_id(call)?, query }),
+                Self::Participants(call) => {
+                    Ok(Ask::ListParticipants { call: graph::call_id(call)?, query: query.without_filter()? })
+                }
+                _ => Ok(Ask::ListCalls { query: query.without_filter()? }),
+            };
         }
         let query = || Query::read(query);
         let call_id = |id: &String| graph::call_id(id);
         let ask = match (self, method.as_str()) {
             (Self::Calls, "POST") => Ask::CreateCall(graph::read_create_call(body)?),
-            (Self::Calls, _) => Ask::ListCalls { query: query()? },
+            (Self::Calls, _) => Ask::ListCalls { query: query()?.without_filter()? },
             (Self::Call(call), "DELETE") => Ask::DeleteCall { call: call_id(call)? },
             (Self::Call(call), _) => Ask::GetCall { call: call_id(call)?, query: query()? },
             (Self::KeepAlive(call), _) => Ask::KeepAlive { call: call_id(call)? },
@@ -228,7 +249,9 @@ impl Place {
             (Self::Participants(call), "POST") => {
                 Ask::CreateParticipant { call: call_id(call)?, create: graph::read_create_participant(body)? }
             }
-            (Self::Participants(call), _) => Ask::ListParticipants { call: call_id(call)?, query: query()? },
+            (Self::Participants(call), _) => {
+                Ask::ListParticipants { call: call_id(call)?, query: query()?.without_filter()? }
+            }
             (Self::PurgePrompts, _) => Ask::PurgePrompts { prompt: graph::read_purge(body)? },
             (Self::Operations(call), _) => Ask::ListOperations { call: call_id(call)?, query: query()? },
             (Self::Operation(call, operation), _) => Ask::GetOperation {
@@ -266,7 +289,7 @@ impl Place {
                     _ => Ask::StopHoldMusic { call, participant, stop: graph::read_stop_hold_music(body)? },
                 }
             }
-            _ => return Err(Refusal::unknown_path("").into()),
+            _ => return Err(Refusal::unknown_path("")),
         };
         Ok(ask)
     }
@@ -274,6 +297,8 @@ impl Place {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -308,9 +333,6 @@ mod tests {
         ] {
             let place = Target::read(path).place;
             assert_eq!(place, Place::NotImplemented(action), "{path}");
-            for method in [Method::POST, Method::GET, Method::DELETE] {
-                assert_eq!(place.ask(&method, b"{}", "").unwrap_err().refusal.status, 501, "{method} {path}");
-            }
         }
         for path in ["/", "/v1.0", "/v1.0/users", "/v1.0/communications/calls/C/nonsense", "/v2/keys"] {
             assert_eq!(Target::read(path).place, Place::Unknown, "{path}");
@@ -323,9 +345,42 @@ mod tests {
     }
 
     #[test]
-    fn a_wrong_method_is_told_the_right_ones() {
-        let place = Target::read("/v1.0/communications/calls/C/operations/O").place;
-        let denial = place.ask(&Method::DELETE, b"", "").unwrap_err();
-        assert_eq!((denial.refusal.status, denial.allow), (405, Some("GET")));
+    fn a_collection_can_be_counted_and_nothing_else() {
+        let count = |of| Place::Count(Box::new(of));
+        for (path, place) in [
+            ("/v1.0/communications/calls/$count", count(Place::Calls)),
+            ("/beta/app/calls('C')/participants/%24count", count(Place::Participants("C".into()))),
+            ("/v1.0/communications/calls/C/operations/$COUNT/", count(Place::Operations("C".into()))),
+            ("/v1.0/communications/calls/C/mediaLeg/$count", Place::Unknown),
+            ("/v1.0/communications/calls/C/$count", Place::Unknown),
+            ("/v1.0/communications/calls/$count/$count", Place::Unknown),
+        ] {
+            assert_eq!(Target::read(path).place, place, "{path}");
+        }
+        let ask = |query| count(Place::Calls).ask(&Method::GET, b"", query);
+        assert!(ask("$top=1&$select=id").is_ok());
+        assert_eq!(ask("$filter=status eq 'running'").unwrap_err().code, "8523");
+    }
+
+    #[test]
+    fn every_place_that_is_read_is_read_without_its_body_too() {
+        for path in ["/healthz", "/v1.0/app/calls", "/v1.0/app/calls/C/participants/P/mediaLeg"] {
+            let allow = Target::read(path).place.allow();
+            assert!(allow.starts_with("GET, HEAD, ") && allow.ends_with(", OPTIONS"), "{path}");
+        }
+        assert_eq!(Target::read("/v1.0/app/calls/C/keepAlive").place.allow(), "POST, OPTIONS");
+    }
+
+    proptest! {
+        #[test]
+        fn hostile_paths_lead_somewhere_or_nowhere(
+            path in "(/(v1\\.0|communications|app|calls|\\$count|participants|invite|%[0-9a-f]{2}|\\PC{0,9}|'\\)|\\('x'\\)){1,2}){0,14}",
+            query in "(\\$?(top|filter|count)=\\PC{0,9}&){0,2}",
+        ) {
+            let place = Target::read(&path).place;
+            for method in place.allow().split(", ") {
+                let _ = place.ask(&method.parse().unwrap(), b"{}", &query);
+            }
+        }
     }
 }
