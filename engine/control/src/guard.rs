@@ -320,8 +320,9 @@ fn special_v6(address: Ipv6Addr) -> Option<Range> {
 /// A URL as messages and logs may show it: without user, password, query and fragment, which carry access
 /// signatures. A `?…` shows that there was a query.
 pub fn redact(url: &Url) -> String {
-    if url.scheme() == "data" {
-        return "data:…".to_owned();
+    // `data:`, `javascript:`, `mailto:`: without a hierarchy all of it may be what must not be shown.
+    if url.cannot_be_a_base() {
+        return format!("{}:…", url.scheme());
     }
     let mut shown = url.clone();
     // Both fail only for URLs that cannot have a user, which then have none.

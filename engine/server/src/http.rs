@@ -266,7 +266,10 @@ fn host(parts: &Parts) -> Result<String, Refusal> {
         return Err(Refusal::invalid("The header Host is there more than once; expected one."));
     }
     let text = host.to_str().ok().filter(|text| text.len() <= MAX_HOST && !text.contains('@'));
-    match text.and_then(|text| text.parse::<Authority>().ok()) {
+    let authority = text.and_then(|text| text.parse::<Authority>().ok());
+    // What stands behind the name is a port, or nothing.
+    let authority = authority.filter(|found| found.as_str() == found.host() || found.port_u16().is_some());
+    match authority {
         Some(authority) => Ok(authority.as_str().to_owned()),
         None => Err(Refusal::invalid(
             "The header Host is not understood; expected a name or an address, and perhaps a port.",
