@@ -53,20 +53,27 @@ pub(crate) fn request(
     headers: &[(&str, &str)],
     body: &[u8],
 ) -> Response {
-    let mut stream = TcpStream::connect(to).expect("the API listens");
-    stream.set_read_timeout(Some(PATIENCE)).expect("a timeout can be set");
     let mut head = format!("{method} {path} HTTP/1.1\r\nHost: {to}\r\nConnection: close\r\n");
     for (name, value) in headers {
         head += &format!("{name}: {value}\r\n");
     }
     head += &format!("Content-Length: {}\r\n\r\n", body.len());
-    stream.write_all(&[head.as_bytes(), body].concat()).expect("the API reads");
+    exchange(to, &[head.as_bytes(), body].concat())
+}
+
+/// These bytes on one connection, and what is answered.
+pub(crate) fn exchange(to: SocketAddr, bytes: &[u8]) -> Response {
+    let mut stream = TcpStream::connect(to).expect("the API listens");
+    stream.set_read_timeout(Some(PATIENCE)).expect("a timeout can be set");
+    stream.write_all(bytes).expect("the API reads");
     let mut reader = BufReader::new(stream);
     let (first, headers) = head_of(&mut reader).expect("the API answers");
     let status = first.split(' ').nth(1).and_then(|status| status.parse().ok()).expect("a status line");
     assert!(header(&headers, "transfer-encoding").is_none(), "answers have a length");
     let mut body = vec![];
     match header(&headers, "content-length") {
+        // It says how long the body of a GET would be.
+        Some(_) if bytes.starts_with(b"HEAD ") => {}
         Some(length) => {
             body.resize(length.parse().expect("a length"), 0);
             reader.read_exact(&mut body).expect("as long as it says");

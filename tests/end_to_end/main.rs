@@ -16,4 +16,5 @@ mod hold;
 mod prompts;
 mod cache;
 mod check;
+mod validation;
 mod demo;

@@ -128,7 +128,10 @@ impl MediaOffer {
 
 fn read_offer(text: &str) -> Result<Negotiated, Refusal> {
     let offer = Session::parse(text.as_bytes()).map_err(|reason| {
-        Refusal::invalid(format!("'mediaLeg.sdp' is no SDP: {}.", shorten(&reason.to_string())))
+        Refusal::invalid(format!(
+            "'mediaLeg.sdp' is no SDP: {}; expected an offer (RFC 8866).",
+            shorten(&reason.to_string())
+        ))
     })?;
     let mut secure = None;
     let mut chosen = None;
@@ -443,7 +446,7 @@ mod tests {
         })
         .collect();
         expect![[r#"
-            'mediaLeg.sdp' is no SDP: Invalid formatted line 1: "Line not in key=value format".
+            'mediaLeg.sdp' is no SDP: Invalid formatted line 1: "Line not in key=value format"; expected an offer (RFC 8866).
             'mediaLeg.sdp' offers audio over 'RTP/SAVP'; expected RTP/AVP (SRTP is not supported by this build).
             'mediaLeg.sdp' offers no audio that we send; expected an m=audio line with a port and opus/48000/2 over RTP/AVP.
             'mediaLeg.sdp' offers no audio that we send; expected an m=audio line with a port and opus/48000/2 over RTP/AVP.

@@ -48,7 +48,11 @@ impl Refusal {
 
     /// 404: no such path.
     pub fn unknown_path(path: &str) -> Self {
-        Self::new(404, "ResourceNotFound", format!("There is no resource at '{}'.", shorten(path)))
+        Self::new(
+            404,
+            "ResourceNotFound",
+            format!("There is no resource at '{}'.", beginning(path, PATH_SHOWN)),
+        )
     }
 
     /// 404 8522: no such call.
@@ -108,12 +112,14 @@ impl Refusal {
 
     /// 413: the body is larger than `limit` bytes.
     pub fn body_too_big(limit: usize) -> Self {
-        Self::new(413, "RequestEntityTooLarge", format!("The request body is larger than {limit} bytes."))
+        let message = format!("The request body is too large; expected at most {limit} bytes.");
+        Self::new(413, "RequestEntityTooLarge", message)
     }
 
     /// 413: the body is small, but what it would become is larger than `limit` bytes.
     pub fn inflates_too_big(limit: usize) -> Self {
-        let message = format!("The request body becomes larger than {limit} bytes when it is inflated.");
+        let message =
+            format!("The request body is too large once it is inflated; expected at most {limit} bytes.");
         Self::new(413, "RequestEntityTooLarge", message)
     }
 
@@ -168,10 +174,17 @@ impl Refusal {
 /// Longest piece of a request that a message repeats, in characters: enough to recognise it.
 const SHOWN: usize = 80;
 
+/// The same of a path: our longest has some 190.
+const PATH_SHOWN: usize = 240;
+
 /// The beginning of `text`, without control characters.
 pub(crate) fn shorten(text: &str) -> String {
-    let mut shown: String = text.chars().take(SHOWN).map(|c| if c.is_control() { '?' } else { c }).collect();
-    if text.chars().nth(SHOWN).is_some() {
+    beginning(text, SHOWN)
+}
+
+fn beginning(text: &str, most: usize) -> String {
+    let mut shown: String = text.chars().take(most).map(|c| if c.is_control() { '?' } else { c }).collect();
+    if text.chars().nth(most).is_some() {
         shown.push('…');
     }
     shown
@@ -259,7 +272,7 @@ mod tests {
     #[test]
     fn messages_repeat_only_the_beginning_of_hostile_text() {
         let refusal = Refusal::unknown_path(&"\u{1b}[2J/x".repeat(10_000));
-        assert!(refusal.message.chars().count() < 150);
+        assert!(refusal.message.chars().count() < 300);
         assert!(!refusal.message.contains('\u{1b}'));
     }
 }

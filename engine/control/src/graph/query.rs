@@ -90,7 +90,10 @@ impl Query {
     /// 400 8523 for an option that is unknown or malformed.
     pub fn read(raw: &str) -> Result<Self, Refusal> {
         if raw.len() > MAX_QUERY {
-            return Err(Refusal::invalid(format!("The query is longer than {MAX_QUERY} bytes.")));
+            let found = raw.len();
+            return Err(Refusal::invalid(format!(
+                "The query has {found} bytes; expected at most {MAX_QUERY}."
+            )));
         }
         let mut query = Self::default();
         let mut rest = form_urlencoded::Serializer::new(String::new());
@@ -229,7 +232,10 @@ fn read_select(value: &str) -> Result<Option<Vec<String>>, Refusal> {
     let names: Vec<_> =
         value.split(',').map(str::trim).filter(|name| !name.is_empty()).map(str::to_owned).collect();
     if names.len() > MAX_SELECT {
-        return Err(Refusal::invalid(format!("$select names more than {MAX_SELECT} members.")));
+        let found = names.len();
+        return Err(Refusal::invalid(format!(
+            "$select names {found} members; expected at most {MAX_SELECT}."
+        )));
     }
     Ok((!names.is_empty()).then_some(names))
 }
