@@ -65,7 +65,8 @@ pub(crate) fn request(
 pub(crate) fn exchange(to: SocketAddr, bytes: &[u8]) -> Response {
     let mut stream = TcpStream::connect(to).expect("the API listens");
     stream.set_read_timeout(Some(PATIENCE)).expect("a timeout can be set");
-    stream.write_all(bytes).expect("the API reads");
+    // Who is refused in the middle of a flood need not be read to the end.
+    let _ = stream.write_all(bytes);
     let mut reader = BufReader::new(stream);
     let (first, headers) = head_of(&mut reader).expect("the API answers");
     let status = first.split(' ').nth(1).and_then(|status| status.parse().ok()).expect("a status line");

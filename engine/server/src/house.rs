@@ -56,6 +56,9 @@ const DRAIN: Duration = Duration::from_secs(4);
 /// How long the answers under way have after control has left.
 const LAST_ANSWERS: Duration = Duration::from_millis(500);
 
+/// The longest head of a request, in bytes: the longest path, query and token that are read, and as much again.
+const MAX_HEAD: u16 = 32 << 10;
+
 /// How long a client may take to send its first request after connecting.
 const FIRST_REQUEST: Duration = Duration::from_secs(10);
 
@@ -383,7 +386,9 @@ fn serve(
     let http_error = |error: io::Error| format!("the HTTP door: {error}");
     match tls {
         None => {
-            let server = axum_server::from_tcp(listener).map_err(http_error)?;
+            let mut server = axum_server::from_tcp(listener).map_err(http_error)?;
+            server.http_builder().http1().max_buf_size(MAX_HEAD.into());
+            server.http_builder().http2().max_header_list_size(MAX_HEAD.into());
             let server = server.handle(handle.clone()).first_request_timeout(FIRST_REQUEST);
             Ok((runtime.spawn(server.serve(service)), None))
         }
@@ -391,7 +396,9 @@ fn serve(
             let config = runtime
                 .block_on(RustlsConfig::from_pem_file(&certificate, &key))
                 .map_err(|error| format!("--tls-cert {}: {error}", certificate.display()))?;
-            let server = axum_server::from_tcp_rustls(listener, config.clone()).map_err(http_error)?;
+            let mut server = axum_server::from_tcp_rustls(listener, config.clone()).map_err(http_error)?;
+            server.http_builder().http1().max_buf_size(MAX_HEAD.into());
+            server.http_builder().http2().max_header_list_size(MAX_HEAD.into());
             let server = server.handle(handle.clone()).first_request_timeout(FIRST_REQUEST);
             Ok((runtime.spawn(server.serve(service)), Some((config, certificate, key))))
         }

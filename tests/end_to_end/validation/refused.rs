@@ -25,6 +25,10 @@ pub(super) fn table() -> Vec<(&'static str, Vec<Case>)> {
         ("POST startHoldMusic: who can be held", holds()),
         ("POST stopHoldMusic", contexts("stopHoldMusic")),
         ("POST prompts/check and prompts/purge", checks()),
+        ("POST playPrompt", announcements()),
+        ("POST cancelMediaProcessing", cancels()),
+        ("POST mute and unmute", mutes()),
+        ("POST participants/invite", invitations()),
         ("Ids", ids()),
         ("Paths", paths()),
         ("Methods", methods()),
@@ -598,6 +602,116 @@ fn holds() -> Vec<Case> {
     ]
 }
 
+fn announcements() -> Vec<Case> {
+    let path = "{call}/playPrompt";
+    let one = "{\"mediaInfo\":{\"uri\":\"https://h.example/?sig=SECRET\"}}";
+    let mut cases = kinds("prompts", path, "{\"prompts\":<>}", "");
+    cases.extend(kinds("a prompt", path, "{\"prompts\":[<>]}", ""));
+    let with = |member: &str| format!("{{\"prompts\":[{one}],{member}}}");
+    cases.extend(kinds("clientContext", path, &with("\"clientContext\":<>"), "a text"));
+    cases.extend(kinds("holdMusic", path, &with("\"holdMusic\":<>"), "an object"));
+    cases.extend(kinds(
+        "holdMusic.participants",
+        path,
+        &with("\"holdMusic\":{\"participants\":<>}"),
+        "an array",
+    ));
+    cases.extend(kinds("a participant", path, &with("\"holdMusic\":{\"participants\":[<>]}"), ""));
+    cases.extend(each(
+        path,
+        &[
+            ("no body", ""),
+            ("prompts is missing", "{}"),
+            ("prompts is null", "{\"prompts\":null}"),
+            ("a prompt is null", "{\"prompts\":[null]}"),
+            (
+                "the second prompt is relative",
+                "{\"prompts\":[{\"mediaInfo\":{\"uri\":\"https://h.example/\"}},{\"mediaInfo\":{\"uri\":\"a.wav?sig=SECRET\"}}]}",
+            ),
+            (
+                "a prompt of another type",
+                "{\"prompts\":[{\"@odata.type\":\"#microsoft.graph.ttsPrompt\",\"mediaInfo\":{\"uri\":\"https://h.example/\"}}]}",
+            ),
+        ],
+    ));
+    cases.extend([
+        post("21 prompts", path, format!("{{\"prompts\":[{}]}}", vec![one; 21].join(","))),
+        post(
+            "257 characters of clientContext",
+            path,
+            with(&format!("\"clientContext\":\"{}\"", "a".repeat(257))),
+        ),
+        post(
+            "to somebody whom nobody knows",
+            path,
+            with(&format!("\"holdMusic\":{{\"participants\":[\"{NOBODY}\"]}}")),
+        ),
+        post("to somebody who has no leg", path, with("\"holdMusic\":{\"participants\":[\"{bare-id}\"]}")),
+        post("in a call that has ended", "{ended}/playPrompt", with("\"loop\":1")),
+    ]);
+    cases
+}
+
+fn cancels() -> Vec<Case> {
+    let path = "{call}/cancelMediaProcessing";
+    let mut cases = kinds("clientContext", path, "{\"clientContext\":<>}", "a text");
+    cases.extend(kinds("holdMusic", path, "{\"holdMusic\":<>}", "an object"));
+    cases.extend(kinds("holdMusic.stop", path, "{\"holdMusic\":{\"stop\":<>}}", "a boolean"));
+    cases.push(post("of a call that has ended", "{ended}/cancelMediaProcessing", "{}"));
+    cases
+}
+
+fn mutes() -> Vec<Case> {
+    let mut cases = vec![];
+    for path in ["{call}/mute", "{call}/unmute", "{talking}/mute", "{talking}/unmute"] {
+        cases.extend(kinds(&format!("clientContext of {path}"), path, "{\"clientContext\":<>}", "a text"));
+        cases.push(post(format!("an array, {path}"), path, "[]"));
+    }
+    cases.extend([
+        post("of a participant that nobody has", &format!("{{call}}/participants/{NOBODY}/mute"), "{}"),
+        post("of a call that has ended", "{ended}/unmute", "{}"),
+    ]);
+    cases
+}
+
+fn invitations() -> Vec<Case> {
+    let path = "{call}/participants/invite";
+    let mut cases = kinds("participants", path, "{\"participants\":<>}", "");
+    cases.extend(kinds("an invited one", path, "{\"participants\":[<>]}", ""));
+    cases.extend(kinds("identity", path, "{\"participants\":[{\"identity\":<>}]}", "an object"));
+    cases.extend(kinds(
+        "clientContext",
+        path,
+        "{\"participants\":[{\"identity\":{}}],\"clientContext\":<>}",
+        "a text",
+    ));
+    cases.extend(each(
+        path,
+        &[
+            ("no body", ""),
+            ("participants is missing", "{}"),
+            ("identity is null", "{\"participants\":[{\"identity\":null}]}"),
+            (
+                "one of another type",
+                "{\"participants\":[{\"@odata.type\":\"#microsoft.graph.participant\",\"identity\":{}}]}",
+            ),
+            ("identity twice", "{\"participants\":[{\"identity\":{},\"identity\":{}}]}"),
+        ],
+    ));
+    let many = vec!["{\"identity\":{}}"; 101].join(",");
+    let large = format!("{{\"participants\":[{{\"identity\":{{\"a\":\"{}\"}}}}]}}", "a".repeat(16 << 10));
+    cases.extend([
+        post("101 of them", path, format!("{{\"participants\":[{many}]}}")),
+        post("identity of more than 16 KiB", path, large),
+        post(
+            "into a call that has ended",
+            "{ended}/participants/invite",
+            "{\"participants\":[{\"identity\":{}}]}",
+        ),
+    ]);
+    cases
+}
+
 fn checks() -> Vec<Case> {
     let (check, purge) = ("/v1.0/communications/prompts/check", "/v1.0/communications/prompts/purge");
     let mut cases = kinds("customPrompt", check, "{\"customPrompt\":<>}", "");
@@ -707,7 +821,7 @@ fn paths() -> Vec<Case> {
     }
     cases.extend([
         get("thousands of segments", "/a".repeat(5000)),
-        get("70 000 characters", format!("/v1.0/{}", "a".repeat(70_000))),
+        get("200 000 characters", format!("/v1.0/{}", "a".repeat(200_000))),
         get("$batch", "/v1.0/$batch"),
         get("$metadata", "/v1.0/$metadata"),
         post("an action of Graph's that is not here", "{call}/recordResponse", "{}"),

@@ -197,8 +197,8 @@ pub fn read_create_participant(body: &[u8]) -> Result<CreateParticipant, Refusal
     participant.odata_type(&["participant"])?;
     let offer = participant.object("mediaLeg")?.map(|leg| read_offer(&leg)).transpose()?;
     let info = participant.object("info")?.map(|info| Box::<str>::from(text(info.map())));
-    if info.as_ref().is_some_and(|info| info.len() > MAX_ECHO) {
-        return Err(Refusal::invalid(format!("'info' is longer than {MAX_ECHO} bytes.")));
+    if let Some(found) = info.as_ref().map(|info| info.len()).filter(|found| *found > MAX_ECHO) {
+        return Err(Refusal::invalid(format!("'info' has {found} bytes; expected at most {MAX_ECHO}.")));
     }
     let metadata = participant.text("metadata", MAX_METADATA)?.map(Box::from);
     Ok(CreateParticipant { offer, info, metadata })
@@ -396,11 +396,14 @@ pub fn read_invite(body: &[u8]) -> Result<Invite, Refusal> {
         .iter()
         .map(|one| {
             one.odata_type(&["invitationParticipantInfo"])?;
-            let identity = one.object("identity")?.ok_or_else(|| one.missing("identity"))?;
+            let identity = one.object("identity")?.ok_or_else(|| one.missing("identity", "an object"))?;
             let identity = text(identity.map());
             if identity.len() > MAX_ECHO {
                 let path = one.path("identity");
-                return Err(Refusal::invalid(format!("'{path}' is longer than {MAX_ECHO} bytes.")));
+                let found = identity.len();
+                return Err(Refusal::invalid(format!(
+                    "'{path}' has {found} bytes; expected at most {MAX_ECHO}."
+                )));
             }
             Ok(identity.into())
         })
