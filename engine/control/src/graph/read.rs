@@ -595,14 +595,14 @@ mod tests {
         );
         expect![[r#"
             The body cannot be read as JSON: EOF while parsing an object at line 1 column 1.
-            The body is an array; expected a JSON object.
+            The body is an empty array; expected a JSON object.
             The body is a number; expected a JSON object.
             'clientContext' is a number; expected a string.
             'customPrompt' is a string; expected an object.
             'customPrompt.mediaInfo' is missing; expected an object.
             'customPrompt.@odata.type' is '#microsoft.graph.callRecord'; expected '#microsoft.graph.mediaPrompt'.
             'customPrompt.@odata.type' is 7; expected '#microsoft.graph.mediaPrompt'.
-            'customPrompt.mediaInfo' is an array; expected an object.
+            'customPrompt.mediaInfo' is an empty array; expected an object.
             'customPrompt.mediaInfo.uri' is missing; expected an absolute URI.
             'customPrompt.mediaInfo.uri' is missing; expected an absolute URI.
             'customPrompt.mediaInfo.uri' is a number; expected a string.

@@ -31,6 +31,7 @@ pub(super) fn kind(value: &Value) -> &'static str {
         Value::Bool(_) => "a boolean",
         Value::Number(_) => "a number",
         Value::String(_) => "a string",
+        Value::Array(list) if list.is_empty() => "an empty array",
         Value::Array(_) => "an array",
         Value::Object(_) => "an object",
     }
