@@ -13,11 +13,11 @@ use axum::{
     http::{
         HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version,
         header::{
-            ALLOW, AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, HOST, LOCATION, RETRY_AFTER,
-            STRICT_TRANSPORT_SECURITY, WWW_AUTHENTICATE,
+            ACCEPT, ACCEPT_ENCODING, ALLOW, AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, HOST, LOCATION,
+            RETRY_AFTER, STRICT_TRANSPORT_SECURITY, WWW_AUTHENTICATE,
         },
         request::Parts,
-        uri::Authority,
+        uri,
     },
     response::Response,
 };
@@ -85,8 +85,25 @@ struct Denial {
     allow: Option<&'static str>,
     /// For a wrong token: what is wrong with it.
     challenge: Option<HeaderValue>,
-    /// `Accept` or `Accept-Encoding`, for a body that is not read.
-    accept: Option<(HeaderName, &'static str)>,
+    /// For a body that is not read: which would be.
+    accept: Option<Readable>,
+}
+
+/// What a body must be to be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Readable {
+    Json,
+    Gzip,
+}
+
+impl Readable {
+    /// As a header says it.
+    fn header(self) -> (HeaderName, HeaderValue) {
+        match self {
+            Self::Json => (ACCEPT, HeaderValue::from_static("application/json")),
+            Self::Gzip => (ACCEPT_ENCODING, HeaderValue::from_static("gzip")),
+        }
+    }
 }
 
 impl From<Refusal> for Denial {
@@ -266,7 +283,7 @@ fn host(parts: &Parts) -> Result<String, Refusal> {
         return Err(Refusal::invalid("The header Host is there more than once; expected one."));
     }
     let text = host.to_str().ok().filter(|text| text.len() <= MAX_HOST && !text.contains('@'));
-    let authority = text.and_then(|text| text.parse::<Authority>().ok());
+    let authority = text.and_then(|text| text.parse::<uri::Authority>().ok());
     // What stands behind the name is a port, or nothing.
     let authority = authority.filter(|found| found.as_str() == found.host() || found.port_u16().is_some());
     match authority {
@@ -389,8 +406,8 @@ fn refuse(denial: &Denial, ids: &Ids) -> Response {
     if let Some(allow) = denial.allow {
         headers.insert(ALLOW, HeaderValue::from_static(allow));
     }
-    if let Some((name, value)) = &denial.accept {
-        headers.insert(name, HeaderValue::from_static(value));
+    if let Some((name, value)) = denial.accept.map(Readable::header) {
+        headers.insert(name, value);
     }
     response
 }

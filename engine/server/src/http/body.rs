@@ -7,13 +7,13 @@ use axum::{
     body::{Body, HttpBody},
     http::{
         HeaderMap,
-        header::{ACCEPT, ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_TYPE, EXPECT},
+        header::{CONTENT_ENCODING, CONTENT_TYPE, EXPECT},
     },
 };
 use flate2::read::MultiGzDecoder;
 use holdmusic_control::Refusal;
 
-use super::Denial;
+use super::{Denial, Readable};
 
 /// The longest body of a request, in bytes, as it is sent and once it is inflated: an SDP offer of a browser is 10 KiB.
 pub(super) const MAX_BODY: usize = 256 << 10;
@@ -117,7 +117,7 @@ fn coding(headers: &HeaderMap) -> Result<Coding, Denial> {
         // RFC 9110 section 8.4.1.3: x-gzip is the same.
         [one] if one == "gzip" || one == "x-gzip" => Ok(Coding::Gzip),
         others => Err(Denial {
-            accept: Some((ACCEPT_ENCODING, "gzip")),
+            accept: Some(Readable::Gzip),
             ..Refusal::unsupported_encoding(&others.join(", ")).into()
         }),
     }
@@ -130,7 +130,7 @@ fn content_type(headers: &HeaderMap, empty: bool) -> Result<(), Denial> {
         Some(kind) if kind.eq_ignore_ascii_case("application/json") => Ok(()),
         None | Some("") if empty => Ok(()),
         kind => Err(Denial {
-            accept: Some((ACCEPT, "application/json")),
+            accept: Some(Readable::Json),
             ..Refusal::unsupported_type(kind.unwrap_or_default()).into()
         }),
     }
@@ -193,14 +193,14 @@ mod tests {
         assert!(inflate(b"{}").is_err());
     }
 
-    fn denied(name: &'static str, value: &str) -> Option<(u16, Option<&'static str>)> {
+    fn denied(name: &'static str, value: &str) -> Option<(u16, Option<Readable>)> {
         let mut headers = HeaderMap::new();
         headers.insert(name, value.parse().unwrap());
         let found = match name {
             "content-encoding" => coding(&headers).err(),
             _ => content_type(&headers, false).err(),
         };
-        found.map(|denial| (denial.refusal.status, denial.accept.map(|(_, value)| value)))
+        found.map(|denial| (denial.refusal.status, denial.accept))
     }
 
     #[test]
@@ -209,7 +209,7 @@ mod tests {
             assert_eq!(denied("content-encoding", read), None, "{read}");
         }
         for unread in ["deflate", "br", "zstd", "gzip, gzip", "identity, gzip", "gzip;q=1"] {
-            assert_eq!(denied("content-encoding", unread), Some((415, Some("gzip"))), "{unread}");
+            assert_eq!(denied("content-encoding", unread), Some((415, Some(Readable::Gzip))), "{unread}");
         }
     }
 
@@ -221,7 +221,7 @@ mod tests {
             assert_eq!(denied("content-type", read), None, "{read}");
         }
         for unread in ["text/plain", "application/jsonp", "application/xml, application/json", ""] {
-            assert_eq!(denied("content-type", unread), Some((415, Some("application/json"))), "{unread}");
+            assert_eq!(denied("content-type", unread), Some((415, Some(Readable::Json))), "{unread}");
         }
     }
 }

@@ -184,7 +184,7 @@ fn segments(path: &str) -> Vec<String> {
 }
 
 impl Place {
-    /// Whether no token is asked for (`/metrics` looks for one itself).
+    /// Whether no token is asked for; for `/metrics` that is a setting.
     pub(super) fn is_open(&self) -> bool {
         matches!(self, Self::Health | Self::Ready | Self::Metrics | Self::Discovery | Self::Keys)
     }
