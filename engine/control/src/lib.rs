@@ -485,14 +485,13 @@ impl Control {
             Ask::DeleteCall { call } => self.delete_call(now, call),
             Ask::KeepAlive { call } => self.keep_alive(now, call),
             Ask::CreateParticipant { call, create } => self.create_participant(now, base, call, create),
-            Ask::ListParticipants { call, query } => self
-                .readable_call(call)
-                .map(|found| Writer { base }.participants(call, &found.roster(), &query)),
-            Ask::GetParticipant { call, participant, query } => {
-                self.readable_call(call).and_then(|call| call.participant(participant)).map(|found| {
-                    Writer { base }.participant(200, call, found, &self.settings.media_locals, &query)
-                })
+            Ask::ListParticipants { call, query } => {
+                self.readable_call(call).map(|call| Writer { base }.participants(call, &query))
             }
+            Ask::GetParticipant { call, participant, query } => self.readable_call(call).and_then(|call| {
+                let (found, locals) = (call.participant(participant)?, &self.settings.media_locals);
+                Ok(Writer { base }.participant(200, call, found, locals, &query))
+            }),
             Ask::DeleteParticipant { call, participant } => self.delete_participant(now, call, participant),
             Ask::PutMediaLeg { call, participant, offer } => {
                 self.put_leg(now, base, call, participant, &offer)

@@ -232,13 +232,8 @@ impl Control {
             self.admit_leg(call_id, id, leg);
         }
         self.owe_roster(now, call_id);
-        Ok(Writer { base }.participant(
-            201,
-            call_id,
-            self.live_call(call_id)?.participant(id)?,
-            &self.settings.media_locals,
-            &Query::default(),
-        ))
+        let (call, locals) = (self.live_call(call_id)?, &self.settings.media_locals);
+        Ok(Writer { base }.participant(201, call, call.participant(id)?, locals, &Query::default()))
     }
 
     /// `mute` and `unmute` of the bot itself. We mix nothing, so it is a word to be read back.
@@ -369,7 +364,7 @@ impl Control {
     ) -> Result<Answer, Refusal> {
         let call = self.calls.get(&call_id).ok_or_else(|| Refusal::unknown_call(call_id))?;
         let operation = call.operation(id).ok_or_else(|| Refusal::unknown_operation(id))?;
-        Ok(Writer { base }.operation(call_id, operation, call.rules.status_case, query))
+        Ok(Writer { base }.operation(call, operation, query))
     }
 
     pub(crate) fn list_operations(
@@ -382,7 +377,7 @@ impl Control {
         let mut operations: Vec<_> =
             call.operations.values().map(Box::as_ref).filter(|operation| matches(operation, query)).collect();
         operations.sort_by_key(|operation| operation.number);
-        Ok(Writer { base }.operations(call_id, &operations, call.rules.status_case, query))
+        Ok(Writer { base }.operations(call, &operations, query))
     }
 
     pub(crate) fn operation_mut(&mut self, call: CallId, id: OperationId) -> Option<&mut Operation> {

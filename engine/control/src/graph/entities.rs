@@ -46,6 +46,9 @@ pub(super) struct CallJson<'a> {
     /// Always `#microsoft.graph.call`.
     #[serde(rename = "@odata.type")]
     pub(super) kind: &'static str,
+    /// The version of the call's resources: it rises with every change that is notified.
+    #[serde(rename = "@odata.etag")]
+    pub(super) etag: String,
     /// Its name.
     #[schema(value_type = String, format = "uuid")]
     pub(super) id: CallId,
@@ -210,7 +213,7 @@ pub(super) struct ParticipantJson<'a> {
     #[serde(rename = "@odata.id", skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     pub(super) odata_id: Option<String>,
-    /// The version of the call's resources; only in notifications.
+    /// The version of the call's resources: it rises with every change that is notified.
     #[serde(rename = "@odata.etag", skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     pub(super) etag: Option<String>,
@@ -427,7 +430,7 @@ pub(super) struct OperationJson<'a> {
     #[serde(rename = "@odata.id", skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     pub(super) odata_id: Option<&'a str>,
-    /// The version of the call's resources; only in notifications.
+    /// The version of the call's resources: it rises with every change that is notified.
     #[serde(rename = "@odata.etag", skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     pub(super) etag: Option<String>,

@@ -8,7 +8,7 @@ use utoipa::ToSchema;
 use super::{
     entities::{OperationJson, ParticipantJson, ResultJson},
     words::{CallState, ChangeType, StatusCase},
-    write::{operation_json, participant_json, text},
+    write::{etag, operation_json, participant_json, text},
 };
 use crate::{
     call::Call,
@@ -92,10 +92,6 @@ fn notification(change_type: ChangeType, path: &str, resource_data: ResourceData
         resource_data,
     };
     text(&Notifications { kind: "#microsoft.graph.commsNotifications", value: [notification] }).into()
-}
-
-fn etag(number: u64) -> String {
-    format!("W/\"{number}\"")
 }
 
 /// The end of an operation.

@@ -152,6 +152,7 @@ fn call_json(call: &Call, live: bool, context: Option<String>) -> CallJson<'_> {
     CallJson {
         context,
         kind: "#microsoft.graph.call",
+        etag: etag(call.etag),
         id: call.id,
         state: if live { CallState::Established } else { CallState::Terminated },
         callback_uri: &call.callback,
@@ -265,6 +266,11 @@ fn members(entity: &impl Serialize) -> Map<String, Value> {
     }
 }
 
+/// A version as OData writes it: weak, since counters change without a new one.
+pub(super) fn etag(version: u64) -> String {
+    format!("W/\"{version}\"")
+}
+
 /// Writes answers whose URLs begin with `base`.
 pub(crate) struct Writer<'a> {
     pub(crate) base: &'a str,
@@ -316,25 +322,31 @@ impl Writer<'_> {
     pub(crate) fn participant(
         &self,
         status: u16,
-        call: CallId,
+        call: &Call,
         participant: &Participant,
         locals: &[SocketAddr],
         query: &Query,
     ) -> Answer {
-        let path = format!("{}/communications/calls/{call}/participants/{}", self.base, participant.id);
+        let path = format!("{}/communications/calls/{}/participants/{}", self.base, call.id, participant.id);
         let leg = participant.leg.as_ref();
         let json = ParticipantJson {
-            context: Some(self.context(&format!("calls('{call}')/participants/$entity"))),
+            context: Some(self.context(&format!("calls('{}')/participants/$entity", call.id))),
+            etag: Some(etag(call.etag)),
             media_leg: leg.map(|leg| leg_json(leg, locals[leg.spec.sender], participant.report(), None)),
             ..participant_json(participant)
         };
         Self::entity(status, (status == 201).then_some(path), &json, query)
     }
 
-    /// Participants, in their order.
-    pub(crate) fn participants(&self, call: CallId, roster: &[&Participant], query: &Query) -> Answer {
-        let (path, context) = (format!("calls/{call}/participants"), format!("calls('{call}')/participants"));
-        self.collection(&path, &context, roster.len(), query, |index| participant_json(roster[index]))
+    /// Participants of a call, in their order.
+    pub(crate) fn participants(&self, call: &Call, query: &Query) -> Answer {
+        let (path, context) =
+            (format!("calls/{}/participants", call.id), format!("calls('{}')/participants", call.id));
+        let roster = call.roster();
+        self.collection(&path, &context, roster.len(), query, |index| ParticipantJson {
+            etag: Some(etag(call.etag)),
+            ..participant_json(roster[index])
+        })
     }
 
     /// The leg of a participant, which is sent from `local`.
@@ -359,28 +371,19 @@ impl Writer<'_> {
     }
 
     /// An operation by itself.
-    pub(crate) fn operation(
-        &self,
-        call: CallId,
-        operation: &Operation,
-        case: StatusCase,
-        query: &Query,
-    ) -> Answer {
-        let context = self.context(&format!("calls('{call}')/operations/$entity"));
-        Self::entity(200, None, &operation_entity(operation, case, Some(context)), query)
+    pub(crate) fn operation(&self, call: &Call, operation: &Operation, query: &Query) -> Answer {
+        let context = self.context(&format!("calls('{}')/operations/$entity", call.id));
+        let json = operation_entity(operation, call.rules.status_case, Some(context));
+        Self::entity(200, None, &OperationJson { etag: Some(etag(call.etag)), ..json }, query)
     }
 
-    /// Operations, in their order.
-    pub(crate) fn operations(
-        &self,
-        call: CallId,
-        operations: &[&Operation],
-        case: StatusCase,
-        query: &Query,
-    ) -> Answer {
-        let (path, context) = (format!("calls/{call}/operations"), format!("calls('{call}')/operations"));
-        self.collection(&path, &context, operations.len(), query, |index| {
-            operation_entity(operations[index], case, None)
+    /// Operations of a call, in their order.
+    pub(crate) fn operations(&self, call: &Call, operations: &[&Operation], query: &Query) -> Answer {
+        let (path, context) =
+            (format!("calls/{}/operations", call.id), format!("calls('{}')/operations", call.id));
+        self.collection(&path, &context, operations.len(), query, |index| OperationJson {
+            etag: Some(etag(call.etag)),
+            ..operation_entity(operations[index], call.rules.status_case, None)
         })
     }
 }

@@ -265,7 +265,7 @@ fn operations_are_filtered_and_selected() {
     desk.stop(who).unwrap();
     let query = Query::read("$filter=status eq 'failed' and clientContext eq 'mine'&$select=status").unwrap();
     let told = json(&desk.ask(Ask::ListOperations { call: who.0, query }).unwrap());
-    expect![[r##"[{"@odata.type":"#microsoft.graph.startHoldMusicOperation","status":"failed"}]"##]]
+    expect![[r##"[{"@odata.etag":"W/\"5\"","@odata.type":"#microsoft.graph.startHoldMusicOperation","status":"failed"}]"##]]
         .assert_eq(&told["value"].to_string());
 }
 
@@ -280,6 +280,7 @@ fn entities_look_as_graph_prints_them() {
     expect![[r##"
         {
           "@odata.context": "http://127.0.0.1:8080/v1.0/$metadata#communications/calls/$entity",
+          "@odata.etag": "W/\"0\"",
           "@odata.type": "#microsoft.graph.call",
           "callbackUri": "https://bot.contoso.com/api",
           "createdDateTime": "2023-11-14T22:13:20.000Z",
@@ -312,6 +313,7 @@ fn entities_look_as_graph_prints_them() {
     expect![[r##"
         {
           "@odata.context": "http://127.0.0.1:8080/v1.0/$metadata#communications/calls('3cb4dbe2-cd20-4c1b-9c50-ac90b209c7d3')/participants/$entity",
+          "@odata.etag": "W/\"2\"",
           "@odata.type": "#microsoft.graph.participant",
           "holdMusic": {
             "state": "none"
