@@ -620,6 +620,20 @@ mod tests {
     }
 
     #[test]
+    fn a_whole_number_may_be_written_with_a_fraction() {
+        let read = |held: &str| {
+            let body = format!(
+                r#"{{"callbackUri": "https://bot", "holdMusic": {{"maxHeldParticipants": {held}}}}}"#
+            );
+            read_create_call(body.as_bytes()).map(|call| call.hold.max_held).ok().flatten()
+        };
+        assert_eq!((read("854.0"), read("8.54e2"), read("854")), (Some(854), Some(854), Some(854)));
+        for wrong in ["854.5", "-1.0", "1e300", "0.0", "9007199254740993.5"] {
+            assert_eq!(read(wrong), None, "{wrong}");
+        }
+    }
+
+    #[test]
     fn a_data_uri_is_read_within_its_own_limit() {
         let read = |uri: &str| read_prompt(uri).map_err(|refusal| refusal.message);
         match read("data:audio/wav;base64,UklGRg==").unwrap().origin {

@@ -37,6 +37,14 @@ pub(super) fn kind(value: &Value) -> &'static str {
     }
 }
 
+/// The whole number that a value is; beyond 2^53 a fraction's digits say no more which one.
+#[expect(clippy::cast_possible_truncation, reason = "the range is checked")]
+fn whole(value: &Value) -> Option<u64> {
+    const EXACT: f64 = 9_007_199_254_740_992.0;
+    let of_fraction = |number: &f64| number.fract() == 0.0 && (0.0..=EXACT).contains(number);
+    value.as_u64().or_else(|| value.as_f64().filter(of_fraction).map(|number| number as u64))
+}
+
 /// An object inside a body, and where.
 pub(super) struct Object<'a> {
     path: String,
@@ -183,11 +191,12 @@ impl<'a> Object<'a> {
         }
     }
 
-    /// A whole number from `least` to `most`.
+    /// A whole number from `least` to `most`, also one that is written as `5.0`: JSON Schema knows no difference, and
+    /// languages with one kind of number write it so.
     pub(super) fn number(&self, name: &str, least: u64, most: u64) -> Result<Option<u64>, Refusal> {
         match self.value(name) {
             None => Ok(None),
-            Some(value) => match value.as_u64().filter(|number| (least..=most).contains(number)) {
+            Some(value) => match whole(value).filter(|number| (least..=most).contains(number)) {
                 Some(number) => Ok(Some(number)),
                 None => Err(self.wrong(name, &format!("a whole number from {least} to {most}"))),
             },
