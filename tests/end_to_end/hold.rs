@@ -182,7 +182,7 @@ fn a_process_that_stood_still_for_half_a_second_comes_back_on_its_grid() {
 }
 
 /// The token as a bot's framework checks it: by the key that discovery leads to.
-fn assert_token(engine: &Engine, post: &Post) {
+pub(crate) fn assert_token(engine: &Engine, post: &Post) {
     let token = post.header("Authorization").strip_prefix("Bearer ").expect("a bearer token");
     let discovery = http::request(engine.address, "GET", "/v1/.well-known/OpenIdConfiguration", &[], b"");
     let discovery = discovery.expect(200).json();

@@ -13,6 +13,7 @@ mod ear;
 mod process;
 mod access;
 mod hold;
+mod notifications;
 mod prompts;
 mod cache;
 mod check;

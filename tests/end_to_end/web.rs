@@ -4,7 +4,7 @@ use std::{
     collections::HashMap,
     io::{BufReader, Read, Write},
     net::{SocketAddr, TcpListener, TcpStream},
-    sync::{Arc, mpsc},
+    sync::{Arc, Mutex, mpsc},
     thread,
 };
 
@@ -48,6 +48,8 @@ impl Post {
 pub(crate) struct Web {
     address: SocketAddr,
     posts: mpsc::Receiver<Post>,
+    /// How a POST is answered.
+    accepting: Arc<Mutex<Vec<u8>>>,
 }
 
 impl Web {
@@ -58,13 +60,20 @@ impl Web {
         let address = listener.local_addr().expect("it is bound");
         let pages: Arc<HashMap<&str, Vec<u8>>> = Arc::new(pages.into_iter().collect());
         let (keep, posts) = mpsc::channel();
+        let accepting = Arc::new(Mutex::new(page("202 Accepted", "text/plain", b"")));
+        let answering = Arc::clone(&accepting);
         thread::spawn(move || {
             for stream in listener.incoming().flatten() {
-                let (pages, keep) = (Arc::clone(&pages), keep.clone());
-                thread::spawn(move || answer(stream, &pages, &keep));
+                let (pages, keep, accepting) = (Arc::clone(&pages), keep.clone(), Arc::clone(&answering));
+                thread::spawn(move || answer(stream, &pages, &keep, &accepting));
             }
         });
-        Self { address, posts }
+        Self { address, posts, accepting }
+    }
+
+    /// From now on POSTs are answered so; they are kept as before.
+    pub(crate) fn answer_posts(&self, answer: Vec<u8>) {
+        *self.accepting.lock().expect("nobody panics while holding it") = answer;
     }
 
     /// The URL of a path.
@@ -73,7 +82,7 @@ impl Web {
     }
 
     /// The callbacks that come until one is as `last` says, that one included.
-    pub(crate) fn posts_until(&self, last: impl Fn(&Post) -> bool) -> Vec<Post> {
+    pub(crate) fn posts_until(&self, mut last: impl FnMut(&Post) -> bool) -> Vec<Post> {
         let mut posts = vec![];
         loop {
             let post = self.posts.recv_timeout(PATIENCE).unwrap_or_else(|_| panic!("only these: {posts:?}"));
@@ -86,7 +95,12 @@ impl Web {
     }
 }
 
-fn answer(mut stream: TcpStream, pages: &HashMap<&str, Vec<u8>>, keep: &mpsc::Sender<Post>) {
+fn answer(
+    mut stream: TcpStream,
+    pages: &HashMap<&str, Vec<u8>>,
+    keep: &mpsc::Sender<Post>,
+    accepting: &Mutex<Vec<u8>>,
+) {
     let Ok(reading) = stream.try_clone() else { return };
     let mut reader = BufReader::new(reading);
     let Some((first, headers)) = head_of(&mut reader) else { return };
@@ -97,8 +111,9 @@ fn answer(mut stream: TcpStream, pages: &HashMap<&str, Vec<u8>>, keep: &mpsc::Se
         if reader.read_exact(&mut body).is_err() {
             return;
         }
+        let answer = accepting.lock().expect("nobody panics while holding it").clone();
         let _ = keep.send(Post { headers, body });
-        page("202 Accepted", "text/plain", b"")
+        answer
     } else {
         pages.get(path).cloned().unwrap_or_else(|| page("404 Not Found", "text/plain", b"nothing here"))
     };

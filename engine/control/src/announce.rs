@@ -74,7 +74,7 @@ impl Control {
         if self.draining {
             return Err(Refusal::unavailable("The server is shutting down and plays no new prompts.", 5));
         }
-        if self.notifications.is_full(call_id, &self.settings) {
+        if self.is_owed_much(call_id) {
             return Err(Refusal::unavailable("Too many notifications wait to be delivered.", 5));
         }
         if call.plays.len() >= MAX_PLAYS {

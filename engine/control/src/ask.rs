@@ -5,7 +5,7 @@ use url::Url;
 use crate::{
     call::HoldRules,
     graph::{Query, Refusal},
-    id::{CallId, OperationId, ParticipantId},
+    id::{CallId, NotificationId, OperationId, ParticipantId},
     negotiation::{MediaOffer, StateOffer},
     prompt::Prompt,
 };
@@ -54,6 +54,16 @@ pub enum Ask {
     Invite { call: CallId, invite: Invite },
     /// `POST /communications/prompts/purge`
     PurgePrompts { prompt: Option<Prompt> },
+    /// `GET /communications/notifications/undelivered`
+    ListUndelivered { query: Query },
+    /// `GET …/notifications/undelivered/{notification}`
+    GetUndelivered { notification: NotificationId, query: Query },
+    /// `DELETE …/notifications/undelivered/{notification}`
+    DropUndelivered { notification: NotificationId },
+    /// `POST …/notifications/undelivered/{notification}/redeliver`
+    Redeliver { notification: NotificationId },
+    /// `POST /communications/notifications/redeliver`
+    RedeliverAll,
     /// `GET …/calls/{call}/operations`
     ListOperations { call: CallId, query: Query },
     /// `GET …/calls/{call}/operations/{operation}`
@@ -89,6 +99,11 @@ impl Ask {
             | Self::GetOperation { call, .. } => Some(*call),
             Self::CreateCall(_)
             | Self::ListCalls { .. }
+            | Self::ListUndelivered { .. }
+            | Self::GetUndelivered { .. }
+            | Self::DropUndelivered { .. }
+            | Self::Redeliver { .. }
+            | Self::RedeliverAll
             | Self::PurgePrompts { .. }
             | Self::CheckPrompt
             | Self::Refused(_) => None,

@@ -12,6 +12,7 @@ mod read;
 pub(crate) mod results;
 mod shapes;
 mod tell;
+mod undelivered;
 mod words;
 mod write;
 
@@ -25,6 +26,8 @@ pub use read::{
     read_start_hold_music, read_stop_hold_music,
 };
 pub(crate) use tell::{call_notification, operation_notification, roster_notification};
+pub use undelivered::notification_id;
+pub(crate) use undelivered::redelivered;
 pub(crate) use words::CallState;
 pub use words::{StatusCase, read_wall, wall_text};
 pub(crate) use write::{Writer, matches, participant_info, wire_state};

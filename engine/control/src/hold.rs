@@ -133,7 +133,7 @@ impl Control {
         if self.draining {
             return Err(Refusal::unavailable("The server is shutting down and takes no new holds.", 5));
         }
-        if self.notifications.is_full(call.id, &self.settings) {
+        if self.is_owed_much(call.id) {
             return Err(Refusal::unavailable("Too many notifications wait to be delivered.", 5));
         }
         if participant.hold.is_some() {

@@ -21,10 +21,12 @@ pub mod notification;
 pub mod operation;
 pub mod participant;
 pub mod prompt;
+mod receivers;
 mod roster;
 pub mod settings;
 mod stop;
 mod timer;
+pub mod undelivered;
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -55,7 +57,7 @@ pub use cause::{PromptCause, PromptFailure};
 pub use data_uri::DataUri;
 pub use graph::{Answer, Refusal};
 pub use id::{CallId, NotificationId, OperationId, ParticipantId, RequestId};
-pub use notification::{DeliveryOutcome, Undelivered};
+pub use notification::DeliveryOutcome;
 pub use prompt::{DEFAULT_SOURCE, Freshness, Origin, Prompt, SourceFacts};
 pub use settings::Settings;
 
@@ -450,14 +452,19 @@ impl Control {
         }
     }
 
-    /// Notifications that were given up, oldest first.
-    pub fn undelivered(&self) -> impl Iterator<Item = &Undelivered> {
-        self.notifications.undelivered()
-    }
-
     fn notify_all(&mut self, now: Now) {
-        for call in std::mem::take(&mut self.to_notify) {
-            self.notify(now.mono, call);
+        let calls = std::mem::take(&mut self.to_notify);
+        for call in &calls {
+            self.notifications.wait(now, *call, &self.settings);
+        }
+        while let Some(attempt) = self.notifications.attempt(now.mono, &self.settings) {
+            self.notify(attempt);
+        }
+        // Whose turn did not come at once may have to be given up.
+        for call in calls {
+            if let Some(until) = self.notifications.timer(call) {
+                self.timers.set(until, Timer::Notify(call));
+            }
         }
     }
 
@@ -516,6 +523,13 @@ impl Control {
             Ask::CancelMedia { call, cancel } => self.cancel_media(now, accepted, base, call, cancel),
             Ask::Invite { call, invite } => self.invite(now, accepted, base, call, invite),
             Ask::PurgePrompts { prompt } => Ok(self.purge(now.mono, prompt)),
+            Ask::ListUndelivered { query } => Ok(self.list_undelivered(base, owner, &query)),
+            Ask::GetUndelivered { notification, query } => {
+                self.read_undelivered(base, owner, notification, &query)
+            }
+            Ask::DropUndelivered { notification } => self.drop_undelivered(owner, notification),
+            Ask::Redeliver { notification } => self.redeliver(now, base, owner, notification),
+            Ask::RedeliverAll => Ok(self.redeliver_all(now, owner)),
             Ask::ListOperations { call, query } => self.list_operations(base, call, &query),
             Ask::GetOperation { call, operation, query } => {
                 self.read_operation(base, call, operation, &query)

@@ -1,5 +1,6 @@
 //! Who is owed what, in which order, and when to try again: changes go in, POSTs come out, one at a time for each
-//! call, at least once, in order. A queue outlives its call.
+//! call, at least once, in order. A queue outlives its call. How many a receiver has under way is said by
+//! `receivers.rs`; what is given up goes to `undelivered.rs`.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -13,9 +14,10 @@ use url::Url;
 
 use crate::{
     access::Identity,
-    guard::redact,
     id::{CallId, NotificationId},
+    receivers::{Ending, Receivers, receiver_of},
     settings::Settings,
+    undelivered::{GivenUp, Undelivered},
 };
 
 /// How the delivery of a notification went, as far as the doors can tell.
@@ -37,27 +39,8 @@ pub enum DeliveryOutcome {
     },
 }
 
-/// A notification that was given up.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Undelivered {
-    /// Its name.
-    pub notification: NotificationId,
-    /// Whose it is.
-    pub call: CallId,
-    /// Where it should have gone, without secrets.
-    pub uri: String,
-    /// Why it did not.
-    pub reason: String,
-    /// How often it was tried.
-    pub attempts: u32,
-    /// When it was given up.
-    pub at: WallTime,
-    /// What it would have said; empty for a roster update that was never tried and so never written.
-    pub body: Arc<str>,
-}
-
 /// What a notification says.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Says {
     /// This, and nothing else for ever.
     Text(Arc<str>),
@@ -70,40 +53,55 @@ pub(crate) enum Says {
 struct Owed {
     id: NotificationId,
     says: Says,
+    /// From when on it is tried.
     since: MediaTime,
+    created: WallTime,
+    /// All attempts.
     attempts: u32,
+    /// Those of them that were made before it was given up and asked for again.
+    earlier: u32,
 }
 
 #[derive(Debug)]
 struct Queue {
     owner: Arc<Identity>,
     uri: Url,
+    receiver: Arc<str>,
     owed: VecDeque<Owed>,
-    /// An attempt is under way.
-    in_flight: bool,
+    /// When the attempt under way began, if there is one.
+    in_flight: Option<MediaTime>,
     /// When the next attempt may be made; `None` is at once.
     retry: Option<MediaTime>,
+    /// It waits for its receiver, but no longer than that.
+    waits_until: Option<MediaTime>,
+    /// A timer has been set for that.
+    timed: bool,
 }
 
 /// An attempt that is to be made now.
 #[derive(Debug)]
 pub(crate) struct Attempt {
     pub(crate) id: NotificationId,
+    pub(crate) call: CallId,
     pub(crate) says: Says,
     /// Whose the call is.
     pub(crate) owner: Arc<Identity>,
     pub(crate) uri: Url,
     /// 1 for the first.
     pub(crate) number: u32,
+    /// The timer of its wait, if one was set: it is not needed any more.
+    pub(crate) timer: Option<MediaTime>,
 }
 
 /// All queues.
 #[derive(Debug, Default)]
 pub(crate) struct Notifications {
     queues: BTreeMap<CallId, Queue>,
+    receivers: Receivers,
     /// Whose the attempts under way are.
     in_flight: BTreeMap<NotificationId, CallId>,
-    undelivered: VecDeque<Undelivered>,
+    /// What was given up.
+    pub(crate) undelivered: GivenUp,
     /// Owed in all.
     pub(crate) pending: usize,
     /// Delivered since the beginning.
@@ -113,14 +111,27 @@ pub(crate) struct Notifications {
 }
 
 impl Notifications {
-    /// Whether so much is owed that no more work which owes notifications should be taken.
-    pub(crate) fn is_full(&self, call: CallId, settings: &Settings) -> bool {
-        let owed = self.queues.get(&call).map_or(0, |queue| queue.owed.len());
+    /// Whether so much is owed to `call`, or by way of its receiver, that no more work which owes notifications should
+    /// be taken.
+    pub(crate) fn is_full(&self, call: CallId, callback: &str, settings: &Settings) -> bool {
         // A hold owes three: the roster twice and its operation.
-        owed + 3 > settings.max_owed_per_call || self.pending + 3 > settings.max_owed
+        match self.queues.get(&call) {
+            Some(queue) => {
+                queue.owed.len() + 3 > settings.max_owed_per_call || self.crowds(&queue.receiver, 3, settings)
+            }
+            None => Url::parse(callback).is_ok_and(|uri| self.crowds(&receiver_of(&uri), 3, settings)),
+        }
     }
 
-    /// `call` is owed a notification, signed for its owner and sent to its callback. Above the limits the oldest that is not under way is given up for it.
+    /// Whether, with so many more, what is owed by way of a receiver would be more than the room that is left for all.
+    /// By this rule one receiver can fill half of the room and two of them a third each: however many are dead, there is
+    /// room for one that is not.
+    fn crowds(&self, receiver: &str, more: usize, settings: &Settings) -> bool {
+        self.receivers.owed(receiver) + more > settings.max_owed.saturating_sub(self.pending + more)
+    }
+
+    /// `call` is owed a notification, signed for its owner and sent to its callback. Above the limits the oldest that is
+    /// not under way is given up for it.
     pub(crate) fn owe(
         &mut self,
         now: Now,
@@ -130,58 +141,146 @@ impl Notifications {
         says: Says,
         settings: &Settings,
     ) {
-        let queue = self.queues.entry(call).or_insert_with(|| Queue {
-            owner: Arc::clone(owner),
-            uri: Url::parse(uri).expect("a callback was a URL when its call was created"),
-            owed: VecDeque::new(),
-            in_flight: false,
-            retry: None,
-        });
-        let untried = |owed: &Owed| matches!(owed.says, Says::Roster(_)) && owed.attempts == 0;
-        if matches!(says, Says::Roster(_)) && queue.owed.iter().any(untried) {
+        let untold = |owed: &Owed| matches!(owed.says, Says::Roster(_));
+        let known = self.queues.get(&call);
+        if matches!(says, Says::Roster(_)) && known.is_some_and(|queue| queue.owed.iter().any(untold)) {
             return;
         }
-        queue.owed.push_back(Owed { id, says, since: now.mono, attempts: 0 });
-        self.pending += 1;
-        let first = usize::from(queue.in_flight);
-        if (queue.owed.len() > settings.max_owed_per_call || self.pending > settings.max_owed)
-            && let Some(oldest) = queue.owed.remove(first)
+        let owed = Owed { id, says, since: now.mono, created: now.wall, attempts: 0, earlier: 0 };
+        self.push(call, owed, owner, || {
+            Url::parse(uri).expect("a callback was a URL when its call was created")
+        });
+        let queue = &self.queues[&call];
+        let first = usize::from(queue.in_flight.is_some());
+        let too_many = queue.owed.len() > settings.max_owed_per_call;
+        if (too_many || self.crowds(&queue.receiver, 0, settings))
+            && let Some(oldest) = self.queues.get_mut(&call).and_then(|queue| queue.owed.remove(first))
         {
             self.give_up(now, call, oldest, "too many notifications were owed".to_owned(), settings);
         }
+    }
+
+    /// Whether what was given up could be owed again.
+    pub(crate) fn has_room_for(&self, entry: &Undelivered, settings: &Settings) -> bool {
+        let owed = self.queues.get(&entry.call).map_or(0, |queue| queue.owed.len());
+        owed < settings.max_owed_per_call && !self.crowds(&receiver_of(&entry.callback), 1, settings)
+    }
+
+    /// What was given up is owed again, behind everything else of its call and under its old name. `says` is what it
+    /// says now.
+    pub(crate) fn owe_again(&mut self, now: Now, entry: Undelivered, says: Says) {
+        let Undelivered { notification, call, owner, callback, attempts, created, .. } = entry;
+        let owed = Owed { id: notification, says, since: now.mono, created, attempts, earlier: attempts };
+        self.push(call, owed, &owner, || callback);
+    }
+
+    /// At the end of its call's queue, which may have to be made.
+    fn push(&mut self, call: CallId, owed: Owed, owner: &Arc<Identity>, callback: impl FnOnce() -> Url) {
+        let queue = self.queues.entry(call).or_insert_with(|| {
+            let uri = callback();
+            Queue {
+                owner: Arc::clone(owner),
+                receiver: receiver_of(&uri),
+                uri,
+                owed: VecDeque::new(),
+                in_flight: None,
+                retry: None,
+                waits_until: None,
+                timed: false,
+            }
+        });
+        queue.owed.push_back(owed);
+        self.pending += 1;
+        self.receivers.owe(&queue.receiver);
     }
 
     /// Roster updates of `call` that were never tried are owed no more: there is no roster any more.
     pub(crate) fn forget_roster(&mut self, call: CallId) {
         if let Some(queue) = self.queues.get_mut(&call) {
             let before = queue.owed.len();
-            queue.owed.retain(|owed| !matches!(owed.says, Says::Roster(_)) || owed.attempts > 0);
-            self.pending -= before - queue.owed.len();
+            queue.owed.retain(|owed| !matches!(owed.says, Says::Roster(_)));
+            let forgotten = before - queue.owed.len();
+            self.pending -= forgotten;
+            self.receivers.settle(&queue.receiver, forgotten);
         }
     }
 
-    /// The attempt that may be made for `call` now. What a roster update says is to be given back by
-    /// [`Notifications::written`].
-    pub(crate) fn attempt(&mut self, now: MediaTime, call: CallId) -> Option<Attempt> {
-        let queue = self.queues.get_mut(&call)?;
-        if queue.in_flight || queue.retry.is_some_and(|at| at > now) {
-            return None;
+    /// `call` may have something that can be told now: then it waits for its turn. If it has waited for too long, what
+    /// it has waited with is given up.
+    pub(crate) fn wait(&mut self, now: Now, call: CallId, settings: &Settings) {
+        let Some(queue) = self.queues.get_mut(&call) else { return };
+        if queue.in_flight.is_some() || queue.retry.is_some_and(|at| at > now.mono) {
+            return;
         }
-        let Some(owed) = queue.owed.front_mut() else {
+        let first = queue.owed.front();
+        match (queue.waits_until, first) {
+            (Some(MediaTime::NEVER), Some(first)) => {
+                queue.waits_until = Some(patience(now.mono, first, settings));
+                return;
+            }
+            (Some(until), _) if now.mono >= until => return self.waited_in_vain(now, call, settings),
+            (Some(_), _) => return,
+            (None, _) => {}
+        }
+        let Some(first) = first else {
             self.queues.remove(&call);
-            return None;
+            return;
         };
-        owed.attempts += 1;
-        queue.in_flight = true;
+        queue.waits_until = Some(patience(now.mono, first, settings));
         queue.retry = None;
-        self.in_flight.insert(owed.id, call);
-        Some(Attempt {
-            id: owed.id,
-            says: owed.says.clone(),
-            owner: Arc::clone(&queue.owner),
-            uri: queue.uri.clone(),
-            number: owed.attempts,
-        })
+        queue.timed = false;
+        self.receivers.wait(&queue.receiver, call);
+    }
+
+    /// Its receiver had no turn for it while it should have been tried. It keeps its place in the order with the rest.
+    fn waited_in_vain(&mut self, now: Now, call: CallId, settings: &Settings) {
+        let overdue = |owed: &Owed| owed.since + settings.notify_for <= now.mono;
+        while let Some(queue) = self.queues.get_mut(&call)
+            && queue.owed.front().is_some_and(overdue)
+            && let Some(owed) = queue.owed.pop_front()
+        {
+            let seconds = settings.notify_for.as_secs();
+            let reason = format!(
+                "its turn did not come within {seconds} s: the receiver was too slow with what went before, or failed"
+            );
+            self.give_up(now, call, owed, reason, settings);
+        }
+        let Some(queue) = self.queues.get_mut(&call) else { return };
+        // Without anything to tell it waits on, until its turn comes and is passed over.
+        queue.waits_until =
+            Some(queue.owed.front().map_or(MediaTime::NEVER, |first| patience(now.mono, first, settings)));
+        queue.timed = false;
+    }
+
+    /// Until when `call` waits for its turn, if it does and no timer has been set for that: now one is.
+    pub(crate) fn timer(&mut self, call: CallId) -> Option<MediaTime> {
+        let queue = self.queues.get_mut(&call).filter(|queue| !queue.timed)?;
+        let until = queue.waits_until.filter(|until| *until < MediaTime::NEVER)?;
+        queue.timed = true;
+        Some(until)
+    }
+
+    /// The attempt whose turn it is. What a roster update says is to be given back by [`Notifications::written`].
+    pub(crate) fn attempt(&mut self, now: MediaTime, settings: &Settings) -> Option<Attempt> {
+        loop {
+            let call = self.receivers.next(settings)?;
+            let queue = self.queues.get_mut(&call).expect("who waits has a queue");
+            let until = queue.waits_until.take();
+            let timer = until.filter(|_| std::mem::take(&mut queue.timed));
+            let Some(owed) = queue.owed.front_mut() else {
+                // Forgotten while it waited. A timer that was set finds nothing.
+                let receiver = Arc::clone(&queue.receiver);
+                self.queues.remove(&call);
+                self.receivers.unused(&receiver);
+                continue;
+            };
+            owed.attempts += 1;
+            queue.in_flight = Some(now);
+            self.in_flight.insert(owed.id, call);
+            let (id, says, number) = (owed.id, owed.says.clone(), owed.attempts);
+            let (owner, uri) = (Arc::clone(&queue.owner), queue.uri.clone());
+            return Some(Attempt { id, call, says, owner, uri, number, timer });
+        }
     }
 
     /// What the attempt under way for `call` says, now and in every retry.
@@ -202,13 +301,19 @@ impl Notifications {
     ) -> Option<(CallId, Option<MediaTime>)> {
         let call = self.in_flight.remove(&id)?;
         let queue = self.queues.get_mut(&call).expect("an attempt under way has a queue");
-        queue.in_flight = false;
+        let began = queue.in_flight.take().expect("an attempt under way has begun");
+        let ending = match outcome {
+            DeliveryOutcome::Accepted | DeliveryOutcome::Refused { .. } => Ending::Answered,
+            DeliveryOutcome::Retry { .. } => Ending::Failed,
+        };
+        self.receivers.ended(&queue.receiver, now.mono.since(began), ending);
         let owed = queue.owed.front().expect("an attempt under way is of the first in the queue");
         let (reason, after) = match outcome {
             DeliveryOutcome::Accepted => {
                 queue.owed.pop_front();
                 self.pending -= 1;
                 self.delivered += 1;
+                self.receivers.settle(&queue.receiver, 1);
                 return Some((call, None));
             }
             DeliveryOutcome::Retry { reason, after } if now.mono.since(owed.since) < settings.notify_for => {
@@ -221,7 +326,7 @@ impl Notifications {
             self.give_up(now, call, owed, reason, settings);
             return Some((call, None));
         };
-        let delay = retry_delay(owed.attempts, after, settings, rng);
+        let delay = retry_delay(owed.attempts - owed.earlier, after, settings, rng);
         // The last attempt is made when the time is over, not long after.
         let at =
             (now.mono + delay).min((owed.since + settings.notify_for).max(now.mono + settings.retry_first));
@@ -230,32 +335,33 @@ impl Notifications {
     }
 
     fn give_up(&mut self, now: Now, call: CallId, owed: Owed, reason: String, settings: &Settings) {
+        let queue = self.queues.get(&call).expect("what is given up was in a queue");
         self.pending -= 1;
         self.given_up += 1;
-        let uri = self.queues.get(&call).map(|queue| redact(&queue.uri)).unwrap_or_default();
-        let body = match owed.says {
-            Says::Text(text) => text,
-            Says::Roster(_) => Arc::from(""),
-        };
-        let Owed { id, attempts, .. } = owed;
-        self.undelivered.push_back(Undelivered {
+        self.receivers.settle(&queue.receiver, 1);
+        let Owed { id, says, created, attempts, .. } = owed;
+        let entry = Undelivered {
             notification: id,
             call,
-            uri,
+            owner: Arc::clone(&queue.owner),
+            callback: queue.uri.clone(),
             reason,
             attempts,
-            at: now.wall,
-            body,
-        });
-        while self.undelivered.len() > settings.max_undelivered {
-            self.undelivered.pop_front();
-        }
+            created,
+            given_up: now.wall,
+            body: match says {
+                Says::Text(text) => Some(text),
+                Says::Roster(_) => None,
+            },
+        };
+        self.undelivered.push(entry, settings);
     }
+}
 
-    /// What was given up, oldest first.
-    pub(crate) fn undelivered(&self) -> impl Iterator<Item = &Undelivered> {
-        self.undelivered.iter()
-    }
+/// How long a call waits for its receiver at most: as long as the first of what it has to tell is tried, and if that is
+/// over soon, as long as between two retries.
+fn patience(now: MediaTime, first: &Owed, settings: &Settings) -> MediaTime {
+    (first.since + settings.notify_for).max(now + settings.retry_longest)
 }
 
 /// Exponential, between the first and the longest delay, or what the receiver asked for if that is longer, and up
@@ -264,6 +370,16 @@ fn retry_delay(attempts: u32, asked: Duration, settings: &Settings, rng: &mut St
     let doubled = settings.retry_first.saturating_mul(1 << attempts.saturating_sub(1).min(20));
     let delay = doubled.min(settings.retry_longest).max(asked);
     delay.saturating_add(delay.mul_f64(f64::from(rng.next_u32()) / f64::from(u32::MAX) / 4.0))
+}
+
+#[cfg(test)]
+impl Notifications {
+    /// For tests that have told everything.
+    pub(crate) fn check_nothing_is_left(&self) {
+        assert!(self.queues.is_empty() && self.in_flight.is_empty(), "{:?}", self.queues);
+        assert_eq!(self.pending, 0);
+        self.receivers.check_all_rest();
+    }
 }
 
 #[cfg(test)]
@@ -301,7 +417,12 @@ mod tests {
         }
 
         fn attempt(&mut self, at: u64) -> Option<(NotificationId, u32)> {
-            self.notifications.attempt(MediaTime::from_millis(at), CALL).map(|a| (a.id, a.number))
+            self.notifications.wait(now(at), CALL, &self.settings);
+            let attempt = self.notifications.attempt(MediaTime::from_millis(at), &self.settings)?;
+            if let Says::Roster(_) = attempt.says {
+                self.notifications.written(CALL, &Arc::from("roster"));
+            }
+            Some((attempt.id, attempt.number))
         }
 
         fn outcome(&mut self, at: u64, id: NotificationId, outcome: DeliveryOutcome) -> Option<MediaTime> {
@@ -358,8 +479,8 @@ mod tests {
         desk.outcome(600_000, second, DeliveryOutcome::Refused { reason: "410".into() });
         assert_eq!(desk.attempt(600_000), None);
         let listed: Vec<_> =
-            desk.notifications.undelivered().map(|u| (u.uri.as_str(), u.reason.as_str())).collect();
-        assert_eq!(listed, [("https://bot/?…", "503"), ("https://bot/?…", "410")]);
+            desk.notifications.undelivered.iter().map(|u| (u.callback.as_str(), u.reason.as_str())).collect();
+        assert_eq!(listed, [("https://bot/?secret", "503"), ("https://bot/?secret", "410")]);
         assert_eq!((desk.notifications.pending, desk.notifications.given_up), (0, 2));
     }
 
@@ -384,6 +505,6 @@ mod tests {
         desk.attempt(0);
         desk.owe(0, text("y"));
         assert_eq!(desk.notifications.pending, 3);
-        assert_eq!(desk.notifications.undelivered().next().unwrap().notification, ids[1]);
+        assert_eq!(desk.notifications.undelivered.iter().next().unwrap().notification, ids[1]);
     }
 }

@@ -297,7 +297,7 @@ impl Control {
         invite: Invite,
     ) -> Result<Answer, Refusal> {
         self.admit_participants(call_id, invite.identities.len())?;
-        if self.notifications.is_full(call_id, &self.settings) {
+        if self.is_owed_much(call_id) {
             return Err(Refusal::unavailable("Too many notifications wait to be delivered.", 5));
         }
         let mut invited = Vec::new();
@@ -652,6 +652,12 @@ impl Control {
         }
     }
 
+    /// Whether a call, or its receiver, is owed so much that no more work which owes notifications should be taken.
+    pub(crate) fn is_owed_much(&self, call: CallId) -> bool {
+        let callback = self.calls.get(&call).map(|entry| &*entry.callback);
+        callback.is_some_and(|callback| self.notifications.is_full(call, callback, &self.settings))
+    }
+
     fn owe(&mut self, now: Now, call: CallId, says: Says) {
         let Some(entry) = self.calls.get(&call) else { return };
         let id = NotificationId::random(&mut self.rng);
@@ -660,20 +666,20 @@ impl Control {
         self.to_notify.push(call);
     }
 
-    /// Makes the attempt that is due for `call`, if there is one.
-    pub(crate) fn notify(&mut self, now: MediaTime, call: CallId) {
-        let Some(attempt) = self.notifications.attempt(now, call) else { return };
-        let body = match &attempt.says {
-            Says::Text(text) => Arc::clone(text),
+    /// Has an attempt made whose turn it is.
+    pub(crate) fn notify(&mut self, attempt: Attempt) {
+        let Attempt { id: notification, call, says, owner, uri, number: attempt, timer } = attempt;
+        self.timers.cancel(timer, Timer::Notify(call));
+        let body = match says {
+            Says::Text(text) => text,
             Says::Roster(version) => {
                 // Rosters that were never told are forgotten with their call, so it is there.
                 let Some(entry) = self.calls.get(&call) else { return };
-                let text = roster_notification(entry, *version);
+                let text = roster_notification(entry, version);
                 self.notifications.written(call, &text);
                 text
             }
         };
-        let Attempt { id: notification, owner, uri, number: attempt, .. } = attempt;
         self.outputs.push_back(Output::Notify { notification, call, owner, uri, body, attempt });
     }
 }

@@ -69,16 +69,20 @@ pub struct Settings {
 
     /// Notifications owed to one call.
     pub max_owed_per_call: usize,
-    /// Notifications owed in all. 50 000 are about 50 MB.
+    /// Notifications owed in all. 100 000 are about 100 MB; one receiver may be owed half of them.
     pub max_owed: usize,
+    /// Attempts under way at a time. 1 024: sixteen busy receivers, or a thousand dead ones. Each is a connection.
+    pub max_attempts: usize,
     /// How long a notification is tried before it is given up.
     pub notify_for: Duration,
     /// Delay of the first retry; doubled for every further one.
     pub retry_first: Duration,
     /// Longest delay between retries.
     pub retry_longest: Duration,
-    /// Notifications listed as undelivered; the oldest leave first.
+    /// Notifications listed as undelivered; beyond it the oldest leave of the receiver that has most.
     pub max_undelivered: usize,
+    /// Bytes of their bodies: the roster of a large call takes a hundred times as many as most.
+    pub max_undelivered_bytes: usize,
 }
 
 impl Default for Settings {
@@ -109,11 +113,13 @@ impl Default for Settings {
             failure_remembered: Duration::from_secs(2),
             max_unused_bytes: 32 << 20,
             max_owed_per_call: 1_000,
-            max_owed: 50_000,
+            max_owed: 100_000,
+            max_attempts: 1_024,
             notify_for: Duration::from_secs(600),
             retry_first: Duration::from_millis(250),
             retry_longest: Duration::from_secs(30),
-            max_undelivered: 1_000,
+            max_undelivered: 10_000,
+            max_undelivered_bytes: 32 << 20,
         }
     }
 }

@@ -3,6 +3,7 @@
 
 mod announcing;
 mod around;
+mod deliveries;
 mod races;
 mod refresh;
 mod stories;

@@ -22,6 +22,7 @@ use tokio::runtime::Handle;
 use crate::{
     clock,
     config::access::{Access, App},
+    egress::Egress,
 };
 use issuer::Issuer;
 use keys::KeySet;
@@ -76,8 +77,8 @@ impl Authority {
     /// # Errors
     ///
     /// One line: the file with keys, and what is wrong with it; or that no TLS is to be had.
-    pub fn new(access: Access, runtime: Handle) -> Result<Self, String> {
-        let client = issuer::client().map_err(|error| format!("the TLS client: {error}"))?;
+    pub fn new(access: Access, egress: &Egress, runtime: Handle) -> Result<Self, String> {
+        let client = issuer::client(egress).map_err(|error| format!("the TLS client: {error}"))?;
         let policy = Policy::new(access, &[], &client, &runtime)?;
         Ok(Self { policy: RwLock::new(Arc::new(policy)), client, runtime })
     }

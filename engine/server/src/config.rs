@@ -23,7 +23,7 @@ use holdmusic_media::prepare::PrepareSettings;
 use ipnet::IpNet;
 use serde::Deserialize;
 
-use crate::{fetch::FetchLimits, mailbox::WORK};
+use crate::{egress::Egress, fetch::FetchLimits, mailbox::WORK};
 use access::{Access, AccessOptions, AppTable, IssuerTable};
 
 /// The most that `--max-prompt-bytes` may be: 4 GiB, as long as a WAV can be.
@@ -137,6 +137,12 @@ pub struct Options {
     /// Network that callbacks may go to besides public addresses (and loopback, while we listen there)
     #[arg(long, env = "HOLDMUSIC_ALLOW_CALLBACK", value_name = "CIDR", value_delimiter = ',')]
     pub allow_callback: Vec<IpNet>,
+    /// Proxy by which prompts are fetched and callbacks go, http://[user:password@]host:port [default: all goes directly]
+    #[arg(long, env = "HOLDMUSIC_EGRESS_PROXY", hide_env_values = true, value_name = "URL")]
+    pub egress_proxy: Option<String>,
+    /// Name (with all below it) or network that is reached without the proxy; may be repeated
+    #[arg(long, env = "HOLDMUSIC_EGRESS_DIRECT", value_name = "HOST|CIDR", value_delimiter = ',')]
+    pub egress_direct: Vec<String>,
     /// Certificate chain in PEM; with --tls-key the API speaks HTTPS
     #[arg(long, env = "HOLDMUSIC_TLS_CERT", value_name = "FILE")]
     pub tls_cert: Option<PathBuf>,
@@ -336,6 +342,8 @@ pub struct Config {
     pub lock_memory: bool,
     /// Whether media is marked Expedited Forwarding.
     pub dscp_ef: bool,
+    /// Which way fetches and callbacks go.
+    pub egress: Egress,
     /// What a fetch may cost.
     pub fetch: FetchLimits,
     /// Most bytes of prepared prompts on disk.
@@ -364,6 +372,15 @@ impl Options {
         Ok(self.or(file))
     }
 
+    /// Where keys and token are kept.
+    ///
+    /// # Errors
+    ///
+    /// One line, if no place is named and the user has none.
+    pub fn data_directory(self) -> Result<PathBuf, String> {
+        self.data.map_or_else(default_data, Ok)
+    }
+
     /// What `self` leaves open is taken from `file`.
     fn or(self, file: Self) -> Self {
         macro_rules! merge {
@@ -389,6 +406,7 @@ impl Options {
             auth_issuer,
             auth_keys,
             issuer,
+            egress_proxy,
             prompts,
             default_prompt,
             senders,
@@ -433,6 +451,7 @@ impl Options {
             auth_tenant,
             issuers,
             apps,
+            egress_direct,
             sender_cpus
         )
     }
@@ -611,10 +630,12 @@ impl Options {
             Some(CaseChoice::Pascal) => StatusCase::Pascal,
             _ => StatusCase::Camel,
         };
+        let egress = Egress::read(self.egress_proxy.as_deref(), &self.egress_direct)?;
+        let data = self.data.map_or_else(default_data, Ok)?;
         Ok(Config {
             listen,
             public_url,
-            data: self.data.map_or_else(default_data, Ok)?,
+            data,
             media_binds,
             media_address: self.media_address,
             access,
@@ -626,6 +647,7 @@ impl Options {
             sender_cpus,
             lock_memory: self.lock_memory.unwrap_or(false),
             dscp_ef: self.dscp_ef.unwrap_or(true),
+            egress,
             fetch,
             prompt_cache_bytes: self.prompt_cache_bytes.unwrap_or(DEFAULT_PROMPT_CACHE_BYTES),
             producer,
@@ -688,6 +710,7 @@ impl Options {
             issuers: Vec::new(),
             apps: Vec::new(),
             issuer: Some(DEFAULT_ISSUER.to_owned()),
+            egress_proxy: None,
             prompts: None,
             default_prompt: None,
             senders: None,
@@ -695,6 +718,7 @@ impl Options {
             allow_fetch: Vec::new(),
             allow_media: Vec::new(),
             allow_callback: Vec::new(),
+            egress_direct: Vec::new(),
             tls_cert: None,
             tls_key: None,
             insecure: false,
@@ -760,6 +784,7 @@ impl Options {
             auth_issuer = "auth-issuer": quoted(auth_issuer),
             auth_keys = "auth-keys": quoted(shown_uri(auth_keys)),
             issuer = "issuer": quoted(issuer),
+            egress_proxy = "egress-proxy": quoted(shown_uri(egress_proxy)),
             prompts = "prompts": quoted(prompts.display()),
             default_prompt = "default-prompt": quoted(shown_uri(default_prompt)),
             senders = "senders": senders.to_string(),
@@ -808,7 +833,11 @@ impl Options {
                 given.insert(key, format!("[{}]", networks.join(", ")));
             }
         }
-        for (key, texts) in [("auth-audience", &self.auth_audience), ("auth-tenant", &self.auth_tenant)] {
+        for (key, texts) in [
+            ("auth-audience", &self.auth_audience),
+            ("auth-tenant", &self.auth_tenant),
+            ("egress-direct", &self.egress_direct),
+        ] {
             if !texts.is_empty() {
                 let texts: Vec<_> = texts.iter().map(quoted).collect();
                 given.insert(key, format!("[{}]", texts.join(", ")));
@@ -965,6 +994,8 @@ mod tests {
             ("--max-preparing 1025", "expected 1 to 1024"),
             ("--fetch-total 0", "expected 1 to 600"),
             ("--fetch-connect 601", "expected 1 to 600"),
+            ("--egress-proxy socks5://proxy:1080", "--egress-proxy has the scheme 'socks5'"),
+            ("--egress-direct 10.0.0.0/8", "without --egress-proxy"),
         ] {
             let error = check(flags).expect_err(flags);
             assert!(error.contains(words), "{flags}: {error}");
@@ -1017,11 +1048,12 @@ mod tests {
 
     #[test]
     fn the_explained_settings_are_a_file_that_is_read_back() {
-        let flags = "--default-prompt data:,RIFF --senders 2 --allow-fetch 10.0.0.0/8,fd00::/8 --status-case pascal --token s3cret";
+        let flags = "--default-prompt data:,RIFF --senders 2 --allow-fetch 10.0.0.0/8,fd00::/8 --status-case pascal --token s3cret \
+                     --egress-proxy http://me:s3cret@proxy:3128 --egress-direct a.example,10.0.0.0/8";
         let line =
             Line::try_parse_from(std::iter::once("holdmusic").chain(flags.split_whitespace())).unwrap();
         let text = line.options.explained();
-        assert!(!text.contains("s3cret"));
+        assert!(!text.contains("s3cret") && text.contains("egress-proxy = \"http://proxy:3128/\""), "{text}");
         let read: Options = toml::from_str(&text).unwrap();
         assert_eq!((read.senders, read.allow_fetch.len()), (Some(2), 2));
         assert_eq!(read.status_case, Some(CaseChoice::Pascal));

@@ -18,7 +18,7 @@ use holdmusic_media::{
 };
 use tokio::{
     runtime::Handle,
-    sync::{Semaphore, oneshot},
+    sync::oneshot,
     task::{AbortHandle, JoinSet},
 };
 use tracing::{debug, error, info, warn};
@@ -34,9 +34,6 @@ use crate::{
 
 /// Prompts fetched at the same time; with more, each would be slower than its deadline allows.
 pub const FETCHES: usize = 64;
-
-/// Notifications under way at the same time; a slow receiver holds a place for ten seconds at most.
-pub const DELIVERIES: usize = 512;
 
 /// How often the metrics get control's counts.
 const COUNTS_EVERY: Duration = Duration::from_millis(250);
@@ -78,7 +75,6 @@ struct State {
     last_request: u64,
     sources: HashMap<SourceId, Prepared>,
     legs: HashMap<LegId, usize>,
-    deliveries: Arc<Semaphore>,
     leave_by: Option<MediaTime>,
     counted: MediaTime,
 }
@@ -129,7 +125,6 @@ impl Desk {
             last_request: 0,
             sources: HashMap::from([(DEFAULT_SOURCE, default_music)]),
             legs: HashMap::new(),
-            deliveries: Arc::new(Semaphore::new(DELIVERIES)),
             leave_by: None,
             counted: MediaTime::ZERO,
         };
@@ -388,11 +383,10 @@ impl State {
         self.desk.runtime.spawn_blocking(move || cache.keep(content, &preserved));
     }
 
+    /// At once: control says how many may be under way.
     fn notify(&self, notification: Notification) {
         let (webhook, tell) = (Arc::clone(&self.desk.webhook), self.desk.tell.clone());
-        let deliveries = Arc::clone(&self.deliveries);
         self.desk.runtime.spawn(async move {
-            let _place = deliveries.acquire().await;
             let outcome = webhook.deliver(&notification).await;
             let id: NotificationId = notification.id;
             tell_later(&tell, Tiding::Delivered { notification: id, outcome }).await;

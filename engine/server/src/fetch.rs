@@ -28,6 +28,7 @@ use url::Url;
 use crate::{
     cache::Hash,
     clock,
+    egress::Egress,
     freshness::Validity,
     supply::{Passage, not_wanted},
 };
@@ -112,6 +113,7 @@ pub struct Came {
 pub struct Fetcher {
     client: Client,
     guard: Arc<Guard>,
+    egress: Egress,
     limits: FetchLimits,
 }
 
@@ -121,12 +123,12 @@ impl Fetcher {
     /// # Errors
     ///
     /// If the TLS library finds no usable root certificates.
-    pub fn new(guard: Arc<Guard>, limits: FetchLimits) -> Result<Self, reqwest::Error> {
+    pub fn new(guard: Arc<Guard>, egress: Egress, limits: FetchLimits) -> Result<Self, reqwest::Error> {
         let check = {
             let guard = Arc::clone(&guard);
             move |address: SocketAddr| guard.fetch(address.ip()).map_err(|refused| refused.to_string())
         };
-        let client = client(check)
+        let client = client(check, &egress)
             .connect_timeout(limits.connect)
             // Every request has a connection of its own, to an address checked for it. A kept one would be faster by a
             // round trip, and fail when the origin closes it at the moment it is used again.
@@ -134,7 +136,7 @@ impl Fetcher {
             .http1_max_headers(MAX_HEADERS)
             .http2_max_header_list_size(MAX_HEADER_BYTES)
             .build()?;
-        Ok(Self { client, guard, limits })
+        Ok(Self { client, guard, egress, limits })
     }
 
     /// Passes the bytes at `url` on as they come, unless the origin answers that they are what `questions` ask about.
@@ -210,7 +212,11 @@ impl Fetcher {
                 .headers(asked);
             let head = self.limits.connect.max(self.limits.silence) + HEAD_MARGIN;
             let response = tokio::time::timeout(head, request.send()).await;
-            let response = response.map_err(|_| silent(&url))?.map_err(|error| failure(&url, error))?;
+            let way = self.egress.way(&url);
+            let response = response.map_err(|_| silent(&url))?.map_err(|error| {
+                let PromptFailure { cause, message } = failure(&url, error);
+                PromptFailure::new(cause, format!("{message}{way}"))
+            })?;
             match response.status() {
                 StatusCode::MOVED_PERMANENTLY
                 | StatusCode::FOUND
@@ -393,29 +399,38 @@ fn read_file(limits: &FetchLimits, path: &str, passage: &mut Passage) -> Result<
     }
 }
 
-/// A client that resolves names itself and connects only where `check` agrees. It follows no redirect, uses no proxy
-/// of the environment (which would resolve names for us), keeps no cookies and sends no referer. Addresses that stand
-/// in the URL itself never reach the resolver; they are to be checked before.
+/// A client that resolves names itself and connects only where `check` agrees, or goes by the proxy of `egress`, which
+/// then resolves names. It follows no redirect, uses no proxy of the environment, keeps no cookies and sends no referer.
+/// Addresses that stand in the URL itself never reach the resolver; they are to be checked before.
 pub(crate) fn client(
     check: impl Fn(SocketAddr) -> Result<(), String> + Send + Sync + 'static,
+    egress: &Egress,
 ) -> reqwest::ClientBuilder {
-    Client::builder()
-        .dns_resolver(Resolver(Arc::new(check)))
+    let client = Client::builder()
+        .dns_resolver(Resolver { check: Arc::new(check), proxy: egress.proxy_name().map(Box::from) })
         .redirect(Policy::none())
         .referer(false)
-        .no_proxy()
-        .user_agent(concat!("holdmusic/", env!("CARGO_PKG_VERSION")))
+        .user_agent(concat!("holdmusic/", env!("CARGO_PKG_VERSION")));
+    egress.apply(client)
 }
 
 type Check = dyn Fn(SocketAddr) -> Result<(), String> + Send + Sync;
 
-struct Resolver(Arc<Check>);
+struct Resolver {
+    check: Arc<Check>,
+    /// Its address is the operator's word. Nothing else of that name is resolved: it goes by the proxy.
+    proxy: Option<Box<str>>,
+}
 
 impl Resolve for Resolver {
     fn resolve(&self, name: Name) -> Resolving {
-        let check = Arc::clone(&self.0);
+        let check = Arc::clone(&self.check);
+        let is_proxy = self.proxy.as_deref().is_some_and(|proxy| name.as_str().eq_ignore_ascii_case(proxy));
         Box::pin(async move {
             let found = tokio::net::lookup_host((name.as_str(), 0)).await.map_err(NameFailed::NotFound)?;
+            if is_proxy {
+                return Ok(Box::new(found.collect::<Vec<_>>().into_iter()) as Addrs);
+            }
             let allowed = allowed(found, &*check)?;
             Ok(Box::new(allowed.into_iter()) as Addrs)
         })

@@ -16,7 +16,10 @@ use axum_server::{Handle, tls_rustls::RustlsConfig};
 use holdmusic_codecs::{Codec, DecodeLimits};
 use holdmusic_control::{Control, DEFAULT_SOURCE};
 use holdmusic_media::{pacer::Pacer, prepare::room};
-use rustix::mm::{MlockAllFlags, mlockall};
+use rustix::{
+    mm::{MlockAllFlags, mlockall},
+    process::{Resource, getrlimit, setrlimit},
+};
 use tokio::{
     runtime::Runtime,
     signal::unix::{Signal, SignalKind, signal},
@@ -36,7 +39,7 @@ use crate::{
     dice,
     fetch::Fetcher,
     http::{self, Door},
-    keys::{SigningKey, write_secret},
+    keys::{Keyring, write_secret},
     mailbox::{Chunk, Commander, Mailboxes, Tiding, Work, intake},
     metrics::Metrics,
     producer::Producer,
@@ -102,9 +105,9 @@ impl House {
             .mode(0o700)
             .create(&config.data)
             .map_err(|error| format!("--data {}: {error}", config.data.display()))?;
-        let key =
-            SigningKey::open(&config.data).map_err(|error| format!("the key for notifications: {error}"))?;
-        let key = Arc::new(key);
+        let keys =
+            Keyring::open(&config.data).map_err(|error| format!("the key for notifications: {error}"))?;
+        let keys = Arc::new(keys);
         let mut access = config.access;
         let mut generated = None;
         if !access.is_configured() {
@@ -114,6 +117,7 @@ impl House {
             access.token = Some(token);
         }
 
+        more_files();
         let listener = TcpListener::bind_to(config.listen)?;
         let address =
             listener.local_addr().map_err(|error| format!("--listen {}: {error}", config.listen))?;
@@ -143,10 +147,12 @@ impl House {
         let tls_error = |error| format!("the TLS client: {error}");
         let cache = Cache::open(&config.data, config.prompt_cache_bytes, &config.producer)
             .map_err(|error| format!("the cache of prompts in {}: {error}", config.data.display()))?;
-        let fetcher = Fetcher::new(Arc::clone(&guard), config.fetch).map_err(tls_error)?;
+        let fetcher =
+            Fetcher::new(Arc::clone(&guard), config.egress.clone(), config.fetch).map_err(tls_error)?;
         let checker = Checker::new(fetcher.clone(), config.producer.clone(), settings.clone());
         let issuer = config.issuer;
-        let webhook = Webhook::new(guard, Arc::clone(&key), issuer.clone()).map_err(tls_error)?;
+        let webhook =
+            Webhook::new(guard, &config.egress, Arc::clone(&keys), issuer.clone()).map_err(tls_error)?;
 
         if config.lock_memory {
             lock_memory();
@@ -220,13 +226,13 @@ impl House {
         let scheme = if config.tls.is_some() { "https" } else { "http" };
         let door = Arc::new(Door {
             requests: requests.0,
-            authority: Authority::new(access, runtime.handle().clone())?,
+            authority: Authority::new(access, &config.egress, runtime.handle().clone())?,
             metrics_need_token: !address.ip().is_loopback(),
             public_url: config.public_url,
             scheme,
             metrics,
             checker,
-            key,
+            keys,
             issuer,
             not_ready: RwLock::new(String::new()),
         });
@@ -275,7 +281,8 @@ impl House {
     }
 
     /// Waits for SIGTERM or SIGINT and closes; SIGHUP has `reload` called for who gets in from now on (nobody named: who
-    /// has the generated token) and reads the certificates again. A second signal ends the process at once.
+    /// has the generated token) and reads certificates and signing keys again; what is under way is not disturbed. A
+    /// second signal ends the process at once.
     ///
     /// # Errors
     ///
@@ -326,6 +333,13 @@ impl House {
                     "tokens, issuers and applications could not be read again; all stay as they were"
                 )
             }
+        }
+        let keys = Arc::clone(&self.door.keys);
+        match tokio::task::spawn_blocking(move || keys.reload()).await {
+            Ok(Ok(true)) => info!(kid = self.door.keys.current().id(), "another key signs notifications now"),
+            Ok(Ok(false)) => info!("the keys that sign notifications are read again"),
+            Ok(Err(error)) => warn!(%error, "the keys could not be read again; the old ones stay"),
+            Err(error) => warn!(%error, "the keys could not be read again; the old ones stay"),
         }
         if let Some((config, certificate, key)) = &self.tls {
             match config.reload_from_pem_file(certificate, key).await {
@@ -402,6 +416,19 @@ fn serve(
             let server = server.handle(handle.clone()).first_request_timeout(FIRST_REQUEST);
             Ok((runtime.spawn(server.serve(service)), Some((config, certificate, key))))
         }
+    }
+}
+
+/// As many open files as the system allows us: usually a process starts with 1 024, for the sake of programs that use
+/// `select`, and may have many times as many. Each notification under way is a connection, and so is each client.
+fn more_files() {
+    let mut limit = getrlimit(Resource::Nofile);
+    if limit.current == limit.maximum {
+        return;
+    }
+    limit.current = limit.maximum;
+    if let Err(error) = setrlimit(Resource::Nofile, limit) {
+        warn!(%error, "the limit of open files stays as it is");
     }
 }
 

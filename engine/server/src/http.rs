@@ -30,7 +30,7 @@ use crate::{
     authority::Authority,
     check::Checker,
     clock, dice,
-    keys::SigningKey,
+    keys::Keyring,
     mailbox::{Reply, Request},
     metrics::Metrics,
 };
@@ -66,7 +66,7 @@ pub struct Door {
     /// Dry runs of prompts.
     pub checker: Checker,
     /// Who signs notifications.
-    pub key: Arc<SigningKey>,
+    pub keys: Arc<Keyring>,
     /// `iss` of our tokens.
     pub issuer: String,
     /// Why we are not ready; empty when we are.
@@ -347,7 +347,7 @@ fn open_resource(door: &Door, place: &Place, host: &str) -> Response {
             });
             (json_response(StatusCode::OK, body.to_string()), "max-age=300")
         }
-        Place::Keys => (json_response(StatusCode::OK, door.key.jwks().to_string()), "max-age=300"),
+        Place::Keys => (json_response(StatusCode::OK, door.keys.current().jwks().to_string()), "max-age=300"),
         _ => (json_response(StatusCode::OK, json!({ "status": "alive" }).to_string()), "no-store"),
     };
     response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static(cache));

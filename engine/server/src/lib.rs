@@ -11,6 +11,7 @@ pub mod mailbox;
 pub mod authority;
 pub mod http;
 pub mod desk;
+pub mod egress;
 pub mod fetch;
 pub mod freshness;
 pub mod cache;

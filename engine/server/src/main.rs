@@ -11,6 +11,7 @@ use holdmusic::{
     config::{LogForm, Options},
     demo::{self, DemoOptions},
     house::House,
+    keys::{self, KeysCommand},
     listen::{self, ListenOptions},
 };
 use tracing_subscriber::EnvFilter;
@@ -32,13 +33,15 @@ enum Command {
     /// Run the engine
     ///
     /// Prints one line to stdout when it is ready: `holdmusic ready http://127.0.0.1:8080`. The log goes to stderr;
-    /// RUST_LOG chooses what is in it. SIGTERM drains and ends; SIGHUP reads tokens, issuers, applications and certificates
-    /// again.
+    /// RUST_LOG chooses what is in it. SIGTERM drains and ends; SIGHUP reads tokens, issuers, applications, certificates and
+    /// signing keys again.
     Serve(Box<Options>),
     Listen(ListenOptions),
     /// Look at prompts before anybody hears them
     #[command(subcommand)]
     Prompt(PromptCommand),
+    #[command(subcommand)]
+    Keys(KeysCommand),
     /// Print the effective settings, every key explained, as a file that --config reads
     Config(Box<Options>),
 }
@@ -65,6 +68,7 @@ fn main() -> ExitCode {
             log(LogForm::Text, "off");
             check::run(*options)
         }
+        Command::Keys(command) => keys::run(command),
         Command::Config(options) => config(*options),
     }
 }

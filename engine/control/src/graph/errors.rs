@@ -70,6 +70,12 @@ impl Refusal {
         Self::new(404, "8522", format!("Operation not found: '{}'.", shorten(&id.to_string())))
     }
 
+    /// 404 8522: no such notification among those that were given up.
+    pub fn unknown_notification(id: impl fmt::Display) -> Self {
+        let shown = shorten(&id.to_string());
+        Self::new(404, "8522", format!("Undelivered notification not found: '{shown}'."))
+    }
+
     /// 404 8522: the participant has no media leg.
     pub fn unknown_leg(id: impl fmt::Display) -> Self {
         Self::new(404, "8522", format!("Media leg not found: participant '{id}' has none."))
@@ -93,6 +99,11 @@ impl Refusal {
     /// 400 8528: the call has ended.
     pub fn call_ended(id: impl fmt::Display) -> Self {
         Self::new(400, "8528", format!("Call '{id}' has ended."))
+    }
+
+    /// 400 8528, in other words.
+    pub(super) fn call_ended_with(message: String) -> Self {
+        Self::new(400, "8528", message)
     }
 
     /// 400 8504: the participant cannot hear anything.

@@ -277,15 +277,20 @@ pub(crate) struct Writer<'a> {
 }
 
 impl Writer<'_> {
-    fn context(&self, path: &str) -> String {
+    pub(super) fn context(&self, path: &str) -> String {
         format!("{}/$metadata#communications/{path}", self.base)
     }
 
-    fn entity(status: u16, location: Option<String>, entity: &impl Serialize, query: &Query) -> Answer {
+    pub(super) fn entity(
+        status: u16,
+        location: Option<String>,
+        entity: &impl Serialize,
+        query: &Query,
+    ) -> Answer {
         Answer { status, location, body: Some(text(&select(members(entity), query))) }
     }
 
-    fn collection<T: Serialize>(
+    pub(super) fn collection<T: Serialize>(
         &self,
         path: &str,
         context: &str,

@@ -21,6 +21,7 @@ use super::{
 use crate::{
     clock,
     config::access::{IssuerSettings, KeysFrom, is_fetched_from},
+    egress::Egress,
     fetch,
 };
 
@@ -66,9 +67,9 @@ struct Discovery {
     jwks_uri: String,
 }
 
-/// What documents are fetched with.
-pub(super) fn client() -> Result<Client, reqwest::Error> {
-    fetch::client(|_| Ok(())).connect_timeout(CONNECT).timeout(TOTAL).build()
+/// What documents are fetched with, by the way that everything takes.
+pub(super) fn client(egress: &Egress) -> Result<Client, reqwest::Error> {
+    fetch::client(|_| Ok(()), egress).connect_timeout(CONNECT).timeout(TOTAL).build()
 }
 
 impl Issuer {

@@ -69,6 +69,8 @@ const SHOWN: &[&str] = &[
     "config",
     "prompts",
     "allow_fetch",
+    "egress_proxy",
+    "egress_direct",
     "max_prompt_bytes",
     "max_prompt_seconds",
     "fetch_connect",
@@ -174,7 +176,7 @@ fn checked(prompt: &str, config: Config) -> Result<PromptCheck, String> {
         .enable_all()
         .build()
         .map_err(|error| format!("the runtime of the fetch: {error}"))?;
-    let fetcher = Fetcher::new(Arc::new(config.control.guard.clone()), config.fetch)
+    let fetcher = Fetcher::new(Arc::new(config.control.guard.clone()), config.egress, config.fetch)
         .map_err(|error| format!("the TLS client: {error}"))?;
     bar.say("fetching");
     let prompt = Some(read.clone());

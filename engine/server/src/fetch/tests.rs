@@ -30,7 +30,7 @@ fn fetcher() -> Fetcher {
         total: Duration::from_millis(1500),
         directory: None,
     };
-    Fetcher::new(Arc::new(guard), limits).unwrap()
+    Fetcher::new(Arc::new(guard), Egress::default(), limits).unwrap()
 }
 
 /// An origin that reads a request and then does as `answer` says, for as long as the test's process lives.
@@ -294,7 +294,7 @@ async fn a_name_that_leads_only_to_what_is_refused_is_refused() {
         IpAddr::V4(_) | IpAddr::V6(_) => Err("none is allowed".to_owned()),
     };
     // Not by the fetcher, which refuses this name before it is resolved.
-    let client = client(check).build().unwrap();
+    let client = client(check, &Egress::default()).build().unwrap();
     let url: Url = "http://localhost:9/".parse().unwrap();
     let failure = failure(&url, client.get(url.clone()).send().await.unwrap_err());
     assert_eq!(failure.cause, PromptCause::AddressRefused, "{}", failure.message);

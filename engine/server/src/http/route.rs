@@ -47,6 +47,11 @@ pub(super) enum Place {
     /// How many a collection has: a number and nothing else.
     Count(Box<Self>),
     PurgePrompts,
+    /// Notifications that were given up.
+    UndeliveredAll,
+    Undelivered(String),
+    Redeliver(String),
+    RedeliverAll,
     /// A dry run of a prompt: answered without control.
     PromptCheck,
     /// Something of Graph's that this engine does not have.
@@ -82,6 +87,11 @@ impl Target {
                     Place::Unknown
                 }
             }
+            [root, notifications, rest @ ..]
+                if (is(root, "communications") || is(root, "app")) && is(notifications, "notifications") =>
+            {
+                notifications_place(rest)
+            }
             _ => Place::Unknown,
         };
         Self { version, place }
@@ -100,6 +110,18 @@ fn own(words: &[&str]) -> Place {
             Place::Discovery
         }
         [v1, keys] if is(v1, "v1") && is(keys, "keys") => Place::Keys,
+        _ => Place::Unknown,
+    }
+}
+
+fn notifications_place(rest: &[&str]) -> Place {
+    match rest {
+        [action] if is_action(action, "redeliver") => Place::RedeliverAll,
+        [word] if is(word, "undelivered") => Place::UndeliveredAll,
+        [word, id] if is(word, "undelivered") => Place::Undelivered((*id).to_owned()),
+        [word, id, action] if is(word, "undelivered") && is_action(action, "redeliver") => {
+            Place::Redeliver((*id).to_owned())
+        }
         _ => Place::Unknown,
     }
 }
@@ -193,7 +215,7 @@ impl Place {
     pub(super) fn allow(&self) -> &'static str {
         match self {
             Self::Calls | Self::Participants(_) => "GET, HEAD, POST, OPTIONS",
-            Self::Call(_) | Self::Participant(..) => "GET, HEAD, DELETE, OPTIONS",
+            Self::Call(_) | Self::Participant(..) | Self::Undelivered(_) => "GET, HEAD, DELETE, OPTIONS",
             Self::MediaLeg(..) => "GET, HEAD, PUT, DELETE, OPTIONS",
             Self::KeepAlive(_)
             | Self::StartHoldMusic(..)
@@ -206,7 +228,9 @@ impl Place {
             | Self::CancelMedia(_)
             | Self::Invite(_)
             | Self::PromptCheck
-            | Self::PurgePrompts => "POST, OPTIONS",
+            | Self::PurgePrompts
+            | Self::Redeliver(_)
+            | Self::RedeliverAll => "POST, OPTIONS",
             _ => "GET, HEAD, OPTIONS",
         }
     }
@@ -253,6 +277,15 @@ impl Place {
                 Ask::ListParticipants { call: call_id(call)?, query: query()?.without_filter()? }
             }
             (Self::PurgePrompts, _) => Ask::PurgePrompts { prompt: graph::read_purge(body)? },
+            (Self::UndeliveredAll, _) => Ask::ListUndelivered { query: query()?.without_filter()? },
+            (Self::Undelivered(id), "DELETE") => {
+                Ask::DropUndelivered { notification: graph::notification_id(id)? }
+            }
+            (Self::Undelivered(id), _) => {
+                Ask::GetUndelivered { notification: graph::notification_id(id)?, query: query()? }
+            }
+            (Self::Redeliver(id), _) => Ask::Redeliver { notification: graph::notification_id(id)? },
+            (Self::RedeliverAll, _) => Ask::RedeliverAll,
             (Self::Operations(call), _) => Ask::ListOperations { call: call_id(call)?, query: query()? },
             (Self::Operation(call, operation), _) => Ask::GetOperation {
                 call: call_id(call)?,
@@ -342,6 +375,38 @@ mod tests {
         }
         let long = "/a".repeat(100_000);
         assert_eq!(Target::read(&long).place, Place::Unknown);
+    }
+
+    #[test]
+    fn undelivered_notifications_are_found_in_every_form() {
+        for (path, place) in [
+            ("/v1.0/communications/notifications/undelivered", Place::UndeliveredAll),
+            ("/beta/app//Notifications/Undelivered/", Place::UndeliveredAll),
+            ("/v1.0/communications/notifications/undelivered/N-1", Place::Undelivered("N-1".into())),
+            ("/v1.0/communications/notifications/undelivered('N-1')", Place::Undelivered("N-1".into())),
+            ("/v1.0/communications/notifications/undelivered/N-1/redeliver", Place::Redeliver("N-1".into())),
+            (
+                "/beta/communications/notifications/undelivered/N-1/microsoft.graph.Redeliver",
+                Place::Redeliver("N-1".into()),
+            ),
+            ("/v1.0/communications/notifications/REDELIVER", Place::RedeliverAll),
+            ("/v1.0/communications/notifications", Place::Unknown),
+            ("/v1.0/communications/notifications/undelivered/N-1/else", Place::Unknown),
+        ] {
+            assert_eq!(Target::read(path).place, place, "{path}");
+        }
+        let id = "57DAB8B1894C409AB240BD8BEAE78896".to_owned();
+        for (place, allow) in [
+            (Place::UndeliveredAll, "GET, HEAD, OPTIONS"),
+            (Place::Undelivered(id.clone()), "GET, HEAD, DELETE, OPTIONS"),
+            (Place::Redeliver(id.clone()), "POST, OPTIONS"),
+            (Place::RedeliverAll, "POST, OPTIONS"),
+        ] {
+            assert_eq!(place.allow(), allow, "{place:?}");
+        }
+        assert!(Place::Undelivered(id).ask(&Method::DELETE, b"", "").is_ok());
+        let refusal = Place::Undelivered("nonsense".into()).ask(&Method::GET, b"", "").unwrap_err();
+        assert_eq!((refusal.status, refusal.code), (404, "8522"));
     }
 
     #[test]
