@@ -83,8 +83,6 @@ def act(tally, command, engine_is):
             "STAGE_PID": str(engine.pid),
             "STAGE_DATA": str(directory / "data"),
             "STAGE_BINARY": str(stage.BINARY),
-            # Empty if this binary knows nothing of it.
-            "STAGE_KEYS": "rotate" if stage.has("keys") else "",
         }
         if pair:
             environment["NODE_EXTRA_CA_CERTS"] = str(pair[0])

@@ -63,11 +63,6 @@ class Engine:
         return None
 
 
-def has(command):
-    """Whether this binary has such a command."""
-    return subprocess.run([BINARY, command, "--help"], capture_output=True).returncode == 0
-
-
 class Prompts:
     """A web server with the fixtures of the tests."""
 
