@@ -64,6 +64,9 @@ impl Engine {
         let agent = ureq::Agent::config_builder()
             .timeout_global(Some(Duration::from_secs(10)))
             .http_status_as_error(false)
+            // Each client that shares it keeps a connection.
+            .max_idle_connections(64)
+            .max_idle_connections_per_host(64)
             .build()
             .into();
         Ok(Self { child, url, agent, callback: accept_callbacks()?, _data: data })
@@ -112,6 +115,16 @@ impl Engine {
     pub fn delete(&self, path: &str) -> io::Result<()> {
         let answer = self.agent.delete(self.place(path)).header(AUTHORIZATION, BEARER).call();
         self.answered("DELETE", path, answer).map(drop)
+    }
+
+    /// Asks whether it is alive: HTTP and nothing else.
+    ///
+    /// # Errors
+    ///
+    /// If the engine cannot be reached.
+    pub fn health(&self) -> io::Result<()> {
+        let answer = self.agent.get(format!("{}/healthz", self.url)).call();
+        self.answered("GET", "/healthz", answer).map(drop)
     }
 
     fn place(&self, path: &str) -> String {
