@@ -1,6 +1,6 @@
 //! A call and who is in it: its rules, its participants, its operations.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use holdmusic_media::{MediaTime, SourceId, WallTime};
 use litemap::LiteMap;
@@ -84,7 +84,7 @@ pub(crate) struct Call {
     pub(crate) my_participant: ParticipantId,
     pub(crate) created: WallTime,
     pub(crate) participants: LiteMap<ParticipantId, Box<Participant>>,
-    pub(crate) operations: LiteMap<OperationId, Box<Operation>>,
+    pub(crate) operations: Operations,
     /// How many of them are over.
     pub(crate) over: usize,
     /// Participants on hold.
@@ -135,12 +135,55 @@ impl Call {
 
     /// The operation `id`.
     pub(crate) fn operation(&self, id: OperationId) -> Option<&Operation> {
-        self.operations.get(&id).map(Box::as_ref)
+        self.operations.get(id)
+    }
+}
+
+/// The operations of a call in the order in which they were accepted, which is that of their numbers. Who asks for one by
+/// its name mostly asks for one of the last.
+#[derive(Debug, Default)]
+pub(crate) struct Operations(VecDeque<(OperationId, Box<Operation>)>);
+
+impl Operations {
+    pub(crate) fn len(&self) -> usize {
+        self.0.len()
     }
 
-    /// The operation that was accepted first, of those that are over.
-    pub(crate) fn oldest_over(&self) -> Option<OperationId> {
-        let over = self.operations.values().filter(|operation| operation.is_over());
-        over.min_by_key(|operation| operation.number).map(|operation| operation.id)
+    /// In their order.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Operation> {
+        self.0.iter().map(|(_, operation)| &**operation)
+    }
+
+    pub(crate) fn get(&self, id: OperationId) -> Option<&Operation> {
+        self.0.iter().rev().find(|(name, _)| *name == id).map(|(_, operation)| &**operation)
+    }
+
+    pub(crate) fn get_mut(&mut self, id: OperationId) -> Option<&mut Operation> {
+        self.0.iter_mut().rev().find(|(name, _)| *name == id).map(|(_, operation)| &mut **operation)
+    }
+
+    /// One more, with the highest number so far.
+    pub(crate) fn push(&mut self, operation: Operation) {
+        self.0.push_back((operation.id, Box::new(operation)));
+    }
+
+    fn at(&self, number: u64) -> Option<usize> {
+        self.0.binary_search_by_key(&number, |(_, operation)| operation.number).ok()
+    }
+
+    pub(crate) fn has(&self, number: u64) -> bool {
+        self.at(number).is_some()
+    }
+
+    /// Whether there was such a one.
+    pub(crate) fn remove(&mut self, number: u64) -> bool {
+        let found = self.at(number);
+        found.and_then(|index| self.0.remove(index)).is_some()
+    }
+
+    /// Takes out the one that was accepted first, of those that are over. Whether there was one.
+    pub(crate) fn remove_oldest_over(&mut self) -> bool {
+        let oldest = self.0.iter().position(|(_, operation)| operation.is_over());
+        oldest.and_then(|index| self.0.remove(index)).is_some()
     }
 }

@@ -322,8 +322,8 @@ pub struct Control {
     callbacks: BTreeSet<Arc<str>>,
     /// Ended calls that are kept for reading, and until when; oldest first.
     ended: VecDeque<(MediaTime, CallId)>,
-    /// Ended operations, oldest first.
-    over: VecDeque<(CallId, OperationId)>,
+    /// Ended operations by call and number, oldest first.
+    over: VecDeque<(CallId, u64)>,
     legs: BTreeMap<LegId, (CallId, ParticipantId)>,
     /// How many legs each sender carries.
     legs_of_sender: Vec<usize>,

@@ -10,7 +10,7 @@ use crate::{
     Control, Output,
     access::OwnerKey,
     ask::{CreateCall, CreateParticipant, Invite, Mute},
-    call::Call,
+    call::{Call, Operations},
     graph::{
         Answer, CallState, Query, Refusal, Writer, call_notification, matches, operation_notification,
         participant_info, results, roster_notification,
@@ -91,7 +91,7 @@ impl Control {
             my_participant: ParticipantId::random(&mut self.rng),
             created: now.wall,
             participants: LiteMap::with_capacity(1),
-            operations: LiteMap::with_capacity(1),
+            operations: Operations::default(),
             over: 0,
             held: 0,
             plays: Vec::new(),
@@ -374,25 +374,24 @@ impl Control {
         query: &Query,
     ) -> Result<Answer, Refusal> {
         let call = self.calls.get(&call_id).ok_or_else(|| Refusal::unknown_call(call_id))?;
-        let mut operations: Vec<_> =
-            call.operations.values().map(Box::as_ref).filter(|operation| matches(operation, query)).collect();
-        operations.sort_by_key(|operation| operation.number);
+        let operations: Vec<_> =
+            call.operations.iter().filter(|operation| matches(operation, query)).collect();
         Ok(Writer { base }.operations(call, &operations, query))
     }
 
     pub(crate) fn operation_mut(&mut self, call: CallId, id: OperationId) -> Option<&mut Operation> {
-        self.calls.get_mut(&call)?.operations.get_mut(&id).map(Box::as_mut)
+        self.calls.get_mut(&call)?.operations.get_mut(id)
     }
 
     /// The call has one more operation.
     pub(crate) fn add_operation(&mut self, call_id: CallId, mut operation: Operation) {
         let Some(call) = self.calls.get_mut(&call_id) else { return };
-        let (id, over) = (operation.id, operation.is_over());
         operation.number = call.next_number();
-        call.operations.insert(id, Box::new(operation));
+        let (number, over) = (operation.number, operation.is_over());
+        call.operations.push(operation);
         self.counts.operations += 1;
         if over {
-            self.keep(call_id, id);
+            self.keep(call_id, number);
         }
     }
 
@@ -406,7 +405,8 @@ impl Control {
     ) {
         let Some(call) = self.calls.get_mut(&call_id) else { return };
         let version = call.next_etag();
-        let Some(operation) = call.operations.get_mut(&id) else { return };
+        let Some(operation) = call.operations.get_mut(id) else { return };
+        let number = operation.number;
         let bound = operation.bound.take();
         if operation.kind == OperationKind::StartHoldMusic {
             match &result {
@@ -421,25 +421,26 @@ impl Control {
         }
         let text = operation_notification(call_id, operation, call.rules.status_case, version);
         self.timers.cancel(bound, Timer::Bound(call_id, id));
-        self.keep(call_id, id);
+        self.keep(call_id, number);
         self.owe(now, call_id, Says::Text(text));
     }
 
     /// An operation is over and is kept for reading; the oldest beyond the limits leave.
-    fn keep(&mut self, call_id: CallId, id: OperationId) {
+    fn keep(&mut self, call_id: CallId, number: u64) {
         let Some(call) = self.calls.get_mut(&call_id) else { return };
         call.over += 1;
-        self.over.push_back((call_id, id));
+        self.over.push_back((call_id, number));
         while call.over > self.settings.max_operations_per_call {
-            let Some(oldest) = call.oldest_over() else { break };
-            call.operations.remove(&oldest);
+            if !call.operations.remove_oldest_over() {
+                break;
+            }
             call.over -= 1;
             self.counts.operations -= 1;
         }
         while self.counts.operations > self.settings.max_operations as u64 {
             let Some((call, oldest)) = self.over.pop_front() else { break };
             if let Some(call) = self.calls.get_mut(&call)
-                && call.operations.remove(&oldest).is_some()
+                && call.operations.remove(oldest)
             {
                 call.over -= 1;
                 self.counts.operations -= 1;
@@ -450,7 +451,7 @@ impl Control {
         if self.over.len() as u64 > 2 * self.counts.operations.max(1024) {
             let calls = &self.calls;
             self.over
-                .retain(|(call, id)| calls.get(call).is_some_and(|call| call.operations.contains_key(id)));
+                .retain(|(call, number)| calls.get(call).is_some_and(|call| call.operations.has(*number)));
         }
     }
 

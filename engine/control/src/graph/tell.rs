@@ -87,8 +87,8 @@ fn notification(change_type: ChangeType, path: &str, resource_data: ResourceData
     let notification = Notification {
         kind: "#microsoft.graph.commsNotification",
         change_type,
-        resource: format!("/app/calls/{path}"),
-        resource_url: format!("communications/calls/{path}"),
+        resource: ["/app/calls/", path].concat(),
+        resource_url: ["communications/calls/", path].concat(),
         resource_data,
     };
     text(&Notifications { kind: "#microsoft.graph.commsNotifications", value: [notification] }).into()
@@ -101,8 +101,8 @@ pub(crate) fn operation_notification(
     case: StatusCase,
     version: u64,
 ) -> Arc<str> {
-    let path = format!("{call}/operations/{}", operation.id);
-    let odata_id = format!("communications/calls/{path}");
+    let path = [&*call.text(), "/operations/", &*operation.id.text()].concat();
+    let odata_id = ["communications/calls/", &*path].concat();
     let mut json = operation_json(operation, case);
     json.odata_id = Some(&odata_id);
     json.etag = Some(etag(version));
@@ -130,9 +130,9 @@ pub(crate) fn call_notification(
 
 /// Who is in a call.
 pub(crate) fn roster_notification(call: &Call, version: u64) -> Arc<str> {
-    let path = format!("{}/participants", call.id);
+    let path = [&*call.id.text(), "/participants"].concat();
     let roster = call.roster().into_iter().map(|participant| ParticipantJson {
-        odata_id: Some(format!("communications/calls/{path}/{}", participant.id)),
+        odata_id: Some(["communications/calls/", &*path, "/", &*participant.id.text()].concat()),
         etag: Some(etag(version)),
         ..participant_json(participant)
     });
