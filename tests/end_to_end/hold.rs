@@ -68,6 +68,59 @@ impl<'a> Held<'a> {
     }
 }
 
+/// Twenty times, since it is a race: the same request from two connections is one operation, and of two participants of a
+/// call one is held.
+#[test]
+fn requests_that_come_at_the_same_instant_are_decided_one_after_the_other() {
+    let web = Web::open([]);
+    let (engine, ear) = (Engine::start(), Ear::open());
+    let held = Held::new(&engine, &web, &ear);
+    let leg = json!({ "address": ear.address.to_string(), "codec": "opus", "payloadType": 111 });
+    let body = json!({ "mediaLeg": { "rtp": leg } });
+    let other = engine.http("POST", &format!("{}/participants", held.call), &body).expect(201).json();
+    let other = format!("{}/participants/{}", held.call, other["id"].as_str().unwrap());
+    let start = |participant: &str| {
+        let body = json!({ "clientContext": "race" });
+        engine.http("POST", &format!("{participant}/startHoldMusic"), &body)
+    };
+    let at_once = |one: &str, two: &str| {
+        thread::scope(|scope| {
+            let both = [one, two].map(|who| scope.spawn(move || start(who)));
+            both.map(|answer| answer.join().unwrap())
+        })
+    };
+    for _ in 0..20 {
+        let [one, two] = at_once(&held.participant, &held.participant);
+        assert_eq!((one.status, two.status), (202, 202));
+        assert_eq!(one.json()["id"], two.json()["id"]);
+        held.stop();
+        let answers = at_once(&held.participant, &other);
+        let mut statuses = answers.each_ref().map(|answer| answer.status);
+        statuses.sort_unstable();
+        assert_eq!(statuses, [202, 409]);
+        let refused = answers.iter().find(|answer| answer.status == 409).unwrap().json();
+        assert_eq!(refused["error"]["code"], "8519");
+        for participant in [&held.participant, &other] {
+            engine.http("POST", &format!("{participant}/stopHoldMusic"), &json!({})).expect(202);
+        }
+    }
+}
+
+/// A call lives as long as its bot says so, and its end is told with the reason that Graph documents.
+#[test]
+fn a_call_that_is_not_kept_alive_ends_and_says_why() {
+    let web = Web::open([]);
+    let (engine, ear) = (Engine::start_with(&["--call-lifetime", "1"]), Ear::open());
+    let held = Held::new(&engine, &web, &ear);
+    let answer = engine.http("POST", &format!("{}/keepAlive", held.call), &json!({})).expect(200);
+    assert_eq!(answer.text(), "");
+    let posts = web.posts_until(|post| post.notification()["resourceData"]["state"] == "terminated");
+    let end = &posts.last().unwrap().notification()["resourceData"]["resultInfo"];
+    assert_eq!((&end["code"], &end["subcode"]), (&json!(408), &json!(8537)));
+    let gone = engine.http("GET", &held.call, &Value::Null).expect(404);
+    assert_eq!(gone.json()["error"]["code"], "8522");
+}
+
 /// The bot talks to who is on hold, on a real port: one stream without a hole, the prompt once, the music after it.
 #[test]
 fn a_prompt_is_heard_once_by_who_is_on_hold_and_the_bot_is_told_at_its_end() {

@@ -55,6 +55,9 @@ const DEFAULT_TENANT_ID: &str = "00000000-0000-0000-0000-000000000000";
 /// When a destination counts as unreachable, in seconds: longer than a phone takes to start again.
 const DEFAULT_UNREACHABLE_AFTER_S: u64 = 10;
 
+/// The most that `--call-lifetime` may be, in seconds: a year, beyond which no limit is meant.
+const MOST_LIFETIME_S: u64 = 365 * 86_400;
+
 /// What `sched_setaffinity` can name without an allocation: the kernel's own `CPU_SETSIZE`.
 const MAX_CPUS: usize = 1024;
 
@@ -234,6 +237,9 @@ pub struct Options {
     /// The longest that a hold may last, in seconds [default: no limit]
     #[arg(long, env = "HOLDMUSIC_MAX_DURATION", value_name = "S", help_heading = "Holds")]
     pub max_duration: Option<u64>,
+    /// How long a call lives without `keepAlive`, in seconds; Graph's has 2700 [default: no limit]
+    #[arg(long, env = "HOLDMUSIC_CALL_LIFETIME", value_name = "S", help_heading = "Holds")]
+    pub call_lifetime: Option<u64>,
     /// Loudness of what is sent, in LUFS, or `off` to play every recording as it is [default: -20]
     #[arg(
         long,
@@ -439,6 +445,7 @@ impl Options {
             completes_when,
             status_case,
             max_duration,
+            call_lifetime,
             target_lufs,
             ceiling_dbtp,
             trim_silence,
@@ -618,6 +625,10 @@ impl Options {
             1_000_000,
         )?;
         control.hold.max_duration = self.max_duration.map(Duration::from_secs);
+        control.lifetime = self
+            .call_lifetime
+            .map(|seconds| within("--call-lifetime", seconds, 1, MOST_LIFETIME_S).map(Duration::from_secs))
+            .transpose()?;
         control.hold.on_prompt_failure = match self.on_prompt_failure {
             Some(PromptFailureChoice::Fail) => OnPromptFailure::Fail,
             _ => OnPromptFailure::DefaultMusic,
@@ -749,6 +760,7 @@ impl Options {
             completes_when: Some(CompletionChoice::MusicStarts),
             status_case: Some(CaseChoice::Camel),
             max_duration: None,
+            call_lifetime: None,
             target_lufs: prompt.level.target_lufs.map(|target| target.to_string()),
             ceiling_dbtp: Some(prompt.level.ceiling_dbtp),
             trim_silence: Some("off".to_owned()),
@@ -817,6 +829,7 @@ impl Options {
             completes_when = "completes-when": word(*completes_when),
             status_case = "status-case": word(*status_case),
             max_duration = "max-duration": max_duration.to_string(),
+            call_lifetime = "call-lifetime": call_lifetime.to_string(),
             target_lufs = "target-lufs": quoted(target_lufs),
             ceiling_dbtp = "ceiling-dbtp": ceiling_dbtp.to_string(),
             trim_silence = "trim-silence": quoted(trim_silence),
@@ -992,6 +1005,7 @@ mod tests {
             ("--min-prompt-rate 48000 --max-prompt-rate 44100", "expected 1000 to 44100"),
             ("--prompt-cpu-seconds 0", "expected 1 to 3600"),
             ("--max-preparing 1025", "expected 1 to 1024"),
+            ("--call-lifetime 0", "expected 1 to 31536000"),
             ("--fetch-total 0", "expected 1 to 600"),
             ("--fetch-connect 601", "expected 1 to 600"),
             ("--egress-proxy socks5://proxy:1080", "--egress-proxy has the scheme 'socks5'"),
