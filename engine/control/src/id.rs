@@ -31,7 +31,8 @@ fn read_guid(text: &str) -> Option<u128> {
 }
 
 /// A GUID as text: lower case, with dashes.
-pub(crate) struct GuidText([u8; 36]);
+#[derive(Clone, Copy, Debug)]
+pub struct GuidText([u8; 36]);
 
 impl Deref for GuidText {
     type Target = str;
@@ -77,8 +78,7 @@ macro_rules! guid {
             }
 
             /// As text, to be joined with other text.
-            #[allow(dead_code, reason = "not every id stands in paths")]
-            pub(crate) fn text(self) -> GuidText {
+            pub fn text(self) -> GuidText {
                 guid_text(self.0)
             }
         }
