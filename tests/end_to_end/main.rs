@@ -19,3 +19,4 @@ mod cache;
 mod check;
 mod validation;
 mod demo;
+mod openapi;

@@ -3,7 +3,9 @@
 //! A door turns a path and a body into an [`crate::Ask`] with the `read_…` functions, sends it, and gets an
 //! [`Answer`] or a [`Refusal`] back; a refusal becomes a body by [`error_body`].
 
+mod bodies;
 mod check;
+mod document;
 mod entities;
 mod errors;
 mod json;
@@ -17,6 +19,7 @@ mod words;
 mod write;
 
 pub use check::{Notice, Playable, PromptCheck, Terms};
+pub use document::schemas;
 pub(crate) use errors::shorten;
 pub use errors::{Refusal, error_body, known_action};
 pub use query::Query;

@@ -2,6 +2,7 @@
 //! `control/graph.rs`.
 
 mod body;
+mod openapi;
 mod route;
 
 use std::sync::{Arc, RwLock};
@@ -348,6 +349,7 @@ fn open_resource(door: &Door, place: &Place, host: &str) -> Response {
             (json_response(StatusCode::OK, body.to_string()), "max-age=300")
         }
         Place::Keys => (json_response(StatusCode::OK, door.keys.current().jwks().to_string()), "max-age=300"),
+        Place::OpenApi => (json_response(StatusCode::OK, openapi::text().to_owned()), "max-age=300"),
         _ => (json_response(StatusCode::OK, json!({ "status": "alive" }).to_string()), "no-store"),
     };
     response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static(cache));

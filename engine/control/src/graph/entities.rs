@@ -73,7 +73,7 @@ pub(super) struct CallJson<'a> {
     pub(super) is_muted: Option<bool>,
     /// `outgoing` if nothing else was given.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(nullable = false)]
+    #[schema(ignore)]
     pub(super) direction: Option<&'static str>,
     /// What the customer gave at creation.
     #[serde(flatten)]
@@ -82,6 +82,7 @@ pub(super) struct CallJson<'a> {
 
 /// Members of Graph's call that a bot gives at creation and reads back as they came.
 #[derive(Default, Serialize, Deserialize, ToSchema)]
+#[schema(as = callGiven)]
 #[serde(rename_all = "camelCase", default)]
 pub(super) struct Given<'a> {
     /// As given.
@@ -100,7 +101,7 @@ pub(super) struct Given<'a> {
     #[serde(borrow, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Value>)]
     pub(super) chat_info: Option<&'a RawValue>,
-    /// As given.
+    /// As given, or `outgoing`.
     #[serde(borrow, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Value>)]
     pub(super) direction: Option<&'a RawValue>,

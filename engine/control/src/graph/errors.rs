@@ -4,6 +4,7 @@ use std::fmt;
 
 use holdmusic_media::WallTime;
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::words::wall_text;
 
@@ -201,24 +202,39 @@ fn beginning(text: &str, most: usize) -> String {
     shown
 }
 
-#[derive(Serialize)]
-struct Body<'a> {
+/// Why a request was refused.
+#[derive(Serialize, ToSchema)]
+#[schema(as = error)]
+pub(super) struct Body<'a> {
+    /// The error.
     error: Error<'a>,
 }
 
-#[derive(Serialize)]
+/// What was wrong.
+#[derive(Serialize, ToSchema)]
+#[schema(as = publicError)]
 struct Error<'a> {
+    /// For programs: a number written as a string, or a word.
     code: &'a str,
+    /// For people: what was found, what was expected, and where.
     message: &'a str,
+    /// By which the request can be found again.
     #[serde(rename = "innerError")]
     inner: Inner<'a>,
 }
 
-#[derive(Serialize)]
+/// By which a request can be found again.
+#[derive(Serialize, ToSchema)]
+#[schema(as = publicInnerError)]
 struct Inner<'a> {
+    /// When it was answered, in UTC.
+    #[schema(format = "date-time")]
     date: String,
+    /// Our name for the request.
     #[serde(rename = "request-id")]
+    #[schema(format = "uuid")]
     request_id: &'a str,
+    /// The client's name for it, or ours if it gave none.
     #[serde(rename = "client-request-id")]
     client_request_id: &'a str,
 }

@@ -28,28 +28,40 @@ use crate::{
 };
 
 /// Longest `clientContext`, in characters (Graph's documentation).
-const MAX_CONTEXT: usize = 256;
+pub(super) const MAX_CONTEXT: usize = 256;
 /// Longest URI, in bytes: what browsers and proxies commonly carry.
-const MAX_URI: usize = 8192;
+pub(super) const MAX_URI: usize = 8192;
 /// Longest `data` URI of a prompt, in bytes: half of the longest body, and 12 s of G.711 or 24 s of Opus in base64.
 /// Whoever has more to say has a web server.
-const MAX_DATA_URI: usize = 128 << 10;
+pub(super) const MAX_DATA_URI: usize = 128 << 10;
 /// Longest `resourceId`, in characters.
-const MAX_RESOURCE_ID: usize = 1024;
+pub(super) const MAX_RESOURCE_ID: usize = 1024;
 /// Longest `metadata`, in characters.
-const MAX_METADATA: usize = 4096;
+pub(super) const MAX_METADATA: usize = 4096;
 /// Longest SDP, in bytes: an offer of a browser with all its codecs has about 10 kB.
-const MAX_SDP: usize = 64 << 10;
+pub(super) const MAX_SDP: usize = 64 << 10;
 /// Most bytes of Graph's own members that are kept to be given back.
 const MAX_ECHO: usize = 16 << 10;
 /// Most prompts that a call has kept ready for it: a bot's greeting, its menus and its music are a dozen.
-const MAX_PREFETCH: usize = 32;
+pub(super) const MAX_PREFETCH: usize = 32;
 /// Most prompts of one `playPrompt` (Graph's documentation).
-const MAX_PROMPTS: usize = 20;
+pub(super) const MAX_PROMPTS: usize = 20;
 /// Most participants of one invitation (Graph's documentation).
-const MAX_INVITED: usize = 5;
+pub(super) const MAX_INVITED: usize = 5;
 /// Most participants that a `playPrompt` names.
-const MAX_AUDIENCE: usize = 1000;
+pub(super) const MAX_AUDIENCE: usize = 1000;
+/// Most participants that a call may have on hold at the same time: more than this engine can have.
+pub(super) const MAX_HELD: u64 = 1_000_000;
+/// Longest IP address with a port, in characters: more than any has.
+pub(super) const MAX_SOCKET_ADDRESS: usize = 256;
+/// Longest moment, in characters: more than any to the nanosecond has.
+pub(super) const MAX_WALL: usize = 64;
+/// The largest index of SRTCP: 31 bits, RFC 3711 section 3.4.
+pub(super) const MAX_SRTCP_INDEX: u64 = u32::MAX as u64 >> 1;
+/// The shortest longest duration of a hold, in seconds.
+pub(super) const SHORTEST_DURATION_S: f64 = 1.0;
+/// The longest one: 366 days. Beyond it "no limit" is meant, and is said by leaving the member out.
+pub(super) const LONGEST_DURATION_S: f64 = 31_622_400.0;
 /// Members of Graph's call that a bot may read back.
 const ECHOED: &[&str] = &[
     "callChainId",
@@ -131,7 +143,7 @@ pub fn read_create_call(body: &[u8]) -> Result<CreateCall, Refusal> {
 }
 
 fn read_overrides(hold: &Object<'_>) -> Result<HoldOverrides, Refusal> {
-    let max_held = hold.number("maxHeldParticipants", 1, 1_000_000)?;
+    let max_held = hold.number("maxHeldParticipants", 1, MAX_HELD)?;
     Ok(HoldOverrides {
         max_held: max_held.map(|number| usize::try_from(number).expect("at most a million")),
         default_prompt: hold.object("defaultPrompt")?.map(|prompt| read_media_prompt(&prompt)).transpose()?,
@@ -159,8 +171,7 @@ fn read_duration(object: &Object<'_>, name: &str) -> Result<Option<Duration>, Re
         Some(Value::String(text)) => iso_seconds(text),
         Some(_) => None,
     };
-    // 366 days: beyond it "no limit" is meant, and is said by leaving the member out.
-    match seconds.filter(|seconds| (1.0..=31_622_400.0).contains(seconds)) {
+    match seconds.filter(|seconds| (SHORTEST_DURATION_S..=LONGEST_DURATION_S).contains(seconds)) {
         Some(seconds) => Ok(Some(Duration::from_secs_f64(seconds))),
         None => Err(object.wrong(name, "seconds from 1 on as a number, or a duration such as \"PT30M\"")),
     }
@@ -239,9 +250,9 @@ fn read_rtp(rtp: &Object<'_>) -> Result<RtpOffer, Refusal> {
             rtp.path("srtp")
         )));
     }
-    let address = rtp.required_text("address", 256, ADDRESS)?;
+    let address = rtp.required_text("address", MAX_SOCKET_ADDRESS, ADDRESS)?;
     let address = socket_address(rtp, "address", address)?;
-    let rtcp = match rtp.text("rtcp", 256)? {
+    let rtcp = match rtp.text("rtcp", MAX_SOCKET_ADDRESS)? {
         Some(text) => Some(socket_address(rtp, "rtcp", text)?),
         None => None,
     };
@@ -276,7 +287,7 @@ fn read_state(object: &Object<'_>) -> Result<StateOffer, Refusal> {
         .number("sequenceNumber", 0, u64::from(u16::MAX))?
         .map(|number| SeqNo(u16::try_from(number).expect("the range was checked")));
     let timestamp = object.number("timestamp", 0, U32)?.map(|number| Timestamp(narrow(number)));
-    let at = match object.text("at", 64)? {
+    let at = match object.text("at", MAX_WALL)? {
         Some(text) => Some(
             read_wall(text)
                 .ok_or_else(|| object.wrong("at", "a moment such as \"2026-01-31T12:00:00.000000Z\""))?,
@@ -284,8 +295,7 @@ fn read_state(object: &Object<'_>) -> Result<StateOffer, Refusal> {
         None => None,
     };
     let rollover_counter = object.number("rolloverCounter", 0, U32)?.map(narrow);
-    // 31 bits, RFC 3711 section 3.4.
-    let srtcp_index = object.number("srtcpIndex", 0, U32 >> 1)?.map(narrow);
+    let srtcp_index = object.number("srtcpIndex", 0, MAX_SRTCP_INDEX)?.map(narrow);
     Ok(StateOffer { ssrc, sequence, timestamp, at, rollover_counter, srtcp_index })
 }
 

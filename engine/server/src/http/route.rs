@@ -25,6 +25,7 @@ pub(super) enum Place {
     Health,
     Ready,
     Metrics,
+    OpenApi,
     Discovery,
     Keys,
     Calls,
@@ -104,6 +105,7 @@ fn own(words: &[&str]) -> Place {
         ["healthz"] => Place::Health,
         ["readyz"] => Place::Ready,
         ["metrics"] => Place::Metrics,
+        ["openapi.json"] => Place::OpenApi,
         [v1, well_known, document]
             if is(v1, "v1") && *well_known == ".well-known" && is(document, "openidconfiguration") =>
         {
@@ -208,7 +210,10 @@ fn segments(path: &str) -> Vec<String> {
 impl Place {
     /// Whether no token is asked for; for `/metrics` that is a setting.
     pub(super) fn is_open(&self) -> bool {
-        matches!(self, Self::Health | Self::Ready | Self::Metrics | Self::Discovery | Self::Keys)
+        matches!(
+            self,
+            Self::Health | Self::Ready | Self::Metrics | Self::OpenApi | Self::Discovery | Self::Keys
+        )
     }
 
     /// The methods that are for this place, as the header `Allow` lists them.

@@ -1,0 +1,1007 @@
+//! The OpenAPI document: our paths, with the schemas and the refusals of `control/graph`.
+//!
+//! docs/openapi.json is what comes out; `UPDATE_EXPECT=1 cargo test --release -p holdmusic openapi` writes it anew.
+
+use std::{collections::BTreeMap, sync::LazyLock};
+
+use holdmusic_control::{Refusal, graph};
+use serde_json::json;
+use utoipa::openapi::{
+    Components, Content, Header, HttpMethod, Info, License, OpenApi, PathItem, Paths, Ref, RefOr, Required,
+    Response, ResponseBuilder, Schema, SchemaFormat, Server, Tag, Type,
+    path::{Operation, OperationBuilder, Parameter, ParameterBuilder, ParameterIn},
+    request_body::{RequestBody, RequestBodyBuilder},
+    schema::{ArrayBuilder, ObjectBuilder, SchemaType},
+    security::{HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme},
+    tag::TagBuilder,
+};
+
+use super::body::MAX_BODY;
+
+/// The document as it is served.
+pub(super) fn text() -> &'static str {
+    static TEXT: LazyLock<String> = LazyLock::new(|| {
+        let mut text = document().to_pretty_json().expect("our own values can always be written as JSON");
+        text.push('\n');
+        text
+    });
+    &TEXT
+}
+
+const ABOUT: &str = "\
+Hold music for bots: participants of a call are put on hold and hear a prompt, sent as Opus over RTP.
+
+Paths, bodies, errors and notifications are those of Microsoft Graph's cloud communications; what this engine adds is \
+said to be an extension. Everything below `/v1.0` also answers below `/beta`, and `/communications` may be written \
+`/app`. Actions are found with and without the prefix `microsoft.graph.`, names in any letter case; `calls('ID')` is \
+`calls/ID`; doubled slashes collapse. Ids are compared without regard to letter case and dashes.
+
+HEAD is answered like GET, without a body, and OPTIONS with the header `Allow`. Any other method than those listed is refused with 405 \
+`MethodNotAllowed`, and the header `Allow` lists the right ones. An unknown path is refused with 404 \
+`ResourceNotFound`, an action of Graph that this engine does not have with 501 `NotImplemented`.
+
+Bodies are JSON. Members that are not described are passed over, `null` counts as absent, words may be in any letter \
+case, comments and trailing commas are forgiven, and an empty body counts as `{}`.
+
+Every answer has a `request-id`. A client names its request by the header `client-request-id`, up to 128 visible \
+characters of ASCII, and the answer repeats it.";
+
+/// Something that can be asked.
+struct Asked {
+    path: &'static str,
+    method: HttpMethod,
+    id: &'static str,
+    tag: &'static str,
+    summary: &'static str,
+    description: &'static str,
+    /// Which of the options of [`parameters`] it has.
+    options: &'static [&'static str],
+    /// The schema of its body, and whether there must be one.
+    body: Option<(&'static str, Required)>,
+    /// What it is answered with.
+    answers: Vec<Answered>,
+    /// Why it may be refused, beside what everything may be refused for.
+    refused: &'static [Situation],
+    /// Whether it needs no token.
+    open: bool,
+}
+
+/// An answer to what was done.
+struct Answered {
+    status: u16,
+    description: &'static str,
+    content: Said,
+    /// Whether `Location` says where the new resource is.
+    location: bool,
+}
+
+/// What an answer holds.
+#[derive(Clone, Copy)]
+enum Said {
+    Nothing,
+    /// JSON of this schema.
+    Json(&'static str),
+    /// A whole number as text.
+    Number,
+    /// Text of this media type.
+    Text(&'static str),
+}
+
+/// A reason for a refusal: the refusal itself, from which status and code are taken, and when it comes.
+type Situation = fn() -> (Refusal, &'static str);
+
+const UNAUTHENTICATED: Situation = || (Refusal::unauthenticated(""), "no token, or not one that is known");
+const NO_ROLE: Situation =
+    || (Refusal::forbidden(""), "the token lacks a role, or its application is not registered here");
+const NOT_THEIRS: Situation =
+    || (Refusal::not_theirs(""), "the call belongs to another application or tenant");
+const TOO_MANY: Situation = || (Refusal::too_many("", 1), "a limit is reached");
+const UNAVAILABLE: Situation =
+    || (Refusal::unavailable("", 1), "a limit of the engine is reached, or it is shutting down");
+const INTERNAL: Situation = || (Refusal::internal(""), "a fault of the engine's");
+const TIMED_OUT: Situation = || (Refusal::timed_out(""), "the body did not come in time");
+const TOO_BIG: Situation = || (Refusal::body_too_big(MAX_BODY), "the body is larger than 256 KiB");
+const UNSUPPORTED_TYPE: Situation = || (Refusal::unsupported_type(""), "the body is not `application/json`");
+const UNSUPPORTED_CODING: Situation =
+    || (Refusal::unsupported_encoding(""), "the body is compressed, but not by gzip");
+const BAD_HEAD: Situation = || (Refusal::invalid(""), "the header `Host` is missing or malformed");
+const INVALID: Situation = || (Refusal::invalid(""), "something in the body is wrong");
+const BAD_QUERY: Situation = || (Refusal::invalid(""), "an option of the query is unknown or malformed");
+const NO_CALL: Situation = || (Refusal::unknown_call(""), "there is no such call, or no longer");
+const NO_PARTICIPANT: Situation = || (Refusal::unknown_participant(""), "there is no such participant");
+const NO_OPERATION: Situation =
+    || (Refusal::unknown_operation(""), "there is no such operation, or no longer");
+const NO_NOTIFICATION: Situation =
+    || (Refusal::unknown_notification(""), "there is no such notification among those that were given up");
+const NO_LEG: Situation = || (Refusal::unknown_leg(""), "the participant has no media leg");
+const ENDED: Situation = || (Refusal::call_ended(""), "the call has ended");
+const DEAF: Situation =
+    || (Refusal::cannot_receive(""), "the participant has no media leg, or one that cannot receive");
+const HELD: Situation = || (Refusal::conflict(""), "as many participants are on hold as may be");
+
+/// What everything may be refused for.
+const ALWAYS: &[Situation] = &[BAD_HEAD];
+/// What everything may be refused for that needs a token.
+const WITH_TOKEN: &[Situation] = &[UNAUTHENTICATED, NO_ROLE, TOO_MANY, INTERNAL, UNAVAILABLE];
+/// What everything may be refused for that is within a call.
+const WITH_CALL: &[Situation] = &[NOT_THEIRS];
+/// What everything may be refused for that reads a body.
+const WITH_BODY: &[Situation] = &[TIMED_OUT, TOO_BIG, UNSUPPORTED_TYPE, UNSUPPORTED_CODING];
+
+const CALLS: &str = "/v1.0/communications/calls";
+const CALL: &str = "/v1.0/communications/calls/{call-id}";
+const KEEP_ALIVE: &str = "/v1.0/communications/calls/{call-id}/keepAlive";
+const CALL_COUNT: &str = "/v1.0/communications/calls/$count";
+const PARTICIPANT_COUNT: &str = "/v1.0/communications/calls/{call-id}/participants/$count";
+const OPERATION_COUNT: &str = "/v1.0/communications/calls/{call-id}/operations/$count";
+const PARTICIPANTS: &str = "/v1.0/communications/calls/{call-id}/participants";
+const PARTICIPANT: &str = "/v1.0/communications/calls/{call-id}/participants/{participant-id}";
+const MEDIA_LEG: &str = "/v1.0/communications/calls/{call-id}/participants/{participant-id}/mediaLeg";
+const START: &str = "/v1.0/communications/calls/{call-id}/participants/{participant-id}/startHoldMusic";
+const STOP: &str = "/v1.0/communications/calls/{call-id}/participants/{participant-id}/stopHoldMusic";
+const MUTE: &str = "/v1.0/communications/calls/{call-id}/participants/{participant-id}/mute";
+const UNMUTE: &str = "/v1.0/communications/calls/{call-id}/participants/{participant-id}/unmute";
+const MUTE_CALL: &str = "/v1.0/communications/calls/{call-id}/mute";
+const UNMUTE_CALL: &str = "/v1.0/communications/calls/{call-id}/unmute";
+const PLAY_PROMPT: &str = "/v1.0/communications/calls/{call-id}/playPrompt";
+const CANCEL_MEDIA: &str = "/v1.0/communications/calls/{call-id}/cancelMediaProcessing";
+const INVITE: &str = "/v1.0/communications/calls/{call-id}/participants/invite";
+const OPERATIONS: &str = "/v1.0/communications/calls/{call-id}/operations";
+const OPERATION: &str = "/v1.0/communications/calls/{call-id}/operations/{operation-id}";
+const UNDELIVERED_ALL: &str = "/v1.0/communications/notifications/undelivered";
+const UNDELIVERED: &str = "/v1.0/communications/notifications/undelivered/{notification-id}";
+const REDELIVER: &str = "/v1.0/communications/notifications/undelivered/{notification-id}/redeliver";
+const REDELIVER_ALL: &str = "/v1.0/communications/notifications/redeliver";
+const PROMPT_CHECK: &str = "/v1.0/communications/prompts/check";
+const PROMPT_PURGE: &str = "/v1.0/communications/prompts/purge";
+
+const ONE: &[&str] = &["$select"];
+const MANY: &[&str] = &["$select", "$top", "$skip", "$count"];
+const FILTERED: &[&str] = &["$select", "$top", "$skip", "$filter", "$count"];
+
+const fn json(status: u16, schema: &'static str, description: &'static str) -> Answered {
+    Answered { status, description, content: Said::Json(schema), location: false }
+}
+
+const fn made(status: u16, schema: &'static str, description: &'static str) -> Answered {
+    Answered { status, description, content: Said::Json(schema), location: true }
+}
+
+fn how_many() -> Vec<Answered> {
+    vec![Answered { status: 200, description: "A number.", content: Said::Number, location: false }]
+}
+
+fn done() -> Vec<Answered> {
+    vec![Answered { status: 204, description: "Done.", content: Said::Nothing, location: false }]
+}
+
+/// Everything that can be asked, in the order of the document.
+fn asked() -> Vec<Asked> {
+    let reading = |path, id, tag, summary, options, answers, refused| Asked {
+        path,
+        method: HttpMethod::Get,
+        id,
+        tag,
+        summary,
+        description: "",
+        options,
+        body: None,
+        answers,
+        refused,
+        open: false,
+    };
+    let doing = |method, path, id, tag, summary, description, body, answers, refused| Asked {
+        path,
+        method,
+        id,
+        tag,
+        summary,
+        description,
+        options: &[],
+        body,
+        answers,
+        refused,
+        open: false,
+    };
+    let open = |path, id, summary, answers| Asked {
+        open: true,
+        ..reading(path, id, "engine", summary, &[], answers, &[])
+    };
+    use HttpMethod::{Delete, Post, Put};
+    vec![
+        doing(
+            Post,
+            CALLS,
+            "createCall",
+            "calls",
+            "Make a call",
+            "The call is `established` at once. Notifications of it, of its participants and of its operations go to \
+             `callbackUri`.",
+            Some(("createCall", Required::True)),
+            vec![made(201, "call", "The call.")],
+            &[INVALID],
+        ),
+        reading(
+            CALLS,
+            "listCalls",
+            "calls",
+            "List calls",
+            MANY,
+            vec![json(200, "callCollection", "A page of calls.")],
+            &[BAD_QUERY],
+        ),
+        reading(CALL_COUNT, "countCalls", "calls", "Count calls", &[], how_many(), &[BAD_QUERY]),
+        reading(
+            CALL,
+            "getCall",
+            "calls",
+            "Read a call",
+            ONE,
+            vec![json(200, "call", "The call.")],
+            &[BAD_QUERY, NO_CALL],
+        ),
+        doing(
+            Delete,
+            CALL,
+            "deleteCall",
+            "calls",
+            "End a call",
+            "Every hold in it ends. Its operations can be read for some time.",
+            None,
+            done(),
+            &[NO_CALL, ENDED],
+        ),
+        doing(
+            Post,
+            KEEP_ALIVE,
+            "keepAlive",
+            "calls",
+            "Keep a call alive",
+            "Where the operator has set a lifetime without it, the call ends if this is not asked in time.",
+            Some(("nothing", Required::False)),
+            vec![Answered { status: 200, description: "Done.", content: Said::Nothing, location: false }],
+            &[NO_CALL, ENDED],
+        ),
+        doing(
+            Post,
+            PARTICIPANTS,
+            "createParticipant",
+            "participants",
+            "Register a participant",
+            "An extension: Graph's calls get their participants elsewhere. Its media leg can be given at once.",
+            Some(("createParticipant", Required::False)),
+            vec![made(201, "participant", "The participant.")],
+            &[INVALID, NO_CALL, ENDED],
+        ),
+        reading(
+            PARTICIPANTS,
+            "listParticipants",
+            "participants",
+            "List the participants of a call",
+            MANY,
+            vec![json(
+                200,
+                "participantCollection",
+                "A page of participants, in the order of their registration.",
+            )],
+            &[BAD_QUERY, NO_CALL, ENDED],
+        ),
+        reading(
+            PARTICIPANT_COUNT,
+            "countParticipants",
+            "participants",
+            "Count the participants of a call",
+            &[],
+            how_many(),
+            &[BAD_QUERY, NO_CALL, ENDED],
+        ),
+        reading(
+            PARTICIPANT,
+            "getParticipant",
+            "participants",
+            "Read a participant",
+            ONE,
+            vec![json(200, "participant", "The participant, with its media leg.")],
+            &[BAD_QUERY, NO_CALL, NO_PARTICIPANT, ENDED],
+        ),
+        doing(
+            Delete,
+            PARTICIPANT,
+            "deleteParticipant",
+            "participants",
+            "Remove a participant",
+            "Its hold ends.",
+            None,
+            done(),
+            &[NO_CALL, NO_PARTICIPANT, ENDED],
+        ),
+        doing(
+            Put,
+            MEDIA_LEG,
+            "putMediaLeg",
+            "participants",
+            "Give a participant a media leg, or change it",
+            "An extension. A hold goes on, on the new path.",
+            Some(("putMediaLeg", Required::True)),
+            vec![json(200, "mediaLeg", "The media leg; for an offer in SDP, with the answer.")],
+            &[INVALID, NO_CALL, NO_PARTICIPANT, ENDED],
+        ),
+        reading(
+            MEDIA_LEG,
+            "getMediaLeg",
+            "participants",
+            "Read a media leg",
+            &[],
+            vec![json(200, "mediaLeg", "The media leg.")],
+            &[NO_CALL, NO_PARTICIPANT, NO_LEG, ENDED],
+        ),
+        doing(
+            Delete,
+            MEDIA_LEG,
+            "deleteMediaLeg",
+            "participants",
+            "Remove a media leg",
+            "An extension. A hold on it ends.",
+            None,
+            done(),
+            &[NO_CALL, NO_PARTICIPANT, NO_LEG, ENDED],
+        ),
+        doing(
+            Post,
+            START,
+            "startHoldMusic",
+            "holds",
+            "Put a participant on hold and play music to it",
+            "The operation is `running` in the answer, and `completed` when the first packet of what was asked for has \
+             left: one notification says so. Without a prompt, or while it is not ready, default music is heard. The \
+             same request again is the same operation, while that hold lasts. One participant of a call can be on hold \
+             at a time, unless the call was made with a higher `maxHeldParticipants`.",
+            Some(("startHoldMusic", Required::False)),
+            vec![made(202, "commsOperation", "A startHoldMusicOperation.")],
+            &[INVALID, DEAF, NO_CALL, NO_PARTICIPANT, HELD, ENDED],
+        ),
+        doing(
+            Post,
+            STOP,
+            "stopHoldMusic",
+            "holds",
+            "Take a participant back from hold",
+            "The operation is `completed` in the answer, and no notification of it follows. `holdMusic` tells what was \
+             sent, and how the stream can be gone on with. Without a hold it says that there was nothing to stop.",
+            Some(("stopHoldMusic", Required::False)),
+            vec![made(202, "commsOperation", "A stopHoldMusicOperation.")],
+            &[INVALID, NO_CALL, NO_PARTICIPANT, ENDED],
+        ),
+        doing(
+            Post,
+            MUTE,
+            "muteParticipant",
+            "participants",
+            "Mute a participant",
+            "",
+            Some(("clientContext", Required::False)),
+            vec![made(200, "commsOperation", "A muteParticipantOperation.")],
+            &[INVALID, NO_CALL, NO_PARTICIPANT, ENDED],
+        ),
+        doing(
+            Post,
+            UNMUTE,
+            "unmuteParticipant",
+            "participants",
+            "Unmute a participant",
+            "",
+            Some(("clientContext", Required::False)),
+            vec![made(200, "commsOperation", "An unmuteParticipantOperation.")],
+            &[INVALID, NO_CALL, NO_PARTICIPANT, ENDED],
+        ),
+        doing(
+            Post,
+            MUTE_CALL,
+            "muteCall",
+            "calls",
+            "Mute the bot itself",
+            "",
+            Some(("clientContext", Required::False)),
+            vec![made(200, "commsOperation", "A muteParticipantOperation.")],
+            &[INVALID, NO_CALL, ENDED],
+        ),
+        doing(
+            Post,
+            UNMUTE_CALL,
+            "unmuteCall",
+            "calls",
+            "Unmute the bot itself",
+            "",
+            Some(("clientContext", Required::False)),
+            vec![made(200, "commsOperation", "An unmuteParticipantOperation.")],
+            &[INVALID, NO_CALL, ENDED],
+        ),
+        doing(
+            Post,
+            INVITE,
+            "inviteParticipants",
+            "participants",
+            "Invite participants",
+            "They are registered without a media leg, which can be given later.",
+            Some(("inviteParticipants", Required::True)),
+            vec![made(
+                200,
+                "commsOperation",
+                "An inviteParticipantsOperation, with the ids of who was invited.",
+            )],
+            &[INVALID, NO_CALL, ENDED],
+        ),
+        doing(
+            Post,
+            PLAY_PROMPT,
+            "playPrompt",
+            "prompts",
+            "Play prompts once",
+            "They are heard one after the other, in place of hold music or without a hold; a notification says when they \
+             are over. The operation is `running` in the answer.",
+            Some(("playPrompt", Required::True)),
+            vec![made(200, "commsOperation", "A playPromptOperation.")],
+            &[INVALID, DEAF, NO_CALL, NO_PARTICIPANT, ENDED],
+        ),
+        doing(
+            Post,
+            CANCEL_MEDIA,
+            "cancelMediaProcessing",
+            "prompts",
+            "Stop the prompts that play and those that wait",
+            "Hold music goes on, unless `holdMusic.stop` says that it shall end too.",
+            Some(("cancelMediaProcessing", Required::False)),
+            vec![made(200, "commsOperation", "A cancelMediaProcessingOperation.")],
+            &[INVALID, NO_CALL, ENDED],
+        ),
+        reading(
+            OPERATIONS,
+            "listOperations",
+            "operations",
+            "List the operations of a call",
+            FILTERED,
+            vec![json(
+                200,
+                "commsOperationCollection",
+                "A page of operations, in the order of their acceptance.",
+            )],
+            &[BAD_QUERY, NO_CALL],
+        ),
+        reading(
+            OPERATION_COUNT,
+            "countOperations",
+            "operations",
+            "Count the operations of a call",
+            &["$filter"],
+            how_many(),
+            &[BAD_QUERY, NO_CALL],
+        ),
+        reading(
+            OPERATION,
+            "getOperation",
+            "operations",
+            "Read an operation",
+            ONE,
+            vec![json(200, "commsOperation", "The operation.")],
+            &[BAD_QUERY, NO_CALL, NO_OPERATION],
+        ),
+        reading(
+            UNDELIVERED_ALL,
+            "listUndelivered",
+            "notifications",
+            "List notifications that were given up",
+            MANY,
+            vec![json(200, "undeliveredNotificationCollection", "A page of them, oldest first.")],
+            &[BAD_QUERY],
+        ),
+        reading(
+            UNDELIVERED,
+            "getUndelivered",
+            "notifications",
+            "Read a notification that was given up",
+            ONE,
+            vec![json(200, "undeliveredNotification", "What it says, and why it was not delivered.")],
+            &[BAD_QUERY, NO_NOTIFICATION],
+        ),
+        doing(
+            Delete,
+            UNDELIVERED,
+            "dropUndelivered",
+            "notifications",
+            "Throw a notification away that was given up",
+            "",
+            None,
+            done(),
+            &[NO_NOTIFICATION],
+        ),
+        doing(
+            Post,
+            REDELIVER,
+            "redeliver",
+            "notifications",
+            "Send a notification again that was given up",
+            "",
+            Some(("nothing", Required::False)),
+            vec![json(202, "undeliveredNotification", "It is owed again; this is how it was listed.")],
+            &[NO_NOTIFICATION, ENDED],
+        ),
+        doing(
+            Post,
+            REDELIVER_ALL,
+            "redeliverAll",
+            "notifications",
+            "Send all notifications again that were given up",
+            "",
+            Some(("nothing", Required::False)),
+            vec![json(202, "redelivery", "How many are owed again.")],
+            &[],
+        ),
+        doing(
+            Post,
+            PROMPT_CHECK,
+            "checkPrompt",
+            "prompts",
+            "Try a prompt",
+            "An extension: a dry run. The prompt is fetched, decoded and prepared as for a hold, and looked at; nothing is \
+             played. What is wrong with it stands in the report.",
+            Some(("promptToCheck", Required::True)),
+            vec![json(200, "promptCheckReport", "The report.")],
+            &[INVALID],
+        ),
+        doing(
+            Post,
+            PROMPT_PURGE,
+            "purgePrompts",
+            "prompts",
+            "Forget prompts",
+            "An extension: what was kept of a prompt, or of all of them, is fetched anew for the next hold. Who hears it \
+             now goes on hearing it.",
+            Some(("promptsToPurge", Required::False)),
+            done(),
+            &[INVALID],
+        ),
+        open(
+            "/v1/.well-known/OpenIdConfiguration",
+            "getOpenIdConfiguration",
+            "Where the keys are that sign our notifications",
+            vec![json(200, "openIdConfiguration", "The discovery document.")],
+        ),
+        open(
+            "/v1/keys",
+            "getKeys",
+            "The keys that sign our notifications",
+            vec![json(200, "jsonWebKeySet", "A JWK set.")],
+        ),
+        open("/healthz", "getHealth", "Whether the process is alive", vec![json(200, "health", "It is.")]),
+        open(
+            "/readyz",
+            "getReadiness",
+            "Whether requests are taken",
+            vec![json(200, "readiness", "They are."), json(503, "readiness", "They are not, and why.")],
+        ),
+        Asked {
+            refused: &[UNAUTHENTICATED],
+            description: "Where the engine listens on other addresses than loopback, the token is needed.",
+            ..open(
+                "/metrics",
+                "getMetrics",
+                "What is counted",
+                vec![Answered {
+                    status: 200,
+                    description: "OpenMetrics.",
+                    content: Said::Text("application/openmetrics-text; version=1.0.0; charset=utf-8"),
+                    location: false,
+                }],
+            )
+        },
+        open("/openapi.json", "getOpenApi", "This document", vec![json(200, "openApi", "OpenAPI 3.1.")]),
+    ]
+}
+
+fn document() -> OpenApi {
+    let mut paths = Paths::new();
+    for asked in asked() {
+        let (path, method) = (asked.path, asked.method.clone());
+        paths.add_path_operation(path, vec![method], operation(asked));
+    }
+    let mut info = Info::new("holdmusic", env!("CARGO_PKG_VERSION"));
+    info.description = Some(ABOUT.to_owned());
+    let mut license = License::new("MIT OR Apache-2.0");
+    license.identifier = Some("MIT OR Apache-2.0".to_owned());
+    info.license = Some(license);
+    let mut document = OpenApi::new(info, paths);
+    document.servers = Some(vec![Server::new("/")]);
+    document.tags = Some(tags());
+    document.components = Some(components());
+    document
+}
+
+fn tags() -> Vec<Tag> {
+    let tag =
+        |name: &str, description: &str| TagBuilder::new().name(name).description(Some(description)).build();
+    vec![
+        tag("calls", "Calls come, are kept alive, and go."),
+        tag("participants", "Who is in a call, and where its sound goes."),
+        tag("holds", "Hold music starts and stops."),
+        tag("operations", "What became of what was asked for."),
+        tag("prompts", "What can be played."),
+        tag("notifications", "What could not be told."),
+        tag("engine", "The engine itself."),
+    ]
+}
+
+fn components() -> Components {
+    let mut components = Components::new();
+    components.schemas = graph::schemas();
+    components.schemas.extend(own_schemas());
+    for (name, header) in headers() {
+        components.headers.insert(name.to_owned(), header.into());
+    }
+    for (name, parameter) in parameters() {
+        components.parameters.insert(name.to_owned(), parameter.into());
+    }
+    let bearer = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).description(Some(
+        "`Authorization: Bearer …`: the static token of the engine, or a token of an issuer that it is set to trust.",
+    ));
+    components.add_security_scheme("bearer", SecurityScheme::Http(bearer.build()));
+    components
+}
+
+fn operation(asked: Asked) -> Operation {
+    let Asked { path, method, id, tag, summary, description, options, body, answers, refused, open } = asked;
+    let mut operation = OperationBuilder::new()
+        .operation_id(Some(id))
+        .tag(tag)
+        .summary(Some(summary))
+        .description(Some(description).filter(|description| !description.is_empty()));
+    for name in path.split('/').filter_map(|word| word.strip_prefix('{')?.strip_suffix('}')) {
+        operation = operation.parameter_ref(Ref::new(format!("#/components/parameters/{name}")));
+    }
+    for option in options {
+        let name = option.trim_start_matches('$');
+        operation = operation.parameter_ref(Ref::new(format!("#/components/parameters/{name}")));
+    }
+    let takes_body = matches!(method, HttpMethod::Post | HttpMethod::Put);
+    if let Some((schema, required)) = body {
+        operation = operation.request_body(Some(request_body(schema, required)));
+    }
+    for answered in &answers {
+        operation = operation.response(answered.status.to_string(), response(answered, !open));
+    }
+    let with_token = if open { &[] } else { WITH_TOKEN };
+    let with_body = if takes_body { WITH_BODY } else { &[] };
+    let with_call = if path.starts_with(CALL) { WITH_CALL } else { &[] };
+    for (status, response) in refusals(&[refused, ALWAYS, with_token, with_call, with_body].concat(), !open) {
+        operation = operation.response(status.to_string(), response);
+    }
+    if id == "createCall" {
+        operation = operation.callback("notification", BTreeMap::from([notification()]));
+    }
+    let security: SecurityRequirement = if open {
+        SecurityRequirement::default()
+    } else {
+        SecurityRequirement::new::<_, [_; 0], String>("bearer", [])
+    };
+    operation.security(security).build()
+}
+
+fn request_body(schema: &str, required: Required) -> RequestBody {
+    RequestBodyBuilder::new()
+        .content("application/json", Content::new(Some(Ref::from_schema_name(schema))))
+        .required(Some(required))
+        .build()
+}
+
+fn with_ids(response: ResponseBuilder) -> ResponseBuilder {
+    ["request-id", "client-request-id"].into_iter().fold(response, with_header)
+}
+
+fn with_header(response: ResponseBuilder, name: &str) -> ResponseBuilder {
+    response.header_ref(name, Ref::new(format!("#/components/headers/{name}")))
+}
+
+/// How much is left of what a client may use.
+fn with_limits(response: ResponseBuilder) -> ResponseBuilder {
+    ["RateLimit-Policy", "RateLimit"].into_iter().fold(response, with_header)
+}
+
+fn response(answered: &Answered, limited: bool) -> Response {
+    let mut response = with_ids(ResponseBuilder::new().description(answered.description));
+    match answered.content {
+        Said::Nothing => {}
+        Said::Json(schema) => {
+            response =
+                response.content("application/json", Content::new(Some(Ref::from_schema_name(schema))));
+        }
+        Said::Number => {
+            let number = ObjectBuilder::new().schema_type(Type::Integer).minimum(Some(0));
+            response = response.content("text/plain", Content::new(Some(number)));
+        }
+        Said::Text(kind) => {
+            let text = ObjectBuilder::new().schema_type(Type::String);
+            response = response.content(kind, Content::new(Some(text)));
+        }
+    }
+    if limited {
+        response = with_limits(response);
+    }
+    if answered.location {
+        response = with_header(response, "Location");
+    }
+    response.build()
+}
+
+/// A response for each status, which says for each of its codes when it comes.
+fn refusals(situations: &[Situation], limited: bool) -> BTreeMap<u16, Response> {
+    let mut by_status: BTreeMap<u16, BTreeMap<&str, Vec<&str>>> = BTreeMap::new();
+    for situation in situations {
+        let (refusal, when) = situation();
+        by_status.entry(refusal.status).or_default().entry(refusal.code).or_default().push(when);
+    }
+    let response = |(status, codes): (u16, BTreeMap<&str, Vec<&str>>)| {
+        let told: Vec<_> =
+            codes.into_iter().map(|(code, when)| format!("`{code}`: {}", when.join("; "))).collect();
+        let mut response = with_ids(ResponseBuilder::new().description(format!("{}.", told.join(". "))));
+        response = response.content("application/json", Content::new(Some(Ref::from_schema_name("error"))));
+        if limited && status != 401 {
+            response = with_limits(response);
+        }
+        response = match status {
+            401 => with_header(response, "WWW-Authenticate"),
+            415 => with_header(with_header(response, "Accept"), "Accept-Encoding"),
+            429 | 503 => with_header(response, "Retry-After"),
+            _ => response,
+        };
+        (status, response.build())
+    };
+    by_status.into_iter().map(response).collect()
+}
+
+/// What is sent to a call's `callbackUri`.
+fn notification() -> (String, RefOr<PathItem>) {
+    let told = OperationBuilder::new()
+        .operation_id(Some("notify"))
+        .summary(Some("Something happened to a call, its participants or an operation"))
+        .description(Some(
+            "One notification in each request, in the order of the call, until it is accepted or given up. `Authorization` \
+             carries a token signed by the keys of `/v1/keys`; `X-Microsoft-Skype-Message-ID` is the same whenever the same \
+             notification is sent again.",
+        ))
+        .request_body(Some(request_body("commsNotifications", Required::True)))
+        .response("2XX", Response::new("Accepted."))
+        .response("default", Response::new("Sent again after 408, 429 and 5xx; given up after anything else."));
+    ("{$request.body#/callbackUri}".to_owned(), PathItem::new(HttpMethod::Post, told).into())
+}
+
+fn string() -> ObjectBuilder {
+    ObjectBuilder::new().schema_type(Type::String)
+}
+
+fn headers() -> Vec<(&'static str, Header)> {
+    let header = |schema: ObjectBuilder, description: &str| {
+        let mut header = Header::new(schema);
+        header.description = Some(description.to_owned());
+        header
+    };
+    let uri = || string().format(Some(SchemaFormat::Custom("uri".to_owned())));
+    let seconds = ObjectBuilder::new().schema_type(Type::Integer).minimum(Some(0));
+    vec![
+        ("request-id", header(string(), "Our name for the request: a GUID.")),
+        (
+            "client-request-id",
+            header(string(), "The client's name for the request, or ours if it gave none."),
+        ),
+        ("Location", header(uri(), "Where the new resource is.")),
+        ("Retry-After", header(seconds, "After how many seconds trying again makes sense.")),
+        (
+            "RateLimit-Policy",
+            header(
+                string(),
+                "What the client may use, where it has limits (draft-ietf-httpapi-ratelimit-headers-10).",
+            ),
+        ),
+        ("RateLimit", header(string(), "What is left of it.")),
+        ("Accept", header(string(), "The media type that is read, where the body had another one.")),
+        ("Accept-Encoding", header(string(), "The coding that is read, where the body had another one.")),
+        (
+            "WWW-Authenticate",
+            header(string(), "`Bearer`, and what is wrong with the token that came (RFC 6750)."),
+        ),
+        ("Allow", header(string(), "The methods that are for this path.")),
+    ]
+}
+
+/// What a filter certainly may be. Parentheses and other letter cases are understood too.
+const FILTER_PATTERN: &str = r"^(status (eq|ne) '(notStarted|running|completed|failed)'|clientContext (eq|ne) ('([^']|'')*'|null))( and (status (eq|ne) '(notStarted|running|completed|failed)'|clientContext (eq|ne) ('([^']|'')*'|null)))*$";
+
+fn parameters() -> Vec<(&'static str, Parameter)> {
+    let parameter = |place: ParameterIn, name: &str, schema: Schema, description: &str| {
+        let required = if place == ParameterIn::Path { Required::True } else { Required::False };
+        ParameterBuilder::new()
+            .name(name)
+            .parameter_in(place)
+            .required(required)
+            .schema(Some(schema))
+            .description(Some(description))
+            .build()
+    };
+    let path = |name: &'static str, description: &str| {
+        let guid = string().format(Some(SchemaFormat::Custom("uuid".to_owned())));
+        (name, parameter(ParameterIn::Path, name, guid.build().into(), description))
+    };
+    let query = |name: &'static str, option: &str, schema: ObjectBuilder, description: &str| {
+        (name, parameter(ParameterIn::Query, option, schema.build().into(), description))
+    };
+    let number =
+        || ObjectBuilder::new().schema_type(Type::Integer).minimum(Some(0)).maximum(Some(usize::MAX));
+    vec![
+        path("call-id", "The id of a call."),
+        path("participant-id", "The id of a participant."),
+        path("operation-id", "The id of an operation."),
+        path("notification-id", "The id of a notification."),
+        query(
+            "select",
+            "$select",
+            string(),
+            "Members to show, separated by commas; annotations are shown anyway.",
+        ),
+        query("top", "$top", number(), "At most so many on the page, and 1000."),
+        query("skip", "$skip", number(), "So many before the page."),
+        query(
+            "filter",
+            "$filter",
+            string().pattern(Some(FILTER_PATTERN)).examples([json!("status eq 'running'")]),
+            "`status` or `clientContext`, `eq` or `ne`, and a text in single quotes; several of these joined by `and`.",
+        ),
+        query(
+            "count",
+            "$count",
+            ObjectBuilder::new().schema_type(Type::Boolean),
+            "Whether to say how many there are on all pages.",
+        ),
+    ]
+}
+
+/// The shapes of what this door answers without control.
+fn own_schemas() -> BTreeMap<String, RefOr<Schema>> {
+    let object = |description: &str, members: &[(&str, Schema)]| {
+        let mut object = ObjectBuilder::new().schema_type(Type::Object).description(Some(description));
+        for (name, schema) in members {
+            object = object.property(*name, schema.clone()).required(*name);
+        }
+        object
+    };
+    let text = || Schema::from(string().build());
+    let word = |words: &[&str]| Schema::from(string().enum_values(Some(words.iter().copied())).build());
+    let uri = Schema::from(string().format(Some(SchemaFormat::Custom("uri".to_owned()))).build());
+    let texts = || Schema::from(ArrayBuilder::new().items(string()).build());
+    let key = object(
+        "A key (RFC 7517).",
+        &[("kty", text()), ("use", text()), ("kid", text()), ("n", text()), ("e", text())],
+    );
+    let keys = Schema::from(ArrayBuilder::new().items(key).build());
+    let openapi = object("OpenAPI 3.1.", &[("openapi", text())]);
+    [
+        ("health", object("Whether the process is alive.", &[("status", word(&["alive"]))])),
+        (
+            "readiness",
+            object("Whether requests are taken.", &[("status", word(&["ready", "notReady"]))])
+                .property("reason", string().description(Some("Why they are not."))),
+        ),
+        (
+            "openIdConfiguration",
+            object(
+                "What a bot's framework needs to check our tokens.",
+                &[
+                    ("issuer", text()),
+                    ("jwks_uri", uri),
+                    ("id_token_signing_alg_values_supported", texts()),
+                    ("response_types_supported", texts()),
+                    ("subject_types_supported", texts()),
+                ],
+            ),
+        ),
+        ("jsonWebKeySet", object("A set of keys (RFC 7517).", &[("keys", keys)])),
+        (
+            "nothing",
+            ObjectBuilder::new()
+                .schema_type(SchemaType::AnyValue)
+                .description(Some("Nothing of it is read.")),
+        ),
+        ("openApi", openapi),
+    ]
+    .map(|(name, schema)| (name.to_owned(), schema.build().into()))
+    .into()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use expect_test::expect_file;
+    use serde_json::Value;
+
+    use super::*;
+    use crate::http::route::{Place, Target};
+
+    #[test]
+    fn docs_openapi_json_is_what_is_served() {
+        expect_file!["../../../../docs/openapi.json"].assert_eq(text());
+    }
+
+    /// The path in the document that means `place`. Whoever adds a place is asked for its path by the compiler.
+    fn documented(place: &Place) -> Option<&'static str> {
+        Some(match place {
+            Place::Health => "/healthz",
+            Place::Ready => "/readyz",
+            Place::Metrics => "/metrics",
+            Place::OpenApi => "/openapi.json",
+            Place::Discovery => "/v1/.well-known/OpenIdConfiguration",
+            Place::Keys => "/v1/keys",
+            Place::Calls => CALLS,
+            Place::Call(_) => CALL,
+            Place::KeepAlive(_) => KEEP_ALIVE,
+            Place::Participants(_) => PARTICIPANTS,
+            Place::Participant(..) => PARTICIPANT,
+            Place::MediaLeg(..) => MEDIA_LEG,
+            Place::StartHoldMusic(..) => START,
+            Place::StopHoldMusic(..) => STOP,
+            Place::MuteCall(_) => MUTE_CALL,
+            Place::UnmuteCall(_) => UNMUTE_CALL,
+            Place::MuteParticipant(..) => MUTE,
+            Place::UnmuteParticipant(..) => UNMUTE,
+            Place::PlayPrompt(_) => PLAY_PROMPT,
+            Place::CancelMedia(_) => CANCEL_MEDIA,
+            Place::Invite(_) => INVITE,
+            Place::Count(of) => match **of {
+                Place::Calls => CALL_COUNT,
+                Place::Participants(_) => PARTICIPANT_COUNT,
+                _ => OPERATION_COUNT,
+            },
+            Place::Operations(_) => OPERATIONS,
+            Place::Operation(..) => OPERATION,
+            Place::UndeliveredAll => UNDELIVERED_ALL,
+            Place::Undelivered(_) => UNDELIVERED,
+            Place::Redeliver(_) => REDELIVER,
+            Place::RedeliverAll => REDELIVER_ALL,
+            Place::PurgePrompts => PROMPT_PURGE,
+            Place::PromptCheck => PROMPT_CHECK,
+            Place::NotImplemented(_) | Place::Unknown => return None,
+        })
+    }
+
+    /// Each documented path leads to a place, and that place to it; where a place has a path at all, it is documented.
+    #[test]
+    fn the_document_has_the_paths_and_methods_that_are_routed_and_no_others() {
+        let document: Value = serde_json::from_str(text()).unwrap();
+        let paths = document["paths"].as_object().unwrap();
+        let id = "57dab8b1-894c-409a-b240-bd8beae78896";
+        for (path, item) in paths {
+            let place = Target::read(&path.replace("{call-id}", id).replace("{participant-id}", id)).place;
+            assert_eq!(documented(&place), Some(path.as_str()));
+            let listed: BTreeSet<_> =
+                item.as_object().unwrap().keys().map(|method| method.to_uppercase()).collect();
+            let allowed: BTreeSet<_> = allowed(&place).into_iter().collect();
+            assert_eq!(listed, allowed, "{path}");
+        }
+    }
+
+    /// The methods of a place that are documented: HEAD and OPTIONS are not.
+    fn allowed(place: &Place) -> Vec<String> {
+        let allow = place.allow().split(", ").map(str::to_owned);
+        allow.filter(|method| !["HEAD", "OPTIONS"].contains(&method.as_str())).collect()
+    }
+
+    #[test]
+    fn every_operation_has_a_name_of_its_own_and_says_what_can_come_of_it() {
+        let document: Value = serde_json::from_str(text()).unwrap();
+        let mut names = BTreeSet::new();
+        for item in document["paths"].as_object().unwrap().values() {
+            for operation in item.as_object().unwrap().values() {
+                assert!(names.insert(operation["operationId"].as_str().unwrap()), "{operation}");
+                let answers = operation["responses"].as_object().unwrap();
+                assert!(answers.keys().any(|status| status.starts_with('2')), "{operation}");
+            }
+        }
+    }
+}
