@@ -310,15 +310,42 @@ impl Control {
         let Some(call) = self.calls.get_mut(&call_id) else { return };
         let Some(play) = call.plays.iter_mut().find(|play| play.operation == operation) else { return };
         play.sources.remove(&source);
+        if play.announced.values().any(|announced| *announced == source) {
+            // It broke while it was heard, so its end will never come; on a leg it may stand before others.
+            let result = results::prompt(400, failure);
+            return self.break_off(now, call_id, operation, result);
+        }
         play.failure = Some(results::prompt(400, failure));
-        match play.waiting.iter().position(|waiting| *waiting == source) {
+        if let Some(at) = play.waiting.iter().position(|waiting| *waiting == source) {
             // What comes before it is heard.
-            Some(at) => play.waiting.truncate(at),
-            // It broke while it was heard, so its end will never come.
-            None => {
-                let result = results::prompt(400, failure);
-                return self.cancel_plays(now, call_id, || result.clone());
+            play.waiting.truncate(at);
+        }
+        self.recite(now, call_id);
+    }
+
+    /// A play ends at once because what is heard of it has broken. On a leg announcements end only all together, so what others
+    /// had announced there is announced again.
+    fn break_off(&mut self, now: Now, call_id: CallId, operation: OperationId, result: ResultInfo) {
+        let Some(call) = self.calls.get_mut(&call_id) else { return };
+        let Some(at) = call.plays.iter().position(|play| play.operation == operation) else { return };
+        let broken = call.plays.remove(at);
+        let mut hearing: BTreeSet<_> = broken.announced.keys().map(|(_, participant)| *participant).collect();
+        for play in &mut call.plays {
+            let announced = std::mem::take(&mut play.announced);
+            hearing.extend(announced.keys().map(|(_, participant)| *participant));
+            let mut again: Vec<_> = announced.into_values().collect();
+            again.dedup();
+            again.into_iter().rev().for_each(|source| play.waiting.push_front(source));
+        }
+        for participant in call.participants.values().filter(|participant| hearing.contains(&participant.id))
+        {
+            if let Some(leg) = &participant.leg {
+                self.outputs.push_back(Output::Hush { leg: leg.id });
             }
+        }
+        self.finish(now, call_id, operation, Err(result));
+        for source in broken.sources {
+            self.leave(now.mono, source, Listener::Play(call_id, operation));
         }
         self.recite(now, call_id);
     }

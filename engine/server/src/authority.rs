@@ -106,11 +106,18 @@ impl Authority {
     /// 401 with what is wrong with the token, 403 if it is good but not enough, 503 if the keys of its issuer are not to
     /// be had.
     pub async fn caller(&self, headers: &HeaderMap) -> Result<Arc<Caller>, Refusal> {
-        let header = headers.get(AUTHORIZATION).ok_or_else(|| {
+        let mut given = headers.get_all(AUTHORIZATION).iter();
+        let header = given.next().ok_or_else(|| {
             Refusal::unauthenticated(
                 "There is no access token; expected the header 'Authorization: Bearer …'.",
             )
         })?;
+        if given.next().is_some() {
+            // A proxy before us may have judged another one.
+            return Err(Refusal::unauthenticated(
+                "There is more than one Authorization header; expected one.",
+            ));
+        }
         let token = header
             .as_bytes()
             .split_at_checked(7)

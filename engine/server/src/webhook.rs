@@ -147,7 +147,7 @@ impl Webhook {
             }
         };
         if !leads_elsewhere(response.status()) {
-            return outcome(&response);
+            return outcome(&response, notification.attempt);
         }
         if !may_redirect {
             let reason = format!(
@@ -215,7 +215,14 @@ fn next_hop(uri: &Url, response: &Response) -> Result<Url, String> {
     Ok(next)
 }
 
-fn outcome(response: &Response) -> DeliveryOutcome {
+/// A bot that answers 401 may have a copy of the published keys from before they were rotated. Its library fetches them again
+/// at most every 30 s (PyJWT, jose), so it is asked again after a little more.
+const KEYS_FETCHED_AFTER: Duration = Duration::from_secs(35);
+
+/// Attempts after which a 401 is meant.
+const UNAUTHORIZED_ATTEMPTS: u32 = 3;
+
+fn outcome(response: &Response, attempt: u32) -> DeliveryOutcome {
     let status = response.status();
     if status.is_success() {
         return DeliveryOutcome::Accepted;
@@ -226,6 +233,9 @@ fn outcome(response: &Response) -> DeliveryOutcome {
     if worth_a_retry {
         let after = response.headers().get(RETRY_AFTER).and_then(|after| after.to_str().ok()?.parse().ok());
         return DeliveryOutcome::Retry { reason, after: after.map(Duration::from_secs) };
+    }
+    if status == StatusCode::UNAUTHORIZED && attempt < UNAUTHORIZED_ATTEMPTS {
+        return DeliveryOutcome::Retry { reason, after: Some(KEYS_FETCHED_AFTER) };
     }
     DeliveryOutcome::Refused { reason }
 }
@@ -260,11 +270,26 @@ mod tests {
     }
 
     #[test]
+    fn a_bot_that_may_have_old_keys_is_asked_again_and_one_that_refuses_is_not() {
+        let outcome = |status, attempt| outcome(&answer(status, None), attempt);
+        for attempt in 1..UNAUTHORIZED_ATTEMPTS {
+            let again = outcome(401, attempt);
+            assert!(
+                matches!(again, DeliveryOutcome::Retry { after: Some(KEYS_FETCHED_AFTER), .. }),
+                "{again:?}"
+            );
+        }
+        assert!(matches!(outcome(401, UNAUTHORIZED_ATTEMPTS), DeliveryOutcome::Refused { .. }));
+        assert!(matches!(outcome(403, 1), DeliveryOutcome::Refused { .. }));
+        assert_eq!(outcome(204, 9), DeliveryOutcome::Accepted);
+    }
+
+    #[test]
     fn only_what_names_another_place_is_a_redirect() {
         for status in [300, 304, 305] {
             let answer = answer(status, Some("/v2"));
             assert!(!leads_elsewhere(answer.status()));
-            assert!(matches!(outcome(&answer), DeliveryOutcome::Refused { .. }));
+            assert!(matches!(outcome(&answer, 1), DeliveryOutcome::Refused { .. }));
         }
     }
 }

@@ -220,6 +220,38 @@ fn a_prompt_that_fails_ends_its_operation_after_what_came_before_and_the_next_go
     );
 }
 
+/// Twice the same in one operation, and another operation behind it.
+#[test]
+fn a_prompt_that_breaks_while_it_is_heard_ends_its_own_operation_only() {
+    let mut desk = Desk::new();
+    let (call, _) = desk.one("{}");
+    desk.play(call, &["a.wav", "a.wav"], &[]).unwrap();
+    desk.play(call, &["b.wav"], &[]).unwrap();
+    desk.ready(1);
+    desk.ready(2);
+    desk.said.clear();
+    desk.fail(1);
+    check(
+        &mut desk,
+        &expect![[r#"
+            hush leg 1
+            announce 4 on leg 1: 100 frames of 2
+            release 1
+            notify deleted failed p 400/8536 The prompt could not be fetched (httpStatus): HTTP status 404 from host
+        "#]],
+    );
+    desk.heard_to_its_end(1, 3);
+    check(&mut desk, &expect![""]);
+    desk.heard_to_its_end(1, 4);
+    check(
+        &mut desk,
+        &expect![[r#"
+            stop leg 1
+            notify deleted completed p 200/0 Action completed successfully.
+        "#]],
+    );
+}
+
 #[test]
 fn a_call_that_ends_ends_its_prompts() {
     let mut desk = Desk::new();
