@@ -13,6 +13,7 @@ use crate::{
     operation::Operation,
     participant::Participant,
     prompt::Prompt,
+    receivers::Callback,
 };
 
 /// What happens when a prompt fails.
@@ -70,8 +71,8 @@ pub(crate) struct Call {
     pub(crate) owner: OwnerKey,
     /// Order of creation.
     pub(crate) number: u64,
-    /// Where notifications go: a URL, the same text for all calls that have it.
-    pub(crate) callback: Arc<str>,
+    /// Where notifications go. A bot has thousands of calls and few addresses, so they share it.
+    pub(crate) callback: Arc<Callback>,
     pub(crate) rules: HoldRules,
     /// The call's own default music, and its source while it is being prepared or is ready.
     pub(crate) default_prompt: Option<Box<Prompt>>,

@@ -48,6 +48,7 @@ use crate::{
     notification::Notifications,
     participant::EndedBy,
     prompt::Prompts,
+    receivers::Callback,
     stop::OwedReport,
     timer::{Timer, Timers},
 };
@@ -319,7 +320,7 @@ pub struct Control {
     owners: Owners,
     calls: BTreeMap<CallId, Box<Call>>,
     /// Where notifications of calls go: a bot has thousands of calls and few addresses.
-    callbacks: BTreeSet<Arc<str>>,
+    callbacks: BTreeSet<Arc<Callback>>,
     /// Ended calls that are kept for reading, and until when; oldest first.
     ended: VecDeque<(MediaTime, CallId)>,
     /// Ended operations by call and number, oldest first.

@@ -15,7 +15,7 @@ use url::Url;
 use crate::{
     access::Identity,
     id::{CallId, NotificationId},
-    receivers::{Ending, Receivers, receiver_of},
+    receivers::{Callback, Ending, Receivers},
     settings::Settings,
     undelivered::{GivenUp, Undelivered},
 };
@@ -65,8 +65,7 @@ struct Owed {
 #[derive(Debug)]
 struct Queue {
     owner: Arc<Identity>,
-    uri: Url,
-    receiver: Arc<str>,
+    callback: Callback,
     owed: VecDeque<Owed>,
     /// When the attempt under way began, if there is one.
     in_flight: Option<MediaTime>,
@@ -113,14 +112,10 @@ pub(crate) struct Notifications {
 impl Notifications {
     /// Whether so much is owed to `call`, or by way of its receiver, that no more work which owes notifications should
     /// be taken.
-    pub(crate) fn is_full(&self, call: CallId, callback: &str, settings: &Settings) -> bool {
+    pub(crate) fn is_full(&self, call: CallId, callback: &Callback, settings: &Settings) -> bool {
         // A hold owes three: the roster twice and its operation.
-        match self.queues.get(&call) {
-            Some(queue) => {
-                queue.owed.len() + 3 > settings.max_owed_per_call || self.crowds(&queue.receiver, 3, settings)
-            }
-            None => Url::parse(callback).is_ok_and(|uri| self.crowds(&receiver_of(&uri), 3, settings)),
-        }
+        let owed = self.queues.get(&call).map_or(0, |queue| queue.owed.len());
+        owed + 3 > settings.max_owed_per_call || self.crowds(&callback.receiver, 3, settings)
     }
 
     /// Whether, with so many more, what is owed by way of a receiver would be more than the room that is left for all.
@@ -136,7 +131,7 @@ impl Notifications {
         &mut self,
         now: Now,
         call: CallId,
-        (owner, uri): (&Arc<Identity>, &str),
+        (owner, callback): (&Arc<Identity>, &Callback),
         id: NotificationId,
         says: Says,
         settings: &Settings,
@@ -147,13 +142,11 @@ impl Notifications {
             return;
         }
         let owed = Owed { id, says, since: now.mono, created: now.wall, attempts: 0, earlier: 0 };
-        self.push(call, owed, owner, || {
-            Url::parse(uri).expect("a callback was a URL when its call was created")
-        });
+        self.push(call, owed, owner, callback);
         let queue = &self.queues[&call];
         let first = usize::from(queue.in_flight.is_some());
         let too_many = queue.owed.len() > settings.max_owed_per_call;
-        if (too_many || self.crowds(&queue.receiver, 0, settings))
+        if (too_many || self.crowds(&callback.receiver, 0, settings))
             && let Some(oldest) = self.queues.get_mut(&call).and_then(|queue| queue.owed.remove(first))
         {
             self.give_up(now, call, oldest, "too many notifications were owed".to_owned(), settings);
@@ -163,7 +156,7 @@ impl Notifications {
     /// Whether what was given up could be owed again.
     pub(crate) fn has_room_for(&self, entry: &Undelivered, settings: &Settings) -> bool {
         let owed = self.queues.get(&entry.call).map_or(0, |queue| queue.owed.len());
-        owed < settings.max_owed_per_call && !self.crowds(&receiver_of(&entry.callback), 1, settings)
+        owed < settings.max_owed_per_call && !self.crowds(&entry.callback.receiver, 1, settings)
     }
 
     /// What was given up is owed again, behind everything else of its call and under its old name. `says` is what it
@@ -171,27 +164,23 @@ impl Notifications {
     pub(crate) fn owe_again(&mut self, now: Now, entry: Undelivered, says: Says) {
         let Undelivered { notification, call, owner, callback, attempts, created, .. } = entry;
         let owed = Owed { id: notification, says, since: now.mono, created, attempts, earlier: attempts };
-        self.push(call, owed, &owner, || callback);
+        self.push(call, owed, &owner, &callback);
     }
 
     /// At the end of its call's queue, which may have to be made.
-    fn push(&mut self, call: CallId, owed: Owed, owner: &Arc<Identity>, callback: impl FnOnce() -> Url) {
-        let queue = self.queues.entry(call).or_insert_with(|| {
-            let uri = callback();
-            Queue {
-                owner: Arc::clone(owner),
-                receiver: receiver_of(&uri),
-                uri,
-                owed: VecDeque::new(),
-                in_flight: None,
-                retry: None,
-                waits_until: None,
-                timed: false,
-            }
+    fn push(&mut self, call: CallId, owed: Owed, owner: &Arc<Identity>, callback: &Callback) {
+        let queue = self.queues.entry(call).or_insert_with(|| Queue {
+            owner: Arc::clone(owner),
+            callback: callback.clone(),
+            owed: VecDeque::new(),
+            in_flight: None,
+            retry: None,
+            waits_until: None,
+            timed: false,
         });
         queue.owed.push_back(owed);
         self.pending += 1;
-        self.receivers.owe(&queue.receiver);
+        self.receivers.owe(&queue.callback.receiver);
     }
 
     /// Roster updates of `call` that were never tried are owed no more: there is no roster any more.
@@ -201,7 +190,7 @@ impl Notifications {
             queue.owed.retain(|owed| !matches!(owed.says, Says::Roster(_)));
             let forgotten = before - queue.owed.len();
             self.pending -= forgotten;
-            self.receivers.settle(&queue.receiver, forgotten);
+            self.receivers.settle(&queue.callback.receiver, forgotten);
         }
     }
 
@@ -229,7 +218,7 @@ impl Notifications {
         queue.waits_until = Some(patience(now.mono, first, settings));
         queue.retry = None;
         queue.timed = false;
-        self.receivers.wait(&queue.receiver, call);
+        self.receivers.wait(&queue.callback.receiver, call);
     }
 
     /// Its receiver had no turn for it while it should have been tried. It keeps its place in the order with the rest.
@@ -269,7 +258,7 @@ impl Notifications {
             let timer = until.filter(|_| std::mem::take(&mut queue.timed));
             let Some(owed) = queue.owed.front_mut() else {
                 // Forgotten while it waited. A timer that was set finds nothing.
-                let receiver = Arc::clone(&queue.receiver);
+                let receiver = Arc::clone(&queue.callback.receiver);
                 self.queues.remove(&call);
                 self.receivers.unused(&receiver);
                 continue;
@@ -278,7 +267,7 @@ impl Notifications {
             queue.in_flight = Some(now);
             self.in_flight.insert(owed.id, call);
             let (id, says, number) = (owed.id, owed.says.clone(), owed.attempts);
-            let (owner, uri) = (Arc::clone(&queue.owner), queue.uri.clone());
+            let (owner, uri) = (Arc::clone(&queue.owner), queue.callback.url.clone());
             return Some(Attempt { id, call, says, owner, uri, number, timer });
         }
     }
@@ -306,14 +295,14 @@ impl Notifications {
             DeliveryOutcome::Accepted | DeliveryOutcome::Refused { .. } => Ending::Answered,
             DeliveryOutcome::Retry { .. } => Ending::Failed,
         };
-        self.receivers.ended(&queue.receiver, now.mono.since(began), ending);
+        self.receivers.ended(&queue.callback.receiver, now.mono.since(began), ending);
         let owed = queue.owed.front().expect("an attempt under way is of the first in the queue");
         let (reason, after) = match outcome {
             DeliveryOutcome::Accepted => {
                 queue.owed.pop_front();
                 self.pending -= 1;
                 self.delivered += 1;
-                self.receivers.settle(&queue.receiver, 1);
+                self.receivers.settle(&queue.callback.receiver, 1);
                 return Some((call, None));
             }
             DeliveryOutcome::Retry { reason, after } if now.mono.since(owed.since) < settings.notify_for => {
@@ -338,13 +327,13 @@ impl Notifications {
         let queue = self.queues.get(&call).expect("what is given up was in a queue");
         self.pending -= 1;
         self.given_up += 1;
-        self.receivers.settle(&queue.receiver, 1);
+        self.receivers.settle(&queue.callback.receiver, 1);
         let Owed { id, says, created, attempts, .. } = owed;
         let entry = Undelivered {
             notification: id,
             call,
             owner: Arc::clone(&queue.owner),
-            callback: queue.uri.clone(),
+            callback: queue.callback.clone(),
             reason,
             attempts,
             created,
@@ -412,7 +401,8 @@ mod tests {
             self.ids += 1;
             let id = NotificationId(self.ids);
             let owner = Arc::new(Identity::new("bot", "tenant"));
-            self.notifications.owe(now(at), CALL, (&owner, "https://bot/?secret"), id, says, &self.settings);
+            let callback = Callback::new(Url::parse("https://bot/?secret").unwrap());
+            self.notifications.owe(now(at), CALL, (&owner, &callback), id, says, &self.settings);
             id
         }
 
@@ -478,8 +468,12 @@ mod tests {
         assert_eq!(desk.attempt(600_000), Some((second, 1)));
         desk.outcome(600_000, second, DeliveryOutcome::Refused { reason: "410".into() });
         assert_eq!(desk.attempt(600_000), None);
-        let listed: Vec<_> =
-            desk.notifications.undelivered.iter().map(|u| (u.callback.as_str(), u.reason.as_str())).collect();
+        let listed: Vec<_> = desk
+            .notifications
+            .undelivered
+            .iter()
+            .map(|u| (u.callback.url.as_str(), u.reason.as_str()))
+            .collect();
         assert_eq!(listed, [("https://bot/?secret", "503"), ("https://bot/?secret", "410")]);
         assert_eq!((desk.notifications.pending, desk.notifications.given_up), (0, 2));
     }

@@ -99,9 +99,20 @@ pub(crate) struct Receivers {
     doubtful_next: bool,
 }
 
-/// The receiver that a callback leads to, by its name.
-pub(crate) fn receiver_of(callback: &Url) -> Arc<str> {
-    callback.origin().ascii_serialization().into()
+/// Where notifications of a call go.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Callback {
+    /// Secrets may be in it.
+    pub(crate) url: Url,
+    /// The receiver that it leads to, by its name.
+    pub(crate) receiver: Arc<str>,
+}
+
+impl Callback {
+    pub(crate) fn new(url: Url) -> Self {
+        let receiver = url.origin().ascii_serialization().into();
+        Self { url, receiver }
+    }
 }
 
 impl Receivers {

@@ -21,6 +21,7 @@ use crate::{
     operation::{Invited, Operation, OperationKind, ResultInfo},
     participant::{EndedBy, Participant},
     prompt::{Found, Listener, Prompt},
+    receivers::Callback,
     timer::Timer,
 };
 
@@ -190,14 +191,14 @@ impl Control {
         self.forget_call(id);
     }
 
-    /// `url` as text, shared with the calls that have the same.
-    fn callback(&mut self, url: Url) -> Arc<str> {
-        if let Some(known) = self.callbacks.get(url.as_str()) {
-            return Arc::clone(known);
-        }
-        let text = Arc::<str>::from(String::from(url));
-        self.callbacks.insert(Arc::clone(&text));
-        text
+    /// `url`, shared with the calls that have the same.
+    fn callback(&mut self, url: Url) -> Arc<Callback> {
+        let new = Arc::new(Callback::new(url));
+        let known = self.callbacks.get(&new).cloned();
+        known.unwrap_or_else(|| {
+            self.callbacks.insert(Arc::clone(&new));
+            new
+        })
     }
 
     fn forget_call(&mut self, id: CallId) {
@@ -655,7 +656,7 @@ impl Control {
 
     /// Whether a call, or its receiver, is owed so much that no more work which owes notifications should be taken.
     pub(crate) fn is_owed_much(&self, call: CallId) -> bool {
-        let callback = self.calls.get(&call).map(|entry| &*entry.callback);
+        let callback = self.calls.get(&call).map(|entry| &entry.callback);
         callback.is_some_and(|callback| self.notifications.is_full(call, callback, &self.settings))
     }
 

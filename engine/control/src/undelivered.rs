@@ -3,7 +3,6 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use holdmusic_media::{Now, WallTime};
-use url::Url;
 
 use crate::{
     Control,
@@ -11,7 +10,7 @@ use crate::{
     graph::{Answer, Query, Refusal, Writer},
     id::{CallId, NotificationId},
     notification::Says,
-    receivers::receiver_of,
+    receivers::Callback,
     settings::Settings,
 };
 
@@ -24,8 +23,8 @@ pub(crate) struct Undelivered {
     pub(crate) call: CallId,
     /// Whose the call is: who may see this, and for whom its token is signed.
     pub(crate) owner: Arc<Identity>,
-    /// Where it should have gone. Secrets may be in it.
-    pub(crate) callback: Url,
+    /// Where it should have gone.
+    pub(crate) callback: Callback,
     /// Why it did not, without secrets.
     pub(crate) reason: String,
     /// How often it was tried.
@@ -57,7 +56,7 @@ impl GivenUp {
     pub(crate) fn push(&mut self, entry: Undelivered, settings: &Settings) {
         self.last += 1;
         self.bytes += entry.body.as_ref().map_or(0, |body| body.len());
-        *self.of_receiver.entry(receiver_of(&entry.callback)).or_default() += 1;
+        *self.of_receiver.entry(Arc::clone(&entry.callback.receiver)).or_default() += 1;
         self.numbers.insert(entry.notification, self.last);
         self.entries.insert(self.last, entry);
         while self.entries.len() > settings.max_undelivered || self.bytes > settings.max_undelivered_bytes {
@@ -69,7 +68,7 @@ impl GivenUp {
     fn oldest_of_most(&self) -> Option<NotificationId> {
         let (most, _) = self.of_receiver.iter().max_by_key(|(_, count)| **count)?;
         let mut entries = self.entries.values();
-        entries.find(|entry| receiver_of(&entry.callback) == *most).map(|entry| entry.notification)
+        entries.find(|entry| entry.callback.receiver == *most).map(|entry| entry.notification)
     }
 
     /// The one of that name.
@@ -81,11 +80,11 @@ impl GivenUp {
     pub(crate) fn remove(&mut self, id: NotificationId) -> Option<Undelivered> {
         let entry = self.entries.remove(&self.numbers.remove(&id)?)?;
         self.bytes -= entry.body.as_ref().map_or(0, |body| body.len());
-        let receiver = receiver_of(&entry.callback);
-        if let Some(count) = self.of_receiver.get_mut(&receiver) {
+        let receiver = &entry.callback.receiver;
+        if let Some(count) = self.of_receiver.get_mut(receiver) {
             *count -= 1;
             if *count == 0 {
-                self.of_receiver.remove(&receiver);
+                self.of_receiver.remove(receiver);
             }
         }
         Some(entry)
@@ -166,7 +165,8 @@ impl Control {
         }
     }
 
-    /// All of `owner`'s are told again, oldest first, as far as there is room. Roster updates of calls that are gone are thrown away.
+    /// All of `owner`'s are told again, oldest first, as far as there is room. Roster updates of calls that are gone are
+    /// thrown away.
     pub(crate) fn redeliver_all(&mut self, now: Now, owner: OwnerKey) -> Answer {
         let ids: Vec<_> = self.listed(owner).map(|entry| entry.notification).collect();
         let (mut owed, mut left, mut dropped) = (0, 0, 0);

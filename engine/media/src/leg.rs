@@ -241,15 +241,8 @@ pub(crate) struct Filled {
     pub(crate) starved: bool,
     /// The position in the music that was read.
     position: u64,
-    /// What the packet carries of an announcement, instead of the music.
-    announced: Option<Announced>,
-}
-
-/// A packet that carries an announcement.
-#[derive(Clone, Copy, Debug)]
-struct Announced {
-    /// Whether the frame of the announcement was not there yet.
-    starved: bool,
+    /// Where the packet carries an announcement instead of the music: whether the music has a frame to go on with beneath.
+    beneath: Option<bool>,
 }
 
 /// What [`Leg::sent`] found out.
@@ -452,20 +445,12 @@ impl Leg {
         let mut position = hold.position(tick);
         let announced = hold.announcements.as_ref().and_then(|announcements| announcements.due(tick));
         if let Some((reader, at)) = announced {
-            let read = reader.at(at, payload);
-            // The music goes on beneath, if it is there.
-            let music_starved = hold.only_announced || hold.music.reader.at(position, &mut []) == At::NotYet;
-            let payload_len = match read {
-                At::Frame(len) => len,
-                At::NotYet | At::Gone => write_nothing(self.codec(), payload)?,
+            let (payload_len, starved) = match reader.at(at, payload) {
+                At::Frame(len) => (len, false),
+                At::NotYet | At::Gone => (write_nothing(self.codec(), payload)?, true),
             };
-            let announced = Some(Announced { starved: !matches!(read, At::Frame(_)) });
-            return Some(Filled {
-                len: HEADER_LEN + payload_len,
-                starved: music_starved,
-                position,
-                announced,
-            });
+            let beneath = !hold.only_announced && hold.music.reader.at(position, &mut []) != At::NotYet;
+            return Some(Filled { len: HEADER_LEN + payload_len, starved, position, beneath: Some(beneath) });
         }
         if hold.only_announced {
             return None;
@@ -485,7 +470,7 @@ impl Leg {
             At::Frame(len) => (len, false),
             At::NotYet | At::Gone => (write_nothing(self.codec(), payload)?, true),
         };
-        Some(Filled { len: HEADER_LEN + payload_len, starved, position, announced: None })
+        Some(Filled { len: HEADER_LEN + payload_len, starved, position, beneath: None })
     }
 
     /// The packet of `tick`, due at `due`, has left at `sent_at`.
@@ -503,17 +488,15 @@ impl Leg {
         self.packets = self.packets.wrapping_add(1);
         self.payload_bytes = self.payload_bytes.wrapping_add(payload_bytes);
         let in_step = hold.origin.is_none() || filled.position == hold.position(tick);
-        let starved = filled.announced.map_or(filled.starved, |announced| announced.starved);
+        let goes_on = filled.beneath.unwrap_or(!filled.starved);
         let mut began = None;
-        match hold.only_announced {
-            true => {}
+        if goes_on {
+            hold.origin = Some(Tick(tick.0.wrapping_sub(filled.position)));
+            began = (!hold.told).then_some(hold.music.source);
+            hold.told = true;
+        } else {
             // The music waits for its producer; time does not.
-            false if filled.starved => hold.origin = hold.origin.map(|origin| Tick(origin.0.wrapping_add(1))),
-            false => {
-                hold.origin = Some(Tick(tick.0.wrapping_sub(filled.position)));
-                began = (!hold.told).then_some(hold.music.source);
-                hold.told = true;
-            }
+            hold.origin = hold.origin.map(|origin| Tick(origin.0.wrapping_add(1)));
         }
         let skipped = hold.skipped_before(tick);
         hold.last = Some(tick);
@@ -528,9 +511,9 @@ impl Leg {
         report.last_sent = Some(sent_at);
         report.late_ticks += u32::from(sent_at.since(due).as_nanos() > u128::from(LATE_NS));
         report.skipped_ticks = report.skipped_ticks.saturating_add(skipped);
-        report.starved_ticks += u32::from(starved);
-        report.default_music_packets += u32::from(hold.music.is_default && filled.announced.is_none());
-        let mut left = if filled.starved || !in_step || filled.announced.is_some() {
+        report.starved_ticks += u32::from(filled.starved);
+        report.default_music_packets += u32::from(hold.music.is_default && filled.beneath.is_none());
+        let mut left = if !goes_on || !in_step || filled.beneath.is_some() {
             // There is nothing to cross from, and the position to cross at may never come.
             hold.switch_plainly()
         } else if hold.change.as_ref().is_some_and(|change| hold.position(tick.next()) >= change.at) {
@@ -538,7 +521,7 @@ impl Leg {
         } else {
             None
         };
-        let announced = self.pass_announcement(tick, starved, &mut left);
+        let announced = self.pass_announcement(tick, filled.starved, &mut left);
         Some(Sent { skipped, began, announced, left })
     }
 

@@ -329,8 +329,8 @@ impl Pacer {
                 self.pending.push(Pending { index, rtp: None });
             }
         }
-        // What `settle` may have to tell of a leg: how it goes, what it left, what began, what was announced. An empty queue begins at its
-        // beginning again, so that the rest of its room is never touched and takes no memory.
+        // What `settle` may have to tell of a leg: how it goes, what it left, what began, what was announced. An empty
+        // queue begins at its beginning again, so that the rest of its room is never touched and takes no memory.
         if self.events.is_empty() {
             self.events.clear();
         }

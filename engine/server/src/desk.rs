@@ -257,27 +257,15 @@ impl State {
                 self.command(leg, Command::ChangeLeg { leg, spec: Box::new(spec) });
             }
             Output::Play { leg, source, is_default, numbering, since } => {
-                let Some(reader) = self.sources.get(&source).map(|prepared| prepared.reader.clone()) else {
-                    return error!(
-                        leg = leg.0,
-                        source = source.0,
-                        "a source without frames was to be played"
-                    );
-                };
-                let music = Music { source, reader, is_default };
-                self.command(leg, Command::Play { leg, music, numbering, since });
+                if let Some(music) = self.music(leg, source, is_default) {
+                    self.command(leg, Command::Play { leg, music, numbering, since });
+                }
             }
             Output::Announce { leg, announcement, source, frames } => {
-                let Some(reader) = self.sources.get(&source).map(|prepared| prepared.reader.clone()) else {
-                    return error!(
-                        leg = leg.0,
-                        source = source.0,
-                        "a source without frames was to be announced"
-                    );
-                };
-                let music = Music { source, reader, is_default: false };
-                let announcement = Announcement { id: announcement, music, frames };
-                self.command(leg, Command::Announce { leg, announcement });
+                if let Some(music) = self.music(leg, source, false) {
+                    let announcement = Announcement { id: announcement, music, frames };
+                    self.command(leg, Command::Announce { leg, announcement });
+                }
             }
             Output::Hush { leg } => self.command(leg, Command::Hush { leg }),
             Output::Stop { leg } => self.command(leg, Command::Stop { leg }),
@@ -297,6 +285,15 @@ impl State {
                 self.notify(notification);
             }
         }
+    }
+
+    /// What `source` sounds like on a leg.
+    fn music(&self, leg: LegId, source: SourceId, is_default: bool) -> Option<Music> {
+        let reader = self.sources.get(&source).map(|prepared| prepared.reader.clone());
+        if reader.is_none() {
+            error!(leg = leg.0, source = source.0, "a source without frames was to be played");
+        }
+        Some(Music { source, reader: reader?, is_default })
     }
 
     /// A sender takes thousands of commands a millisecond and never waits for us, so this waits for no longer.

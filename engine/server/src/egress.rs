@@ -1,5 +1,7 @@
-//! Which way requests of ours leave (for prompts, notifications, issuers' keys): by the operator's proxy or directly. Nothing is taken from the environment
-//! (`HTTP_PROXY` and the like): a proxy resolves names for us, and whether one may is the operator's word alone.
+//! Which way requests of ours leave (for prompts, notifications, issuers' keys): by the operator's proxy or directly.
+//!
+//! Nothing is taken from the environment (`HTTP_PROXY` and the like): a proxy resolves names for us, and whether one may is
+//! the operator's word alone.
 
 use std::{fmt, net::IpAddr, sync::Arc};
 

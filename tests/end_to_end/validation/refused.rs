@@ -788,6 +788,8 @@ fn ids() -> Vec<Case> {
     cases.extend([
         post("keeps a call alive that nobody has", &format!("{{calls}}/{NOBODY}/keepAlive"), ""),
         post("keeps a call alive that has ended", "{ended}/keepAlive", ""),
+        post("keeps a call alive with what is no JSON", "{call}/keepAlive", "["),
+        post("keeps a call alive with a list", "{call}/keepAlive", "[null]"),
     ]);
     cases
 }

@@ -190,7 +190,7 @@ const SHOWN: usize = 80;
 const PATH_SHOWN: usize = 240;
 
 /// The beginning of `text`, without control characters.
-pub(crate) fn shorten(text: &str) -> String {
+pub fn shorten(text: &str) -> String {
     beginning(text, SHOWN)
 }
 

@@ -422,6 +422,15 @@ pub fn read_invite(body: &[u8]) -> Result<Invite, Refusal> {
     Ok(Invite { identities, client_context })
 }
 
+/// The body of `keepAlive`: nothing in it counts, but it must be an object.
+///
+/// # Errors
+///
+/// 400 8523 if it is none.
+pub fn read_keep_alive(body: &[u8]) -> Result<(), Refusal> {
+    parse_body(body).map(drop)
+}
+
 /// The body of `prompts/purge`: a `mediaPrompt`, or nothing for all prompts.
 ///
 /// # Errors

@@ -108,27 +108,25 @@ impl<'a> Object<'a> {
 
     /// A list of at most `most` objects; an absent one is empty.
     pub(super) fn objects(&self, name: &str, most: usize) -> Result<Vec<Self>, Refusal> {
-        let list = match self.value(name) {
-            None => return Ok(Vec::new()),
-            Some(Value::Array(list)) => list,
-            Some(_) => return Err(self.wrong_kind(name, "an array")),
-        };
-        if list.len() > most {
-            let (path, found) = (self.path(name), list.len());
-            return Err(Refusal::invalid(format!("'{path}' has {found} elements; expected at most {most}.")));
-        }
-        let elements = list.iter().enumerate().map(|(index, element)| {
-            let path = format!("{}[{index}]", self.path(name));
-            match element {
-                Value::Object(map) => Ok(Self { path, map }),
-                other => Err(Refusal::invalid(format!("'{path}' is {}; expected an object.", kind(other)))),
-            }
-        });
-        elements.collect()
+        self.elements(name, most, "an object", |path, value| match value {
+            Value::Object(map) => Some(Self { path: path.to_owned(), map }),
+            _ => None,
+        })
     }
 
     /// A list of at most `most` texts, each with its path; an absent one is empty.
     pub(super) fn texts(&self, name: &str, most: usize) -> Result<Vec<(String, &'a str)>, Refusal> {
+        self.elements(name, most, "a string", |path, value| Some((path.to_owned(), value.as_str()?)))
+    }
+
+    /// A list of at most `most` elements, each of which `read` makes something of, given its path.
+    fn elements<T>(
+        &self,
+        name: &str,
+        most: usize,
+        expected: &str,
+        read: impl Fn(&str, &'a Value) -> Option<T>,
+    ) -> Result<Vec<T>, Refusal> {
         let list = match self.value(name) {
             None => return Ok(Vec::new()),
             Some(Value::Array(list)) => list,
@@ -140,10 +138,9 @@ impl<'a> Object<'a> {
         }
         let elements = list.iter().enumerate().map(|(index, element)| {
             let path = format!("{}[{index}]", self.path(name));
-            match element {
-                Value::String(text) => Ok((path, text.as_str())),
-                other => Err(Refusal::invalid(format!("'{path}' is {}; expected a string.", kind(other)))),
-            }
+            read(&path, element).ok_or_else(|| {
+                Refusal::invalid(format!("'{path}' is {}; expected {expected}.", kind(element)))
+            })
         });
         elements.collect()
     }

@@ -88,7 +88,7 @@ fn undelivered_json(entry: &Undelivered, context: Option<String>) -> Undelivered
         context,
         id: entry.notification,
         call_id: entry.call,
-        callback_uri: redact(&entry.callback),
+        callback_uri: redact(&entry.callback.url),
         reason: &entry.reason,
         attempts: entry.attempts,
         created_date_time: wall_text(entry.created, 3),

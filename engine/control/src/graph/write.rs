@@ -155,7 +155,7 @@ fn call_json(call: &Call, live: bool, context: Option<String>) -> CallJson<'_> {
         etag: etag(call.etag),
         id: call.id,
         state: if live { CallState::Established } else { CallState::Terminated },
-        callback_uri: &call.callback,
+        callback_uri: call.callback.url.as_str(),
         my_participant_id: call.my_participant,
         created_date_time: wall_text(call.created, 3),
         media_state: MediaState { kind: "#microsoft.graph.callMediaState", audio: "active" },

@@ -8,6 +8,7 @@ use proptest::prelude::*;
 use url::Url;
 
 use super::*;
+use crate::receivers::Callback;
 
 const RECEIVERS: usize = 5;
 
@@ -458,7 +459,7 @@ fn the_list_is_bounded_at_the_cost_of_who_has_most() {
             notification: NotificationId(id),
             call: CallId(1),
             owner: Arc::new(Identity::new("bot", "tenant")),
-            callback: Url::parse(&format!("https://{host}/api")).unwrap(),
+            callback: Callback::new(Url::parse(&format!("https://{host}/api")).unwrap()),
             reason: String::new(),
             attempts: 1,
             created: WallTime(0),

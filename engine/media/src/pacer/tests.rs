@@ -512,6 +512,20 @@ fn a_leg_that_nobody_holds_plays_what_is_announced_and_nothing_else() {
     assert_eq!(pacer.legs(), (1, 0));
 }
 
+/// Whether a packet is without sound is a matter of what it carries, not of music that nobody asked for.
+#[test]
+fn what_is_announced_without_a_hold_does_not_count_as_starved() {
+    let mut pacer = pacer();
+    let (leg, now) = (LegId(1), at(MediaTime::ZERO));
+    pacer.handle_command(now, Command::AddLeg { leg, spec: spec(1) });
+    pacer.handle_command(now, Command::Announce { leg, announcement: announcement(1, 2) });
+    let mut wire = Wire::default();
+    let due = pacer.prepare(now);
+    pacer.send(due, &mut wire);
+    let served = pacer.settle(due, due);
+    assert_eq!((served.packets, served.starved), (1, 0));
+}
+
 /// Refused packets cost an announcement its time and not its end.
 #[test]
 fn an_announcement_to_a_dead_destination_ends_all_the_same() {

@@ -32,7 +32,8 @@ const MAX_DOCUMENT: usize = 512 << 10;
 const TOTAL: Duration = Duration::from_secs(10);
 const CONNECT: Duration = Duration::from_secs(5);
 
-/// How often keys that nobody misses are fetched again: so long a key that was taken away may still be believed.
+/// How often keys that nobody misses are fetched again: so long a key that was taken away may still be believed, and
+/// longer while its issuer cannot be reached. Music does not stop because an issuer does.
 const EVERY: Duration = Duration::from_secs(3600);
 
 /// How soon that is tried again when it failed.

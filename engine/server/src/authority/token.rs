@@ -1,7 +1,11 @@
 //! A token that somebody says an issuer signed (RFC 7519): text goes in, what is believed of it comes out.
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
-use holdmusic_control::{Refusal, access::Identity, graph::wall_text};
+use holdmusic_control::{
+    Refusal,
+    access::Identity,
+    graph::{shorten, wall_text},
+};
 use holdmusic_media::WallTime;
 use jsonwebtoken::crypto;
 use serde::{Deserialize, de::IgnoredAny};
@@ -11,9 +15,6 @@ use crate::config::access::{IssuerSettings, TENANT};
 
 /// The longest application or tenant id, in bytes: GUIDs have 36.
 const MAX_ID: usize = 128;
-
-/// The longest piece of a token that a message repeats, in characters.
-const SHOWN: usize = 80;
 
 /// A token, taken apart. Nothing in it is believed before [`Token::verify`].
 #[derive(Debug)]
@@ -88,12 +89,7 @@ fn refused(words: String) -> Refusal {
 
 /// What a token says, as a message may repeat it.
 pub(super) fn named(text: Option<&str>) -> String {
-    let Some(text) = text else { return "missing".to_owned() };
-    let mut shown: String = text.chars().take(SHOWN).map(|c| if c.is_control() { '?' } else { c }).collect();
-    if text.chars().nth(SHOWN).is_some() {
-        shown.push('…');
-    }
-    format!("'{shown}'")
+    text.map_or_else(|| "missing".to_owned(), |text| format!("'{}'", shorten(text)))
 }
 
 /// "'a' or 'b'".

@@ -260,7 +260,7 @@ fn asked() -> Vec<Asked> {
             "Where the operator has set a lifetime without it, the call ends if this is not asked in time.",
             Some(("nothing", Required::False)),
             vec![Answered { status: 200, description: "Done.", content: Said::Nothing, location: false }],
-            &[NO_CALL, ENDED],
+            &[INVALID, NO_CALL, ENDED],
         ),
         doing(
             Post,

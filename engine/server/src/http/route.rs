@@ -259,7 +259,10 @@ impl Place {
             (Self::Calls, _) => Ask::ListCalls { query: query()?.without_filter()? },
             (Self::Call(call), "DELETE") => Ask::DeleteCall { call: call_id(call)? },
             (Self::Call(call), _) => Ask::GetCall { call: call_id(call)?, query: query()? },
-            (Self::KeepAlive(call), _) => Ask::KeepAlive { call: call_id(call)? },
+            (Self::KeepAlive(call), _) => {
+                graph::read_keep_alive(body)?;
+                Ask::KeepAlive { call: call_id(call)? }
+            }
             (Self::MuteCall(call), _) => {
                 Ask::MuteCall { call: call_id(call)?, mute: graph::read_mute(body, true)? }
             }
