@@ -142,10 +142,15 @@ impl Call {
 
 /// The operations of a call in the order in which they were accepted, which is that of their numbers. Who asks for one by
 /// its name mostly asks for one of the last.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Operations(VecDeque<(OperationId, Box<Operation>)>);
 
 impl Operations {
+    /// None yet, with room for one: most calls have one hold, and there are thousands of them.
+    pub(crate) fn new() -> Self {
+        Self(VecDeque::with_capacity(1))
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.0.len()
     }

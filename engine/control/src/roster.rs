@@ -92,7 +92,7 @@ impl Control {
             my_participant: ParticipantId::random(&mut self.rng),
             created: now.wall,
             participants: LiteMap::with_capacity(1),
-            operations: Operations::default(),
+            operations: Operations::new(),
             over: 0,
             held: 0,
             plays: Vec::new(),
