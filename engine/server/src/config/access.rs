@@ -247,7 +247,7 @@ pub fn is_fetched_from(url: &Url) -> bool {
 
 fn fetched(text: &str) -> Result<Url, String> {
     let expected = || {
-        let shown = super::shown_uri(text);
+        let shown = super::explained::shown_uri(text);
         format!("'{shown}' is not where keys may be fetched; expected an https URL (http only to loopback)")
     };
     Url::parse(text).ok().filter(is_fetched_from).ok_or_else(expected)
@@ -291,7 +291,7 @@ pub fn explained(issuers: &[IssuerTable], apps: &[AppTable]) -> String {
     };
     for table in issuers {
         text.push_str("\n[[issuers]]\n");
-        let uri = |uri: &Option<String>| uri.as_deref().map(|uri| quoted(&super::shown_uri(uri)));
+        let uri = |uri: &Option<String>| uri.as_deref().map(|uri| quoted(&super::explained::shown_uri(uri)));
         line(&mut text, "issuer", Some(quoted(&table.issuer)));
         line(&mut text, "discovery", uri(&table.discovery));
         line(&mut text, "keys", uri(&table.keys));
