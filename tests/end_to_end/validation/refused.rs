@@ -789,6 +789,8 @@ fn ids() -> Vec<Case> {
         post("keeps a call alive that nobody has", &format!("{{calls}}/{NOBODY}/keepAlive"), ""),
         post("keeps a call alive that has ended", "{ended}/keepAlive", ""),
         post("keeps a call alive with what is no JSON", "{call}/keepAlive", "["),
+        post("white space and nothing else", "{talking}/stopHoldMusic", " \r\n\t"),
+        post("redelivers with a list", "/v1.0/communications/notifications/redeliver", "[null]"),
         post("keeps a call alive with a list", "{call}/keepAlive", "[null]"),
     ]);
     cases

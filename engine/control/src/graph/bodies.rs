@@ -344,7 +344,7 @@ fn media_facts() -> RefOr<Schema> {
 
 /// URIs by their schemes, and not by the format `uri`, which is narrower than what is read (the WHATWG's URL standard).
 /// Whether a host is one is not for a pattern to say.
-const URI_PATTERN: &str = r"^(https?://[^\s/?#]+([/?#]\S*)?|file:///\S*|data:[^\s,;]*,\S*|data:[^\s,]*;base64,([A-Za-z0-9+/]{4})*([A-Za-z0-9+/][AQgw]==|[A-Za-z0-9+/]{2}[AEIMQUYcgkosw048]=)?)$";
+const URI_PATTERN: &str = r"^(https?://[^\s/?#]+([/?#]\S*)?|file:///\S*|data:[^\s,;#]*,\S*|data:[^\s,#]*;base64,([A-Za-z0-9+/]{4})*([A-Za-z0-9+/][AQgw]==|[A-Za-z0-9+/]{2}[AEIMQUYcgkosw048]=)?)$";
 
 /// A URI that notifications may go to.
 const WEB_PATTERN: &str = r"^https?://[^\s/?#]+([/?#]\S*)?$";

@@ -14,10 +14,10 @@ pub(super) fn parse_body(body: &[u8]) -> Result<Map<String, Value>, Refusal> {
         let at = reason.valid_up_to();
         Refusal::invalid(format!("The body is not UTF-8 at byte {at}; expected JSON in UTF-8."))
     })?;
-    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-    if text.trim().is_empty() {
+    if text.is_empty() {
         return Ok(Map::new());
     }
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     match json::parse(text)? {
         Value::Object(object) => Ok(object),
         other => Err(Refusal::invalid(format!("The body is {}; expected a JSON object.", kind(&other)))),

@@ -355,8 +355,8 @@ fn own_schemas() -> BTreeMap<String, RefOr<Schema>> {
         (
             "nothing",
             ObjectBuilder::new()
-                .schema_type(SchemaType::AnyValue)
-                .description(Some("Nothing of it is read.")),
+                .schema_type(SchemaType::Type(Type::Object))
+                .description(Some("No member of it is read.")),
         ),
         ("openApi", openapi),
     ]

@@ -260,7 +260,7 @@ impl Place {
             (Self::Call(call), "DELETE") => Ask::DeleteCall { call: call_id(call)? },
             (Self::Call(call), _) => Ask::GetCall { call: call_id(call)?, query: query()? },
             (Self::KeepAlive(call), _) => {
-                graph::read_keep_alive(body)?;
+                graph::read_nothing(body)?;
                 Ask::KeepAlive { call: call_id(call)? }
             }
             (Self::MuteCall(call), _) => {
@@ -292,8 +292,14 @@ impl Place {
             (Self::Undelivered(id), _) => {
                 Ask::GetUndelivered { notification: graph::notification_id(id)?, query: query()? }
             }
-            (Self::Redeliver(id), _) => Ask::Redeliver { notification: graph::notification_id(id)? },
-            (Self::RedeliverAll, _) => Ask::RedeliverAll,
+            (Self::Redeliver(id), _) => {
+                graph::read_nothing(body)?;
+                Ask::Redeliver { notification: graph::notification_id(id)? }
+            }
+            (Self::RedeliverAll, _) => {
+                graph::read_nothing(body)?;
+                Ask::RedeliverAll
+            }
             (Self::Operations(call), _) => Ask::ListOperations { call: call_id(call)?, query: query()? },
             (Self::Operation(call, operation), _) => Ask::GetOperation {
                 call: call_id(call)?,

@@ -490,7 +490,7 @@ pub(super) fn asked() -> Vec<Asked> {
             "",
             Some(("nothing", Required::False)),
             vec![json(202, "undeliveredNotification", "It is owed again; this is how it was listed.")],
-            &[NO_NOTIFICATION, ENDED],
+            &[INVALID, NO_NOTIFICATION, ENDED],
         ),
         doing(
             Post,
@@ -501,7 +501,7 @@ pub(super) fn asked() -> Vec<Asked> {
             "",
             Some(("nothing", Required::False)),
             vec![json(202, "redelivery", "How many are owed again.")],
-            &[],
+            &[INVALID],
         ),
         doing(
             Post,
