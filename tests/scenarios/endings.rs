@@ -40,8 +40,9 @@ fn a_participant_who_is_removed_takes_the_music_with_it() {
     let (mut world, call, alice) = one(403, no_rules());
     let operation = hold(&mut world, &alice, Some(MUSIC));
     world.run(seconds(2.0));
+    let gone = world.now();
     world.http("DELETE", &alice.path, json!(null)).expect(204);
-    let (sent, gone) = (world.taps().rtp.len(), world.now());
+    let sent = world.taps().rtp.len();
     world.run(seconds(2.0));
     assert_eq!(world.taps().rtp.len(), sent);
     let goodbyes = world.taps().goodbyes(alice.ssrc);

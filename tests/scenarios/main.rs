@@ -11,3 +11,5 @@ mod endings;
 mod arrival;
 mod callbacks;
 mod chance;
+mod restarts;
+mod disasters;

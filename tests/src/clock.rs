@@ -28,6 +28,11 @@ impl SimClock {
         self.mono
     }
 
+    /// The calendar is set by so many microseconds.
+    pub fn step_wall(&mut self, micros: i64) {
+        self.wall_at_origin += micros;
+    }
+
     /// Jumps to `then`; a moment that has passed leaves the clock where it is.
     pub fn jump(&mut self, then: MediaTime) {
         self.mono = self.mono.max(then);

@@ -9,7 +9,7 @@ use serde_json::Value;
 /// What a customer got back.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Reply {
-    /// The HTTP status.
+    /// The HTTP status; 0 if there was no answer.
     pub status: u16,
     /// `Location`.
     pub location: Option<String>,
@@ -18,6 +18,16 @@ pub struct Reply {
 }
 
 impl Reply {
+    /// The connection broke before there was an answer.
+    pub(crate) fn lost() -> Self {
+        Self { status: 0, location: None, body: Value::Null }
+    }
+
+    /// Whether nobody knows what became of the request.
+    pub fn is_lost(&self) -> bool {
+        self.status == 0
+    }
+
     /// `body[name]` as text; empty if it is none.
     pub fn text(&self, name: &str) -> &str {
         self.body[name].as_str().unwrap_or_default()

@@ -4,6 +4,7 @@
 //! depends on nothing but the seed.
 
 mod doors;
+mod power;
 
 use std::{
     collections::{BTreeMap, HashMap, VecDeque},
@@ -33,6 +34,7 @@ use crate::{
     shelf::Shelf,
 };
 use doors::{Happening, Place, Underway};
+use power::SimStore;
 
 /// What URLs in answers begin with.
 const BASE: &str = "https://engine.test/v1.0";
@@ -66,6 +68,7 @@ impl Default for WorldSettings {
     fn default() -> Self {
         let mut control = Settings::default();
         control.guard.callback_loopback = true;
+        control.durable = true;
         Self {
             control,
             senders: 1,
@@ -124,6 +127,9 @@ pub struct World {
     happenings: u64,
     requests: u64,
     replies: HashMap<RequestId, Reply>,
+    store: SimStore,
+    is_down: bool,
+    crashes: u32,
 }
 
 #[derive(Debug)]
@@ -182,6 +188,9 @@ impl World {
             happenings: 0,
             requests: 0,
             replies: HashMap::new(),
+            store: SimStore::default(),
+            is_down: false,
+            crashes: 0,
             settings,
             rng,
         }
@@ -403,6 +412,10 @@ impl World {
             Err(refusal) => return Err(refusal).into(),
         };
         self.settle();
+        if self.is_down {
+            return Reply::lost();
+        }
+        let crashes = self.crashes;
         self.requests += 1;
         let (request, now) = (RequestId(self.requests), self.clock.now());
         let caller = Caller::by_static_token(Identity::new("bot", "tenant"), Limits::NONE);
@@ -414,6 +427,9 @@ impl World {
         loop {
             if let Some(reply) = self.replies.remove(&request) {
                 return reply;
+            }
+            if self.crashes > crashes {
+                return Reply::lost();
             }
             assert!(self.step(until), "seed {}: {method} {path} was never answered", self.seed);
         }

@@ -17,6 +17,7 @@ use crate::{
     operation::{Operation, OperationKind, ResultInfo},
     participant::EndedBy,
     prompt::Listener,
+    record::Key,
 };
 
 /// Operations of one call that may wait or be heard. A bot that talks ahead by more has lost count.
@@ -25,9 +26,9 @@ const MAX_PLAYS: usize = 20;
 /// One `playPrompt` that waits or is heard.
 #[derive(Debug)]
 pub(crate) struct Play {
-    operation: OperationId,
+    pub(crate) operation: OperationId,
     /// Whom it is for; none named is everybody.
-    audience: Box<[ParticipantId]>,
+    pub(crate) audience: Box<[ParticipantId]>,
     /// What has not been announced yet, in order.
     waiting: VecDeque<SourceId>,
     /// All that it listens to.
@@ -35,12 +36,32 @@ pub(crate) struct Play {
     /// What was announced and has not ended, and on whose leg.
     announced: BTreeMap<(AnnouncementId, ParticipantId), SourceId>,
     /// Whether anybody has heard a prompt of it to its end.
-    heard: bool,
+    pub(crate) heard: bool,
     /// Why it fails once what was announced has ended.
-    failure: Option<ResultInfo>,
+    pub(crate) failure: Option<ResultInfo>,
 }
 
 impl Play {
+    /// As it was before the engine was started again: what was not heard to its end waits to be heard, all of it.
+    pub(crate) fn restored(
+        operation: OperationId,
+        audience: Box<[ParticipantId]>,
+        waiting: VecDeque<SourceId>,
+        heard: bool,
+        failure: Option<ResultInfo>,
+    ) -> Self {
+        let sources = waiting.iter().copied().collect();
+        Self { operation, audience, waiting, sources, announced: BTreeMap::new(), heard, failure }
+    }
+
+    /// What has not been heard to its end, in order.
+    pub(crate) fn left(&self) -> impl Iterator<Item = SourceId> {
+        // What is announced to several is announced to all of them one after the other.
+        let mut announced: Vec<_> = self.announced.values().copied().collect();
+        announced.dedup();
+        announced.into_iter().chain(self.waiting.iter().copied())
+    }
+
     fn is_for(&self, participant: ParticipantId) -> bool {
         self.audience.is_empty() || self.audience.contains(&participant)
     }
@@ -163,7 +184,7 @@ impl Control {
             match facts {
                 Some((source, Some(facts))) if facts.whole => {
                     let frames = frames_of(facts.seconds);
-                    self.announce(call_id, index, source, frames);
+                    self.announce(now, call_id, index, source, frames);
                 }
                 // What comes behind it waits for its turn.
                 Some(_) => return,
@@ -177,33 +198,37 @@ impl Control {
     }
 
     /// The first prompt of a play that waits is played to everybody who is there.
-    fn announce(&mut self, call_id: CallId, index: usize, source: SourceId, frames: u64) {
+    fn announce(&mut self, now: Now, call_id: CallId, index: usize, source: SourceId, frames: u64) {
+        self.mark(Key::Call(call_id));
         let Some(call) = self.calls.get_mut(&call_id) else { return };
         let play = &mut call.plays[index];
         play.waiting.pop_front();
         let present = call.participants.iter_mut().map(|(_, participant)| participant);
-        let mut nobody = true;
+        let mut told = vec![];
         for participant in present {
             if !play.is_for(participant.id) {
                 continue;
             }
             let Some(leg) = participant.leg.as_ref().filter(|leg| leg.receives) else { continue };
-            nobody = false;
+            told.push(participant.id);
             self.last_announcement += 1;
             let announcement = AnnouncementId(self.last_announcement);
             self.outputs.push_back(Output::Announce { leg: leg.id, announcement, source, frames });
             play.announced.insert((announcement, participant.id), source);
             participant.announcing |= participant.hold.is_none();
         }
-        if nobody {
+        if told.is_empty() {
             play.waiting.clear();
             play.failure.get_or_insert_with(|| results::vanished("nobody is there any more to hear it"));
+        }
+        for participant in told {
+            self.begin_sending(now.mono, call_id, participant);
         }
     }
 
     /// All prompts of a play are over.
     fn end_play(&mut self, now: Now, call_id: CallId, index: usize) {
-        let Some(call) = self.calls.get_mut(&call_id) else { return };
+        let Some(call) = self.call_mut(call_id) else { return };
         let play = call.plays.remove(index);
         let result = match play.failure {
             Some(failure) => Err(failure),
@@ -218,6 +243,7 @@ impl Control {
 
     /// Every play ends like this, at once.
     pub(crate) fn cancel_plays(&mut self, now: Now, call_id: CallId, result: impl Fn() -> ResultInfo) {
+        self.mark(Key::Call(call_id));
         let Some(call) = self.calls.get_mut(&call_id) else { return };
         let plays = std::mem::take(&mut call.plays);
         let hearing: BTreeSet<_> = plays
@@ -242,7 +268,7 @@ impl Control {
 
     /// Legs that play nothing but announcements are stopped: there are no more.
     fn quieten(&mut self, now: Now, call_id: CallId) {
-        let Some(call) = self.calls.get_mut(&call_id) else { return };
+        let Some(call) = self.call_mut(call_id) else { return };
         let participants = call.participants.iter_mut().map(|(_, participant)| participant);
         let announcing = participants.filter(|participant| participant.announcing);
         let stopped: Vec<_> = announcing
@@ -260,7 +286,7 @@ impl Control {
 
     /// The leg of a participant plays nothing any more, announcements included, or is about to be stopped.
     pub(crate) fn unheard(&mut self, now: Now, call_id: CallId, id: ParticipantId) {
-        let Some(call) = self.calls.get_mut(&call_id) else { return };
+        let Some(call) = self.call_mut(call_id) else { return };
         if let Some(participant) = call.participants.get_mut(&id) {
             participant.announcing = false;
         }
@@ -288,7 +314,7 @@ impl Control {
     /// The last packet of an announcement has left.
     pub(crate) fn announced(&mut self, now: Now, leg: LegId, announcement: AnnouncementId) {
         let Some(&(call_id, id)) = self.legs.get(&leg) else { return };
-        let Some(call) = self.calls.get_mut(&call_id) else { return };
+        let Some(call) = self.call_mut(call_id) else { return };
         // One that was stopped meanwhile is not known any more.
         let ended = (announcement, id);
         if let Some(play) = call.plays.iter_mut().find(|play| play.announced.contains_key(&ended)) {
@@ -307,7 +333,7 @@ impl Control {
         source: SourceId,
         failure: &PromptFailure,
     ) {
-        let Some(call) = self.calls.get_mut(&call_id) else { return };
+        let Some(call) = self.call_mut(call_id) else { return };
         let Some(play) = call.plays.iter_mut().find(|play| play.operation == operation) else { return };
         play.sources.remove(&source);
         if play.announced.values().any(|announced| *announced == source) {
@@ -326,6 +352,7 @@ impl Control {
     /// A play ends at once because what is heard of it has broken. On a leg announcements end only all together, so what others
     /// had announced there is announced again.
     fn break_off(&mut self, now: Now, call_id: CallId, operation: OperationId, result: ResultInfo) {
+        self.mark(Key::Call(call_id));
         let Some(call) = self.calls.get_mut(&call_id) else { return };
         let Some(at) = call.plays.iter().position(|play| play.operation == operation) else { return };
         let broken = call.plays.remove(at);
@@ -358,7 +385,7 @@ impl Control {
         from: SourceId,
         to: SourceId,
     ) {
-        let Some(call) = self.calls.get_mut(&call_id) else { return };
+        let Some(call) = self.call_mut(call_id) else { return };
         let Some(play) = call.plays.iter_mut().find(|play| play.operation == operation) else { return };
         if !play.waiting.contains(&from) {
             // Who hears what it was before goes on hearing it.

@@ -75,6 +75,42 @@ pub enum Ask {
 }
 
 impl Ask {
+    /// Whether more is to be done because of it than before, so that it must be durable; what ends or tells something is
+    /// done all the same.
+    pub(crate) fn is_new_work(&self) -> bool {
+        match self {
+            Self::CreateCall(_)
+            | Self::CreateParticipant { .. }
+            | Self::PutMediaLeg { .. }
+            | Self::StartHoldMusic { .. }
+            | Self::PlayPrompt { .. }
+            | Self::Invite { .. } => true,
+            Self::ListCalls { .. }
+            | Self::GetCall { .. }
+            | Self::DeleteCall { .. }
+            | Self::KeepAlive { .. }
+            | Self::ListParticipants { .. }
+            | Self::GetParticipant { .. }
+            | Self::DeleteParticipant { .. }
+            | Self::GetMediaLeg { .. }
+            | Self::DeleteMediaLeg { .. }
+            | Self::StopHoldMusic { .. }
+            | Self::MuteCall { .. }
+            | Self::MuteParticipant { .. }
+            | Self::CancelMedia { .. }
+            | Self::PurgePrompts { .. }
+            | Self::ListUndelivered { .. }
+            | Self::GetUndelivered { .. }
+            | Self::DropUndelivered { .. }
+            | Self::Redeliver { .. }
+            | Self::RedeliverAll
+            | Self::ListOperations { .. }
+            | Self::GetOperation { .. }
+            | Self::CheckPrompt
+            | Self::Refused(_) => false,
+        }
+    }
+
     /// The call that is asked about.
     pub(crate) fn call(&self) -> Option<CallId> {
         match self {

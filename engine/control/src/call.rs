@@ -102,6 +102,8 @@ pub(crate) struct Call {
     pub(crate) expires: Option<MediaTime>,
     /// When it ended, if it did.
     pub(crate) ended: Option<MediaTime>,
+    /// The last change of it that went to the store.
+    pub(crate) ticket: u64,
 }
 
 impl Call {
@@ -181,15 +183,15 @@ impl Operations {
         self.at(number).is_some()
     }
 
-    /// Whether there was such a one.
-    pub(crate) fn remove(&mut self, number: u64) -> bool {
-        let found = self.at(number);
-        found.and_then(|index| self.0.remove(index)).is_some()
+    /// Takes one out, if there is such a one: its name.
+    pub(crate) fn remove(&mut self, number: u64) -> Option<OperationId> {
+        let found = self.at(number)?;
+        self.0.remove(found).map(|(id, _)| id)
     }
 
-    /// Takes out the one that was accepted first, of those that are over. Whether there was one.
-    pub(crate) fn remove_oldest_over(&mut self) -> bool {
-        let oldest = self.0.iter().position(|(_, operation)| operation.is_over());
-        oldest.and_then(|index| self.0.remove(index)).is_some()
+    /// Takes out the one that was accepted first, of those that are over: its name.
+    pub(crate) fn remove_oldest_over(&mut self) -> Option<OperationId> {
+        let oldest = self.0.iter().position(|(_, operation)| operation.is_over())?;
+        self.0.remove(oldest).map(|(id, _)| id)
     }
 }

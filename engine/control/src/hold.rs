@@ -5,9 +5,6 @@
 
 use std::sync::Arc;
 
-use holdmusic_media::{HoldReport, LegId, MediaTime, Now, SourceId};
-use smallvec::SmallVec;
-
 use crate::{
     Control, Output,
     ask::StartHoldMusic,
@@ -19,9 +16,11 @@ use crate::{
     operation::{Operation, OperationKind, ResultInfo},
     participant::{EndedBy, Heard, Hold, Participant, PastHold},
     prompt::{DEFAULT_SOURCE, Found, Freshness, Listener, Prompt, SourceFacts},
+    record::Key,
     stop::StopRequest,
     timer::Timer,
 };
+use holdmusic_media::{HoldReport, LegId, MediaTime, Now, SourceId, Tick};
 
 /// Operations that may wait for, and be repeated on, the same music of one hold. Clients repeat a request three
 /// times; the oldest beyond this many is superseded.
@@ -33,10 +32,17 @@ impl Control {
         call: CallId,
         participant: ParticipantId,
     ) -> Option<&mut Participant> {
-        self.calls.get_mut(&call)?.participants.get_mut(&participant).map(Box::as_mut)
+        let found = self.calls.get_mut(&call)?.participants.get_mut(&participant)?;
+        self.durability.mark(&self.settings, Key::Participant(call, participant));
+        Some(found)
     }
 
-    fn hold_mut(&mut self, call: CallId, participant: ParticipantId) -> Option<&mut Hold> {
+    /// To change what is in no record.
+    fn unmarked_hold_mut(&mut self, call: CallId, participant: ParticipantId) -> Option<&mut Hold> {
+        self.calls.get_mut(&call)?.participants.get_mut(&participant)?.hold.as_deref_mut()
+    }
+
+    pub(crate) fn hold_mut(&mut self, call: CallId, participant: ParticipantId) -> Option<&mut Hold> {
         self.participant_mut(call, participant)?.hold.as_deref_mut()
     }
 
@@ -183,25 +189,9 @@ impl Control {
         participant.past = None;
         // What is announced is heard to its end; the music goes on from there.
         participant.announcing = false;
-        participant.hold = Some(Box::new(Hold {
-            since: now.wall_at(accepted),
-            operations: SmallVec::new(),
-            kept: false,
-            asked: None,
-            wants: None,
-            playing: None,
-            heard: None,
-            heard_at: MediaTime::ZERO,
-            playing_since: None,
-            kind: None,
-            grace: None,
-            ends,
-            renumbered: false,
-            numbering: numbering.map(Box::new),
-            failure: None,
-            reason: None,
-            report: None,
-        }));
+        participant.hold = Some(Box::new(Hold::new(now.wall_at(accepted), ends, numbering.map(Box::new))));
+        self.mark(Key::Participant(call_id, id));
+        let call = self.calls.get_mut(&call_id).expect("the call is live");
         call.held += 1;
         self.owners.of_mut(call.owner).held += 1;
         self.counts.held += 1;
@@ -258,32 +248,38 @@ impl Control {
     }
 
     /// Plays `source` on the leg of a hold, unless it does already.
-    fn play(&mut self, now: MediaTime, call: CallId, id: ParticipantId, source: SourceId) {
+    pub(crate) fn play(&mut self, now: MediaTime, call: CallId, id: ParticipantId, source: SourceId) {
         let Some(participant) = self.participant_mut(call, id) else { return };
         let (Some(hold), Some(leg)) = (&mut participant.hold, &participant.leg) else { return };
         if hold.playing == Some(source) {
             return;
         }
         let (before, leg) = (hold.sources(), leg.id);
+        let is_prompt = hold.asked.is_some() && hold.wants == Some(source);
+        // What played before a restart goes on from where it would be; a change begins anew.
+        let resume = hold.resume.take().filter(|resume| resume.is_prompt == is_prompt);
+        let since = resume.and_then(|resume| resume.since);
         hold.playing = Some(source);
-        hold.playing_since = None;
+        hold.playing_since = since;
         let (grace, numbering) = (hold.grace.take(), hold.numbering.take().map(|numbering| *numbering));
         hold.renumbered |= numbering.is_some();
         self.timers.cancel(grace, Timer::Grace(call, id));
         if let Some(numbering) = numbering {
             self.renumber_leg(call, id, numbering);
         }
+        self.begin_sending(now, call, id);
         let is_default = self.kind(call, id, source) == Heard::DefaultMusic;
-        self.outputs.push_back(Output::Play { leg, source, is_default, numbering, since: None });
+        self.outputs.push_back(Output::Play { leg, source, is_default, numbering, since });
         self.watch(now, call, id, before);
     }
 
     /// What a hold plays goes on, on the new leg that its participant has.
-    pub(crate) fn play_on(&mut self, call: CallId, id: ParticipantId) {
+    pub(crate) fn play_on(&mut self, now: MediaTime, call: CallId, id: ParticipantId) {
         let Some(participant) = self.participant_mut(call, id) else { return };
         let (Some(hold), Some(leg)) = (&mut participant.hold, &participant.leg) else { return };
         hold.renumbered = false;
         let (Some(source), since, leg) = (hold.playing, hold.playing_since, leg.id) else { return };
+        self.begin_sending(now, call, id);
         let is_default = self.kind(call, id, source) == Heard::DefaultMusic;
         self.outputs.push_back(Output::Play { leg, source, is_default, numbering: None, since });
     }
@@ -300,7 +296,13 @@ impl Control {
     }
 
     /// Brings the listeners of sources up to date with a hold that had `before`.
-    fn watch(&mut self, now: MediaTime, call: CallId, id: ParticipantId, before: [Option<SourceId>; 2]) {
+    pub(crate) fn watch(
+        &mut self,
+        now: MediaTime,
+        call: CallId,
+        id: ParticipantId,
+        before: [Option<SourceId>; 2],
+    ) {
         let after = self.hold_mut(call, id).map_or([None; 2], |hold| hold.sources());
         let listener = Listener::Hold(call, id);
         for source in after.into_iter().flatten().filter(|source| !before.contains(&Some(*source))) {
@@ -319,7 +321,7 @@ impl Control {
     }
 
     /// Default music that can be played now.
-    fn fallback(&self, call: CallId) -> SourceId {
+    pub(crate) fn fallback(&self, call: CallId) -> SourceId {
         let of_call = self.calls.get(&call).and_then(|call| call.default_source);
         of_call
             .into_iter()
@@ -500,11 +502,11 @@ impl Control {
                 return self.settle(now, call, id);
             }
             Listener::Call(call) => {
-                let Some(call) = self.calls.get_mut(&call) else { return };
+                let Some(call) = self.call_mut(call) else { return };
                 call.default_source = Some(to);
             }
             Listener::Prefetch(call) => {
-                let Some(call) = self.calls.get_mut(&call) else { return };
+                let Some(call) = self.call_mut(call) else { return };
                 call.prefetched.iter_mut().filter(|source| **source == from).for_each(|source| *source = to);
             }
             Listener::Play(call, operation) => return self.move_play(now, (call, operation), from, to),
@@ -530,7 +532,7 @@ impl Control {
             match listener {
                 Listener::Hold(..) | Listener::Play(..) | Listener::Refresh => {}
                 Listener::Prefetch(call) => {
-                    if let Some(call) = self.calls.get_mut(call) {
+                    if let Some(call) = self.call_mut(*call) {
                         let left = call.prefetched.iter().copied().filter(|prefetched| *prefetched != source);
                         call.prefetched = left.collect();
                     }
@@ -569,11 +571,11 @@ impl Control {
         let Some(&(call, id)) = self.legs.get(&leg) else { return };
         let kind = self.kind(call, id, source);
         let Some(hold) = self.hold_mut(call, id).filter(|hold| hold.playing.is_some()) else { return };
-        let first = hold.heard.is_none();
+        let first = hold.heard.is_none() && !hold.was_heard;
         hold.heard = Some(source);
         hold.heard_at = sent_at;
         if hold.playing == Some(source) {
-            hold.playing_since.get_or_insert(sent_at);
+            hold.playing_since.get_or_insert(Tick::at(sent_at));
         }
         hold.kind = Some(kind);
         if first {
@@ -599,7 +601,7 @@ impl Control {
     pub(crate) fn progress(&mut self, leg: LegId, report: HoldReport) {
         if !self.reports.contains_key(&leg)
             && let Some(&(call, id)) = self.legs.get(&leg)
-            && let Some(hold) = self.hold_mut(call, id)
+            && let Some(hold) = self.unmarked_hold_mut(call, id)
         {
             hold.report = Some(report);
         }
@@ -680,6 +682,7 @@ impl Control {
                 since: hold.since,
                 reason: hold.reason.clone(),
                 report: hold.report,
+                untold: true,
             })
         });
         // The roster is told with the report; a hold has a leg.
@@ -705,6 +708,7 @@ impl Control {
                 EndedBy::PromptFailed => results::cancelled("the prompt failed"),
                 EndedBy::CallEnded => results::call_ended(),
                 EndedBy::Unreachable => results::vanished("nobody listens at the destination"),
+                EndedBy::Restart => results::cancelled("the engine was started again, and holds end then"),
                 EndedBy::Bye => results::vanished("the receiver said RTCP BYE"),
             });
         }

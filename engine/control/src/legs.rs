@@ -6,7 +6,7 @@ use std::{
 };
 
 use holdmusic_media::{
-    Cname, LegId, LegSpec, Now, Numbering,
+    Cname, LegId, LegSpec, MediaTime, Now, Numbering,
     rtp::{SeqNo, Ssrc, Timestamp},
     time::ClockRate,
 };
@@ -17,7 +17,7 @@ use crate::{
     graph::{Answer, Refusal, Writer},
     id::{CallId, ParticipantId},
     negotiation::{MediaOffer, Negotiated, StateOffer},
-    participant::{EndedBy, Leg, SdpAnswer},
+    participant::{EndedBy, Leg, SdpAnswer, Sending},
 };
 
 impl Control {
@@ -43,7 +43,15 @@ impl Control {
         self.last_leg += 1;
         let answer = self.answer(negotiated, local, &spec, None);
         let id = LegId(self.last_leg);
-        Ok(Leg { id, spec, receives: negotiated.receives, added: false, answer })
+        Ok(Leg {
+            id,
+            spec,
+            receives: negotiated.receives,
+            added: false,
+            answer,
+            sending: None,
+            on_air: false,
+        })
     }
 
     /// The answer to an SDP offer, if it was one, after the one before.
@@ -64,7 +72,7 @@ impl Control {
     }
 
     /// The local address of the right family that carries the fewest legs.
-    fn choose_sender(&self, destination: IpAddr) -> Result<(usize, SocketAddr), Refusal> {
+    pub(crate) fn choose_sender(&self, destination: IpAddr) -> Result<(usize, SocketAddr), Refusal> {
         let locals = self.settings.media_locals.iter().enumerate();
         locals
             .filter(|(_, local)| local.is_ipv4() == destination.is_ipv4())
@@ -125,6 +133,16 @@ impl Control {
         self.drop_leg(now, call, participant, &leg);
     }
 
+    /// Media forgets the leg of a participant, which says RTCP BYE; the participant keeps it.
+    pub(crate) fn say_goodbye(&mut self, now: Now, call: CallId, id: ParticipantId) {
+        let owner = self.participant_mut(call, id);
+        let Some(leg) = owner.and_then(|owner| owner.leg.as_mut()).filter(|leg| leg.added) else { return };
+        leg.added = false;
+        let leg = leg.id;
+        self.outputs.push_back(Output::RemoveLeg { leg });
+        self.await_report(now, leg, call, id, None, None);
+    }
+
     fn drop_leg(&mut self, now: Now, call: CallId, participant: ParticipantId, leg: &Leg) {
         self.legs.remove(&leg.id);
         self.legs_of_sender[leg.spec.sender] -= 1;
@@ -134,6 +152,14 @@ impl Control {
             self.await_report(now, leg.id, call, participant, None, None);
         }
         self.unheard(now, call, participant);
+    }
+
+    /// The leg of a participant is about to be told to play.
+    pub(crate) fn begin_sending(&mut self, now: MediaTime, call: CallId, id: ParticipantId) {
+        let Some(leg) = self.participant_mut(call, id).and_then(|owner| owner.leg.as_mut()) else { return };
+        if !std::mem::replace(&mut leg.on_air, true) {
+            leg.sending.get_or_insert(Sending { since: now, times: 0 }).times += 1;
+        }
     }
 
     /// The leg of a participant has other numbers from now on.
@@ -191,13 +217,15 @@ impl Control {
                     self.outputs.push_back(Output::ChangeLeg { leg: leg.id, spec: leg.spec.clone() });
                 }
                 self.tell_leg(&mut leg);
-                self.live_call_mut(call)?.participant_mut(id)?.leg = Some(leg);
+                if let Some(participant) = self.participant_mut(call, id) {
+                    participant.leg = Some(leg);
+                }
             }
             (_, Some(leg)) => {
                 self.remove_leg(now, call, id);
                 self.admit_leg(call, id, leg);
                 // If it still is on hold.
-                self.play_on(call, id);
+                self.play_on(now.mono, call, id);
             }
             (None, None) => unreachable!("without an old leg there is a new one"),
         }

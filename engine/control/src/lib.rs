@@ -22,6 +22,7 @@ pub mod operation;
 pub mod participant;
 pub mod prompt;
 mod receivers;
+pub mod record;
 mod roster;
 pub mod settings;
 mod stop;
@@ -35,7 +36,7 @@ use std::{
 };
 
 use holdmusic_media::{
-    AnnouncementId, HoldReport, LegId, LegSpec, MediaTime, Now, Numbering, SourceId, rtp::Ssrc,
+    AnnouncementId, HoldReport, LegId, LegSpec, MediaTime, Now, Numbering, SourceId, Tick, rtp::Ssrc,
 };
 use rand::{SeedableRng, rngs::StdRng};
 use url::Url;
@@ -49,6 +50,8 @@ use crate::{
     participant::EndedBy,
     prompt::Prompts,
     receivers::Callback,
+    record::{Durability, Write},
+    settings::OnRestart,
     stop::OwedReport,
     timer::{Timer, Timers},
 };
@@ -153,6 +156,16 @@ pub enum Input {
         /// How.
         outcome: DeliveryOutcome,
     },
+    /// The store has everything up to this, and will not lose it.
+    Stored {
+        /// The `ticket` of an [`Output::Persist`].
+        ticket: u64,
+    },
+    /// The store cannot write at present. It keeps trying, and tells [`Input::Stored`] when it can.
+    StoreFailed {
+        /// Why, for people and without secrets.
+        reason: String,
+    },
     /// SIGTERM: take no new holds.
     Drain,
 }
@@ -169,6 +182,13 @@ pub enum Output {
         /// How much is left of what the caller may use, for the headers of the answer.
         standing: Standing,
     },
+    /// Write all of this to the store, or nothing of it, behind what was to be written before. Answered by `Stored`.
+    Persist {
+        /// Counts upwards.
+        ticket: u64,
+        /// What to write.
+        writes: Vec<Write>,
+    },
     /// Fetch, decode and encode a prompt. Answered by `SourceReady`, `SourceUnchanged` or `SourceFailed`.
     Prepare {
         /// Its name from now on.
@@ -177,6 +197,9 @@ pub enum Output {
         prompt: Prompt,
         /// The source that the same prompt was when it was last fetched: the origin is to be asked whether it still is.
         instead_of: Option<SourceId>,
+        /// What is kept of it is as good as what its origin has now, and need not be asked about: it is to go on after a
+        /// restart.
+        unasked: bool,
     },
     /// What is kept of a prompt beyond this process, or of all prompts, is to be thrown away.
     Purge {
@@ -218,9 +241,9 @@ pub enum Output {
         /// The numbering that the first packet shall carry instead of the leg's own (`holdMusic.rtpState`); only
         /// at the start of a hold.
         numbering: Option<Numbering>,
-        /// The leg takes the place of another, on which this source was first heard at this moment: it does not begin
-        /// with its first frame but goes on where it would be there.
-        since: Option<MediaTime>,
+        /// The leg takes the place of another, on which this source was first heard in this tick, or the engine was started
+        /// again: it does not begin with its first frame but goes on where it would be there.
+        since: Option<Tick>,
     },
     /// Play the first `frames` of a source once on a leg, behind what was announced there before, in place of the music of a
     /// hold or without one. Answered by `Announced` at its end, unless `Hush`, `Stop` or `RemoveLeg` comes before.
@@ -346,6 +369,7 @@ pub struct Control {
     last_report: u64,
     last_announcement: u64,
     draining: bool,
+    durability: Durability,
 }
 
 impl Control {
@@ -374,6 +398,7 @@ impl Control {
             last_report: 0,
             last_announcement: 0,
             draining: false,
+            durability: Durability::default(),
             settings,
         };
         control.server_source(MediaTime::ZERO);
@@ -405,9 +430,12 @@ impl Control {
                     None => {}
                 }
             }
-            Input::Drain => self.draining = true,
+            Input::Stored { ticket } => self.stored(ticket),
+            Input::StoreFailed { reason } => self.store_failed(reason),
+            Input::Drain => self.drain(now),
         }
         self.notify_all(now);
+        self.commit(now);
     }
 
     /// Does what is due at `now`.
@@ -424,10 +452,12 @@ impl Control {
                 Timer::Notify(call) => self.to_notify.push(call),
                 Timer::Lifetime(call) => self.lifetime_over(now, call),
                 Timer::Retention(call) => self.retention_over(call),
+                Timer::Heartbeat => self.heartbeat(),
                 Timer::Unused => self.drop_unused(now.mono),
             }
         }
         self.notify_all(now);
+        self.commit(now);
     }
 
     /// What is to be done next.
@@ -480,8 +510,14 @@ impl Control {
     ) {
         let owner = match self.admit(now.mono, caller, &ask) {
             Ok(owner) => owner,
-            Err((owner, refusal)) => return self.reply(now.mono, request, owner, Err(refusal)),
+            Err((owner, refusal)) => return self.reply(now.mono, request, None, owner, Err(refusal)),
         };
+        let about = (ask.call(), ask.is_new_work());
+        if about.1
+            && let Err(refusal) = self.store_refuses()
+        {
+            return self.reply(now.mono, request, None, Some(owner), Err(refusal));
+        }
         let result = match ask {
             Ask::Refused(refusal) => Err(refusal),
             Ask::CheckPrompt => Ok(Answer { status: 200, location: None, body: None }),
@@ -536,7 +572,7 @@ impl Control {
                 self.read_operation(base, call, operation, &query)
             }
         };
-        self.reply(now.mono, request, Some(owner), result);
+        self.reply(now.mono, request, Some(about), Some(owner), result);
     }
 
     /// Whose a request is, if it may be done: whoever asks has requests left, and the call is theirs.
@@ -559,11 +595,33 @@ impl Control {
         &mut self,
         now: MediaTime,
         request: RequestId,
+        about: Option<(Option<CallId>, bool)>,
         owner: Option<OwnerKey>,
         result: Result<Answer, Refusal>,
     ) {
         let standing = owner.map(|owner| self.owners.standing(now, owner)).unwrap_or_default();
-        self.outputs.push_back(Output::Reply { request, result, standing });
+        let output = Output::Reply { request, result, standing };
+        match about {
+            Some((call, new_work)) => self.promise(call, output, new_work),
+            None => self.outputs.push_back(output),
+        }
+    }
+
+    /// SIGTERM: no new holds; those that there are end only if they are not to go on after a restart.
+    fn drain(&mut self, now: Now) {
+        self.draining = true;
+        if self.settings.on_restart == OnRestart::Resume {
+            return;
+        }
+        let everybody = self
+            .calls
+            .values()
+            .flat_map(|call| call.participants.values().map(|participant| (call.id, participant.id)));
+        for (call, id) in everybody.collect::<Vec<_>>() {
+            self.end_hold(now, call, id, EndedBy::Restart, None);
+            self.stop_announcing(now, call, id);
+            self.say_goodbye(now, call, id);
+        }
     }
 }
 

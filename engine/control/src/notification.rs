@@ -49,17 +49,20 @@ pub(crate) enum Says {
     Roster(u64),
 }
 
+/// A notification that is owed.
 #[derive(Debug)]
-struct Owed {
-    id: NotificationId,
-    says: Says,
+pub(crate) struct Owed {
+    /// Its place in the order of its call.
+    pub(crate) number: u64,
+    pub(crate) id: NotificationId,
+    pub(crate) says: Says,
     /// From when on it is tried.
-    since: MediaTime,
-    created: WallTime,
+    pub(crate) since: MediaTime,
+    pub(crate) created: WallTime,
     /// All attempts.
-    attempts: u32,
+    pub(crate) attempts: u32,
     /// Those of them that were made before it was given up and asked for again.
-    earlier: u32,
+    pub(crate) earlier: u32,
 }
 
 #[derive(Debug)]
@@ -67,6 +70,8 @@ struct Queue {
     owner: Arc<Identity>,
     callback: Callback,
     owed: VecDeque<Owed>,
+    /// The number of the last one.
+    last: u64,
     /// When the attempt under way began, if there is one.
     in_flight: Option<MediaTime>,
     /// When the next attempt may be made; `None` is at once.
@@ -107,6 +112,8 @@ pub(crate) struct Notifications {
     pub(crate) delivered: u64,
     /// Given up since the beginning.
     pub(crate) given_up: u64,
+    /// Those that came, left or were written since it was last asked.
+    changed: Vec<(CallId, u64)>,
 }
 
 impl Notifications {
@@ -141,7 +148,7 @@ impl Notifications {
         if matches!(says, Says::Roster(_)) && known.is_some_and(|queue| queue.owed.iter().any(untold)) {
             return;
         }
-        let owed = Owed { id, says, since: now.mono, created: now.wall, attempts: 0, earlier: 0 };
+        let owed = Owed { number: 0, id, says, since: now.mono, created: now.wall, attempts: 0, earlier: 0 };
         self.push(call, owed, owner, callback);
         let queue = &self.queues[&call];
         let first = usize::from(queue.in_flight.is_some());
@@ -163,31 +170,72 @@ impl Notifications {
     /// says now.
     pub(crate) fn owe_again(&mut self, now: Now, entry: Undelivered, says: Says) {
         let Undelivered { notification, call, owner, callback, attempts, created, .. } = entry;
-        let owed = Owed { id: notification, says, since: now.mono, created, attempts, earlier: attempts };
+        let (number, since, earlier) = (0, now.mono, attempts);
+        let owed = Owed { number, id: notification, says, since, created, attempts, earlier };
         self.push(call, owed, &owner, &callback);
     }
 
-    /// At the end of its call's queue, which may have to be made.
-    fn push(&mut self, call: CallId, owed: Owed, owner: &Arc<Identity>, callback: &Callback) {
-        let queue = self.queues.entry(call).or_insert_with(|| Queue {
+    /// One is owed as it was when its record was written, behind those of its call that were restored before.
+    pub(crate) fn restore(&mut self, call: CallId, owed: Owed, owner: &Arc<Identity>, callback: &Callback) {
+        self.queue(call, owner, callback).last = owed.number - 1;
+        self.push(call, owed, owner, callback);
+        self.changed.clear();
+    }
+
+    /// Calls to which something is owed.
+    pub(crate) fn calls(&self) -> impl Iterator<Item = CallId> {
+        self.queues.keys().copied()
+    }
+
+    /// Those that came, left or were written since this was last asked.
+    pub(crate) fn changed(&mut self) -> impl Iterator<Item = (CallId, u64)> {
+        self.changed.drain(..)
+    }
+
+    /// What is owed to `call` under `number`, for whom and where it goes.
+    pub(crate) fn find(&self, call: CallId, number: u64) -> Option<(&Identity, &Callback, &Owed)> {
+        let queue = self.queues.get(&call)?;
+        let at = queue.owed.binary_search_by_key(&number, |owed| owed.number).ok()?;
+        Some((&queue.owner, &queue.callback, &queue.owed[at]))
+    }
+
+    fn queue(&mut self, call: CallId, owner: &Arc<Identity>, callback: &Callback) -> &mut Queue {
+        self.queues.entry(call).or_insert_with(|| Queue {
             owner: Arc::clone(owner),
             callback: callback.clone(),
             owed: VecDeque::new(),
+            last: 0,
             in_flight: None,
             retry: None,
             waits_until: None,
             timed: false,
-        });
+        })
+    }
+
+    /// At the end of its call's queue, which may have to be made.
+    fn push(&mut self, call: CallId, mut owed: Owed, owner: &Arc<Identity>, callback: &Callback) {
+        let queue = self.queue(call, owner, callback);
+        queue.last += 1;
+        owed.number = queue.last;
         queue.owed.push_back(owed);
+        let (receiver, number) = (Arc::clone(&queue.callback.receiver), queue.last);
+        self.changed.push((call, number));
         self.pending += 1;
-        self.receivers.owe(&queue.callback.receiver);
+        self.receivers.owe(&receiver);
     }
 
     /// Roster updates of `call` that were never tried are owed no more: there is no roster any more.
     pub(crate) fn forget_roster(&mut self, call: CallId) {
         if let Some(queue) = self.queues.get_mut(&call) {
             let before = queue.owed.len();
-            queue.owed.retain(|owed| !matches!(owed.says, Says::Roster(_)));
+            let changed = &mut self.changed;
+            queue.owed.retain(|owed| {
+                let untold = matches!(owed.says, Says::Roster(_));
+                if untold {
+                    changed.push((call, owed.number));
+                }
+                !untold
+            });
             let forgotten = before - queue.owed.len();
             self.pending -= forgotten;
             self.receivers.settle(&queue.callback.receiver, forgotten);
@@ -276,6 +324,7 @@ impl Notifications {
     pub(crate) fn written(&mut self, call: CallId, text: &Arc<str>) {
         if let Some(owed) = self.queues.get_mut(&call).and_then(|queue| queue.owed.front_mut()) {
             owed.says = Says::Text(Arc::clone(text));
+            self.changed.push((call, owed.number));
         }
     }
 
@@ -299,6 +348,7 @@ impl Notifications {
         let owed = queue.owed.front().expect("an attempt under way is of the first in the queue");
         let (reason, after) = match outcome {
             DeliveryOutcome::Accepted => {
+                self.changed.push((call, owed.number));
                 queue.owed.pop_front();
                 self.pending -= 1;
                 self.delivered += 1;
@@ -328,7 +378,8 @@ impl Notifications {
         self.pending -= 1;
         self.given_up += 1;
         self.receivers.settle(&queue.callback.receiver, 1);
-        let Owed { id, says, created, attempts, .. } = owed;
+        let Owed { number, id, says, created, attempts, .. } = owed;
+        self.changed.push((call, number));
         let entry = Undelivered {
             notification: id,
             call,
@@ -363,6 +414,11 @@ fn retry_delay(attempts: u32, asked: Duration, settings: &Settings, rng: &mut St
 
 #[cfg(test)]
 impl Notifications {
+    /// All that is owed, by call and number.
+    pub(crate) fn keys(&self) -> impl Iterator<Item = (CallId, u64)> {
+        self.queues.iter().flat_map(|(call, queue)| queue.owed.iter().map(|owed| (*call, owed.number)))
+    }
+
     /// For tests that have told everything.
     pub(crate) fn check_nothing_is_left(&self) {
         assert!(self.queues.is_empty() && self.in_flight.is_empty(), "{:?}", self.queues);

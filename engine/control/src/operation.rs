@@ -157,6 +157,11 @@ impl Operation {
         matches!(self.status, Status::Completed | Status::Failed)
     }
 
+    /// It is as it was when its record was written.
+    pub(crate) fn restore(&mut self, status: Status, result: Option<ResultInfo>) {
+        (self.status, self.result) = (status, result);
+    }
+
     /// It is being done from now on.
     pub(crate) fn run(&mut self) {
         assert_eq!(self.status, Status::NotStarted, "an operation starts once");

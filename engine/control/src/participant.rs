@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use holdmusic_media::{HoldReport, LegId, LegSpec, MediaTime, Numbering, SourceId, WallTime};
+use holdmusic_media::{HoldReport, LegId, LegSpec, MediaTime, Numbering, SourceId, Tick, WallTime};
 use smallvec::SmallVec;
 
 use crate::{
@@ -38,6 +38,8 @@ pub enum EndedBy {
     Bye,
     /// The prompt failed and the call wants no default music instead.
     PromptFailed,
+    /// The engine was started again, and holds are not to go on then.
+    Restart,
 }
 
 /// The media path of a participant, as negotiated.
@@ -52,6 +54,18 @@ pub(crate) struct Leg {
     pub(crate) added: bool,
     /// The answer to its SDP offer, if there was one.
     pub(crate) answer: Option<Box<SdpAnswer>>,
+    /// Since when it may have sent more than the numbering of `spec` knows of; `None` if it has sent nothing since.
+    pub(crate) sending: Option<Sending>,
+    /// Whether media was told to play on it, and not to stop since.
+    pub(crate) on_air: bool,
+}
+
+/// How much a leg may have sent that its numbering does not know of: one packet a tick since then.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Sending {
+    pub(crate) since: MediaTime,
+    /// How often it was begun since: each time may be one packet more.
+    pub(crate) times: u32,
 }
 
 /// What we answered to an SDP offer.
@@ -81,8 +95,12 @@ pub(crate) struct Hold {
     pub(crate) heard: Option<SourceId>,
     /// When the first packet of `heard` left.
     pub(crate) heard_at: MediaTime,
-    /// When the first packet of `playing` left, on this leg or on the one before it; `None` until it has.
-    pub(crate) playing_since: Option<MediaTime>,
+    /// The tick in which the first packet of `playing` left, on this leg or on the one before it; `None` until it has.
+    pub(crate) playing_since: Option<Tick>,
+    /// What played before the engine was started again, until that plays again.
+    pub(crate) resume: Option<Resume>,
+    /// Whether anything was heard before the engine was started again.
+    pub(crate) was_heard: bool,
     /// Whose music `heard` is.
     pub(crate) kind: Option<Heard>,
     /// Until when a slow prompt is waited for in silence.
@@ -101,7 +119,51 @@ pub(crate) struct Hold {
     pub(crate) report: Option<HoldReport>,
 }
 
+/// What a hold played, and the tick in which that began: it goes on from where it would be now.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Resume {
+    /// Whether it was what was asked for, and not what is played instead.
+    pub(crate) is_prompt: bool,
+    pub(crate) since: Option<Tick>,
+}
+
 impl Hold {
+    /// One that has not begun to play anything.
+    pub(crate) fn new(since: WallTime, ends: Option<MediaTime>, numbering: Option<Box<Numbering>>) -> Self {
+        Self {
+            since,
+            operations: SmallVec::new(),
+            kept: false,
+            asked: None,
+            wants: None,
+            playing: None,
+            heard: None,
+            heard_at: MediaTime::ZERO,
+            playing_since: None,
+            resume: None,
+            was_heard: false,
+            kind: None,
+            grace: None,
+            ends,
+            renumbered: false,
+            numbering,
+            failure: None,
+            reason: None,
+            report: None,
+        }
+    }
+
+    /// What it would go on with if the engine were started again now.
+    pub(crate) fn resume(&self) -> Option<Resume> {
+        match self.playing {
+            None => self.resume,
+            Some(playing) => {
+                let is_prompt = self.asked.is_some() && self.wants == Some(playing);
+                Some(Resume { is_prompt, since: self.playing_since })
+            }
+        }
+    }
+
     /// The sources whose end this hold must hear of.
     pub(crate) fn sources(&self) -> [Option<SourceId>; 2] {
         [self.wants, self.playing.filter(|playing| Some(*playing) != self.wants)]
@@ -118,6 +180,8 @@ pub(crate) struct PastHold {
     pub(crate) since: WallTime,
     pub(crate) reason: Option<Box<PromptFailure>>,
     pub(crate) report: Option<HoldReport>,
+    /// Whether the roster has yet to be told how it ended.
+    pub(crate) untold: bool,
 }
 
 /// Somebody in a call.

@@ -22,6 +22,7 @@ use crate::{
     participant::{EndedBy, Participant},
     prompt::{Found, Listener, Prompt},
     receivers::Callback,
+    record::Key,
     timer::Timer,
 };
 
@@ -39,11 +40,18 @@ impl Control {
 
     /// The call `id`, to be changed.
     pub(crate) fn live_call_mut(&mut self, id: CallId) -> Result<&mut Call, Refusal> {
-        match self.calls.get_mut(&id) {
+        match self.call_mut(id) {
             None => Err(Refusal::unknown_call(id)),
             Some(call) if call.ended.is_some() => Err(Refusal::call_ended(id)),
             Some(call) => Ok(call),
         }
+    }
+
+    /// The call `id`, to be changed, whether it has ended or not.
+    pub(crate) fn call_mut(&mut self, id: CallId) -> Option<&mut Call> {
+        let found = self.calls.get_mut(&id)?;
+        self.durability.mark(&self.settings, Key::Call(id));
+        Some(found)
     }
 
     /// The call `id`, if it can be read: an ended one is gone, except for its operations.
@@ -101,9 +109,11 @@ impl Control {
             numbers: 0,
             expires,
             ended: None,
+            ticket: 0,
         };
         let answer = Writer { base }.call(201, &call, &Query::default());
         self.calls.insert(id, Box::new(call));
+        self.mark(Key::Call(id));
         self.counts.calls += 1;
         let owner = self.owners.of_mut(owner);
         owner.calls += 1;
@@ -149,7 +159,7 @@ impl Control {
         let Ok(call) = self.live_call(id) else { return };
         let roster: Vec<_> = call.roster().iter().map(|participant| participant.id).collect();
         self.cancel_plays(now, id, results::call_ended);
-        for participant in roster {
+        for participant in roster.iter().copied() {
             self.end_hold(now, id, participant, EndedBy::CallEnded, None);
             self.remove_leg(now, id, participant);
         }
@@ -157,6 +167,10 @@ impl Control {
         self.owe_call(now, id, CallState::Terminating, None);
         self.owe_call(now, id, CallState::Terminated, Some(result));
         let until = now.mono + self.settings.retention;
+        for participant in roster {
+            self.mark(Key::Participant(id, participant));
+        }
+        self.mark(Key::Call(id));
         let Some(call) = self.calls.get_mut(&id) else { return };
         self.counts.participants -= call.participants.len() as u64;
         call.participants = LiteMap::new();
@@ -192,7 +206,7 @@ impl Control {
     }
 
     /// `url`, shared with the calls that have the same.
-    fn callback(&mut self, url: Url) -> Arc<Callback> {
+    pub(crate) fn callback(&mut self, url: Url) -> Arc<Callback> {
         let new = Arc::new(Callback::new(url));
         let known = self.callbacks.get(&new).cloned();
         known.unwrap_or_else(|| {
@@ -203,6 +217,8 @@ impl Control {
 
     fn forget_call(&mut self, id: CallId) {
         if let Some(call) = self.calls.remove(&id) {
+            self.mark(Key::Call(id));
+            call.operations.iter().for_each(|operation| self.mark(Key::Operation(id, operation.id)));
             // The call's own, and that of the set.
             if Arc::strong_count(&call.callback) == 2 {
                 self.callbacks.remove(&call.callback);
@@ -229,6 +245,7 @@ impl Control {
         let participant = Participant::new(id, number, info, metadata);
         call.participants.insert(id, Box::new(participant));
         self.counts.participants += 1;
+        self.mark(Key::Participant(call_id, id));
         if let Some(leg) = leg {
             self.admit_leg(call_id, id, leg);
         }
@@ -260,6 +277,7 @@ impl Control {
         (call, id): (CallId, ParticipantId),
         mute: Mute,
     ) -> Result<Answer, Refusal> {
+        self.mark(Key::Participant(call, id));
         let participant = self.live_call_mut(call)?.participant_mut(id)?;
         let before = std::mem::replace(&mut participant.muted, mute.muted);
         if before != mute.muted {
@@ -309,6 +327,7 @@ impl Control {
             let info = participant_info(&identity);
             call.participants.insert(id, Box::new(Participant::new(id, number, Some(info), None)));
             self.counts.participants += 1;
+            self.mark(Key::Participant(call_id, id));
             invited.push(Invited { participant: id, identity });
         }
         let call = self.live_call(call_id)?;
@@ -351,6 +370,7 @@ impl Control {
         self.end_hold(now, call, id, EndedBy::Removed, None);
         self.remove_leg(now, call, id);
         self.live_call_mut(call)?.participants.remove(&id);
+        self.mark(Key::Participant(call, id));
         self.counts.participants -= 1;
         self.owe_roster(now, call);
         Ok(DONE)
@@ -381,12 +401,15 @@ impl Control {
     }
 
     pub(crate) fn operation_mut(&mut self, call: CallId, id: OperationId) -> Option<&mut Operation> {
-        self.calls.get_mut(&call)?.operations.get_mut(id)
+        let found = self.calls.get_mut(&call)?.operations.get_mut(id)?;
+        self.durability.mark(&self.settings, Key::Operation(call, id));
+        Some(found)
     }
 
     /// The call has one more operation.
     pub(crate) fn add_operation(&mut self, call_id: CallId, mut operation: Operation) {
-        let Some(call) = self.calls.get_mut(&call_id) else { return };
+        self.mark(Key::Operation(call_id, operation.id));
+        let Some(call) = self.call_mut(call_id) else { return };
         operation.number = call.next_number();
         let (number, over) = (operation.number, operation.is_over());
         call.operations.push(operation);
@@ -404,6 +427,8 @@ impl Control {
         id: OperationId,
         result: Result<ResultInfo, ResultInfo>,
     ) {
+        self.mark(Key::Operation(call_id, id));
+        self.mark(Key::Call(call_id));
         let Some(call) = self.calls.get_mut(&call_id) else { return };
         let version = call.next_etag();
         let Some(operation) = call.operations.get_mut(id) else { return };
@@ -432,17 +457,17 @@ impl Control {
         call.over += 1;
         self.over.push_back((call_id, number));
         while call.over > self.settings.max_operations_per_call {
-            if !call.operations.remove_oldest_over() {
-                break;
-            }
+            let Some(oldest) = call.operations.remove_oldest_over() else { break };
+            self.durability.mark(&self.settings, Key::Operation(call_id, oldest));
             call.over -= 1;
             self.counts.operations -= 1;
         }
         while self.counts.operations > self.settings.max_operations as u64 {
-            let Some((call, oldest)) = self.over.pop_front() else { break };
-            if let Some(call) = self.calls.get_mut(&call)
-                && call.operations.remove(oldest)
+            let Some((id, oldest)) = self.over.pop_front() else { break };
+            if let Some(call) = self.calls.get_mut(&id)
+                && let Some(oldest) = call.operations.remove(oldest)
             {
+                self.durability.mark(&self.settings, Key::Operation(id, oldest));
                 call.over -= 1;
                 self.counts.operations -= 1;
             }
@@ -490,7 +515,12 @@ impl Control {
         }
         let source = self.prompts.add(prompt.clone(), owner);
         self.count_preparing(owner);
-        self.outputs.push_back(Output::Prepare { source, prompt: prompt.clone(), instead_of: None });
+        self.outputs.push_back(Output::Prepare {
+            source,
+            prompt: prompt.clone(),
+            instead_of: None,
+            unasked: false,
+        });
         Ok(source)
     }
 
@@ -498,11 +528,12 @@ impl Control {
         let source = self.prompts.refresh(older, owner);
         self.count_preparing(owner);
         let instead_of = Some(older);
-        self.outputs.push_back(Output::Prepare { source, prompt: prompt.clone(), instead_of });
+        let (prompt, unasked) = (prompt.clone(), false);
+        self.outputs.push_back(Output::Prepare { source, prompt, instead_of, unasked });
         source
     }
 
-    fn count_preparing(&mut self, owner: Option<OwnerKey>) {
+    pub(crate) fn count_preparing(&mut self, owner: Option<OwnerKey>) {
         if let Some(owner) = owner {
             self.owners.of_mut(owner).preparing += 1;
         }
@@ -536,7 +567,7 @@ impl Control {
             self.prompts.listen(source, Listener::Prefetch(id));
             prefetched.push(source);
         }
-        if let Some(call) = self.calls.get_mut(&id) {
+        if let Some(call) = self.call_mut(id) {
             call.prefetched = prefetched.into();
         }
     }
@@ -641,14 +672,14 @@ impl Control {
     }
 
     fn owe_call(&mut self, now: Now, id: CallId, state: CallState, result: Option<&ResultInfo>) {
-        let Some(call) = self.calls.get_mut(&id) else { return };
+        let Some(call) = self.call_mut(id) else { return };
         let version = call.next_etag();
         self.owe(now, id, Says::Text(call_notification(id, state, result, version)));
     }
 
     /// The roster of a call has changed.
     pub(crate) fn owe_roster(&mut self, now: Now, call: CallId) {
-        if let Some(entry) = self.calls.get_mut(&call) {
+        if let Some(entry) = self.call_mut(call) {
             let version = entry.next_etag();
             self.owe(now, call, Says::Roster(version));
         }
@@ -682,6 +713,7 @@ impl Control {
                 text
             }
         };
-        self.outputs.push_back(Output::Notify { notification, call, owner, uri, body, attempt });
+        let output = Output::Notify { notification, call, owner, uri, body, attempt };
+        self.promise(Some(call), output, false);
     }
 }

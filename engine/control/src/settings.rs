@@ -10,6 +10,16 @@ use crate::{
     prompt::{Origin, Prompt},
 };
 
+/// What becomes of a hold when the engine ends and is started again.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnRestart {
+    /// It goes on.
+    #[default]
+    Resume,
+    /// It ends, when the engine does if that is in good order, and otherwise when it starts again.
+    End,
+}
+
 /// The settings of [`crate::Control`]. Durations are of the monotonic clock.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -23,6 +33,14 @@ pub struct Settings {
     pub prompt_directory: bool,
     /// Default music of the whole server instead of the built-in one.
     pub default_prompt: Option<Prompt>,
+
+    /// Whether what must survive a restart goes to a store ([`crate::Output::Persist`]), and what promises it waits for
+    /// that.
+    pub durable: bool,
+    /// The boot of the machine, which is the origin of its monotonic clock: whatever is different for each.
+    pub boot: u128,
+    /// What becomes of holds when the engine is started again.
+    pub on_restart: OnRestart,
 
     /// How long a new hold waits for its prompt before it plays default music. 300 ms: longer silence is noticed.
     pub grace: Duration,
@@ -93,6 +111,9 @@ impl Default for Settings {
             hold: HoldRules::default(),
             prompt_directory: false,
             default_prompt: None,
+            durable: false,
+            boot: 0,
+            on_restart: OnRestart::default(),
             grace: Duration::from_millis(300),
             start_bound: Duration::from_secs(19),
             stop_bound: Duration::from_millis(200),

@@ -11,7 +11,7 @@ use crate::{
     graph::{Answer, Refusal, Writer, wire_state},
     id::{CallId, OperationId, ParticipantId, RequestId},
     operation::{Operation, OperationKind, StopFacts},
-    participant::EndedBy,
+    participant::{EndedBy, Sending},
     timer::Timer,
 };
 
@@ -83,6 +83,10 @@ impl Control {
         hold: Option<OperationId>,
         answer: Option<StopRequest>,
     ) {
+        let of_participant = self.participant_mut(call, participant).and_then(|owner| owner.leg.as_mut());
+        if let Some(leg) = of_participant.filter(|owned| owned.id == leg) {
+            leg.on_air = false;
+        }
         self.last_report += 1;
         let number = self.last_report;
         let early = hold.is_some();
@@ -127,8 +131,11 @@ impl Control {
         let Some(&(call, id)) = self.legs.get(&leg).filter(|_| !self.reports.contains_key(&leg)) else {
             return;
         };
-        let hold = self.participant_mut(call, id).and_then(|participant| participant.hold.as_deref());
-        if !hold.is_some_and(|hold| hold.renumbered) {
+        let Some(participant) = self.participant_mut(call, id) else { return };
+        if !participant.hold.as_deref().is_some_and(|hold| hold.renumbered) {
+            if let Some(leg) = &mut participant.leg {
+                leg.sending = leg.on_air.then_some(Sending { since: next.at, times: 1 });
+            }
             self.renumber_leg(call, id, next);
         }
     }
@@ -137,7 +144,17 @@ impl Control {
     fn tell_end(&mut self, now: Now, call: CallId, id: ParticipantId, hold: Option<OperationId>) {
         let past = self.participant_mut(call, id).and_then(|participant| participant.past.as_deref());
         if past.is_some_and(|past| Some(past.operation) == hold) {
+            self.told(call, id);
             self.owe_roster(now, call);
+        }
+    }
+
+    /// The roster is about to be told how the last hold of a participant ended.
+    pub(crate) fn told(&mut self, call: CallId, id: ParticipantId) {
+        if let Some(past) =
+            self.participant_mut(call, id).and_then(|participant| participant.past.as_deref_mut())
+        {
+            past.untold = false;
         }
     }
 
@@ -185,6 +202,6 @@ impl Control {
             },
         };
         let owner = self.calls.get(&call_id).map(|call| call.owner);
-        self.reply(now, answer.request, owner, result);
+        self.reply(now, answer.request, Some((Some(call_id), false)), owner, result);
     }
 }

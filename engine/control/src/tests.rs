@@ -9,7 +9,11 @@ mod refresh;
 mod stories;
 mod theirs;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::Arc,
+    time::Duration,
+};
 
 use expect_test::Expect;
 use holdmusic_media::{
@@ -23,6 +27,7 @@ use crate::{
     PromptCause, PromptFailure, Refusal, RequestId, Settings, SourceFacts,
     access::{Caller, Identity, Limits},
     graph::{Query, read_create_call, read_create_participant, read_start_hold_music, read_stop_hold_music},
+    record::Write,
 };
 
 const BASE: &str = "http://127.0.0.1:8080/v1.0";
@@ -50,6 +55,49 @@ struct Desk {
     receiver_answers: bool,
     /// Media reports at once what it is told to stop.
     media_answers: bool,
+    /// The store has at once what it is told to write.
+    store_answers: bool,
+    store: Store,
+    crashes: u8,
+    settings: Settings,
+}
+
+/// What is on disk, and what is on its way there.
+#[derive(Default)]
+struct Store {
+    durable: BTreeMap<Box<[u8]>, Box<[u8]>>,
+    /// As it will be when everything has arrived.
+    written: BTreeMap<Box<[u8]>, Box<[u8]>>,
+    waiting: VecDeque<(u64, Vec<Write>)>,
+}
+
+impl Store {
+    fn apply(records: &mut BTreeMap<Box<[u8]>, Box<[u8]>>, writes: &[Write]) {
+        for Write { key, value } in writes {
+            match value {
+                Some(value) => records.insert(key.clone(), value.clone()),
+                None => records.remove(key),
+            };
+        }
+    }
+
+    fn take(&mut self, ticket: u64, writes: &[Write]) {
+        Self::apply(&mut self.written, writes);
+        self.waiting.push_back((ticket, writes.to_vec()));
+    }
+
+    /// The next change reaches the disk, if there is one: its ticket.
+    fn write(&mut self) -> Option<u64> {
+        let (ticket, writes) = self.waiting.pop_front()?;
+        Self::apply(&mut self.durable, &writes);
+        Some(ticket)
+    }
+
+    /// What has not reached the disk is lost.
+    fn crash(&mut self) {
+        self.waiting.clear();
+        self.written = self.durable.clone();
+    }
 }
 
 impl Desk {
@@ -64,7 +112,11 @@ impl Desk {
             settings.media_locals = vec!["127.0.0.1:20000".parse().unwrap(), "[::1]:20000".parse().unwrap()];
         }
         Self {
-            control: Control::new(settings, [42; 32]),
+            control: Control::new(settings.clone(), [42; 32]),
+            settings,
+            store: Store::default(),
+            crashes: 0,
+            store_answers: true,
             millis: 0,
             requests: 0,
             caller: caller("bot", Limits::NONE),
@@ -95,6 +147,14 @@ impl Desk {
                 Output::Stop { leg } | Output::RemoveLeg { leg } if self.media_answers => {
                     Some(self.report(*leg))
                 }
+                Output::Persist { ticket, writes } => {
+                    self.store.take(*ticket, writes);
+                    match self.store_answers.then(|| self.store.write()).flatten() {
+                        Some(ticket) => self.control.handle_input(self.now(), Input::Stored { ticket }),
+                        None => {}
+                    }
+                    continue;
+                }
                 // One for every hold that begins; what it measures is tested by reading operations.
                 Output::FirstPacket { .. } => continue,
                 _ => None,
@@ -114,6 +174,18 @@ impl Desk {
         let report = HoldReport { packets: 7, payload_bytes: 560, ..HoldReport::default() };
         let next = Numbering { ssrc, sequence: SeqNo(10), timestamp: Timestamp(11), at: self.now().mono };
         Input::Stopped { leg, report, next }
+    }
+
+    /// The engine dies and is started again: what the store had is all that is left.
+    fn crash(&mut self) {
+        self.store.crash();
+        let records = self.store.durable.iter().map(|(key, value)| (&**key, &**value));
+        self.crashes += 1;
+        let seed = [self.crashes; 32];
+        let (settings, now) = (self.settings.clone(), self.now());
+        self.control = Control::restore(settings, seed, now, records).expect("what was written can be read");
+        self.said.clear();
+        self.listen();
     }
 
     /// Lets time pass, up to every timeout on the way.
@@ -251,10 +323,12 @@ fn line(output: &Output) -> String {
     match output {
         Output::Reply { result: Ok(answer), .. } => format!("reply {}", answer.status),
         Output::Reply { result: Err(refusal), .. } => format!("reply {refusal}"),
-        Output::Prepare { source, prompt, instead_of } => {
+        Output::Prepare { source, prompt, instead_of, unasked } => {
             let older = instead_of.map(|older| format!(" instead of {}", older.0)).unwrap_or_default();
-            format!("prepare {} {}{older}", source.0, prompt.origin.redacted())
+            let unasked = if *unasked { ", unasked" } else { "" };
+            format!("prepare {} {}{older}{unasked}", source.0, prompt.origin.redacted())
         }
+        Output::Persist { writes, .. } => format!("persist {}", writes.len()),
         Output::Purge { prompt } => {
             let what = prompt.as_ref().map_or("everything".to_owned(), |prompt| prompt.origin.redacted());
             format!("purge {what}")
@@ -263,7 +337,7 @@ fn line(output: &Output) -> String {
         Output::AddLeg { leg, spec } => format!("add leg {} to {}", leg.0, spec.destination),
         Output::ChangeLeg { leg, spec } => format!("change leg {} to {}", leg.0, spec.destination),
         Output::Play { leg, source, since, .. } => {
-            let since = since.map(|since| format!(", on since {} ms", since.as_nanos() / 1_000_000));
+            let since = since.map(|since| format!(", on since {} ms", since.0 * 20));
             format!("play {} on leg {}{}", source.0, leg.0, since.unwrap_or_default())
         }
         Output::Announce { leg, announcement, source, frames } => {

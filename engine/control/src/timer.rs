@@ -25,6 +25,8 @@ pub(crate) enum Timer {
     Lifetime(CallId),
     /// An ended call is to be forgotten.
     Retention(CallId),
+    /// The store is to be told that the engine lives.
+    Heartbeat,
     /// The source unused longest is to be released.
     Unused,
 }

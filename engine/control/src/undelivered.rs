@@ -48,6 +48,8 @@ pub(crate) struct GivenUp {
     /// Of all bodies.
     bytes: usize,
     last: u64,
+    /// What came or left since it was last asked for.
+    changed: Vec<NotificationId>,
 }
 
 impl GivenUp {
@@ -55,14 +57,37 @@ impl GivenUp {
     /// others theirs.
     pub(crate) fn push(&mut self, entry: Undelivered, settings: &Settings) {
         self.last += 1;
-        self.bytes += entry.body.as_ref().map_or(0, |body| body.len());
-        *self.of_receiver.entry(Arc::clone(&entry.callback.receiver)).or_default() += 1;
-        self.numbers.insert(entry.notification, self.last);
-        self.entries.insert(self.last, entry);
+        self.insert(self.last, entry);
         while self.entries.len() > settings.max_undelivered || self.bytes > settings.max_undelivered_bytes {
             let Some(oldest) = self.oldest_of_most() else { break };
             self.remove(oldest);
         }
+    }
+
+    /// As it was when its record was written.
+    pub(crate) fn restore(&mut self, number: u64, entry: Undelivered) {
+        self.last = self.last.max(number);
+        self.insert(number, entry);
+        self.changed.clear();
+    }
+
+    fn insert(&mut self, number: u64, entry: Undelivered) {
+        self.changed.push(entry.notification);
+        self.bytes += entry.body.as_ref().map_or(0, |body| body.len());
+        *self.of_receiver.entry(Arc::clone(&entry.callback.receiver)).or_default() += 1;
+        self.numbers.insert(entry.notification, number);
+        self.entries.insert(number, entry);
+    }
+
+    /// What came or left since this was last asked.
+    pub(crate) fn changed(&mut self) -> impl Iterator<Item = NotificationId> {
+        self.changed.drain(..)
+    }
+
+    /// The one of that name, and its place in the order.
+    pub(crate) fn numbered(&self, id: NotificationId) -> Option<(u64, &Undelivered)> {
+        let number = *self.numbers.get(&id)?;
+        Some((number, self.entries.get(&number)?))
     }
 
     fn oldest_of_most(&self) -> Option<NotificationId> {
@@ -79,6 +104,7 @@ impl GivenUp {
     /// Takes the one of that name out.
     pub(crate) fn remove(&mut self, id: NotificationId) -> Option<Undelivered> {
         let entry = self.entries.remove(&self.numbers.remove(&id)?)?;
+        self.changed.push(id);
         self.bytes -= entry.body.as_ref().map_or(0, |body| body.len());
         let receiver = &entry.callback.receiver;
         if let Some(count) = self.of_receiver.get_mut(receiver) {

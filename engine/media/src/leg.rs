@@ -51,6 +51,11 @@ impl Cname {
         Self(*random.to_be_bytes().last_chunk().expect("16 bytes"))
     }
 
+    /// The 96 bits.
+    pub fn number(self) -> u128 {
+        self.0.iter().fold(0, |number, byte| number << 8 | u128::from(*byte))
+    }
+
     /// As text.
     pub fn text(self) -> [u8; 24] {
         std::array::from_fn(|digit| {

@@ -83,7 +83,7 @@ pub enum Command {
         /// Go on with this numbering instead of the leg's own.
         numbering: Option<Numbering>,
         /// At the start of a hold: the music began at this moment, elsewhere, and goes on here where it would be.
-        since: Option<MediaTime>,
+        since: Option<Tick>,
     },
     /// The answer to [`Event::Crossing`]; too late it is passed over.
     Bridge {
@@ -526,14 +526,7 @@ impl Pacer {
         self.retire(Remains::Spec(spec));
     }
 
-    fn play(
-        &mut self,
-        now: Now,
-        id: LegId,
-        music: Music,
-        numbering: Option<Numbering>,
-        since: Option<MediaTime>,
-    ) {
+    fn play(&mut self, now: Now, id: LegId, music: Music, numbering: Option<Numbering>, since: Option<Tick>) {
         let Some(&index) = self.by_id.get(&id) else { return self.retire(Remains::Music(music)) };
         if let Some(numbering) = numbering {
             self.unregister(index);
@@ -541,12 +534,12 @@ impl Pacer {
             self.register(index);
         }
         if self.leg(index).slot().is_some() {
-            let (crossing, useless) = self.leg(index).change(music, since.map(Tick::at));
+            let (crossing, useless) = self.leg(index).change(music, since);
             self.events.extend(crossing.map(|crossing| Event::Crossing { leg: id, crossing }));
             self.events.extend(useless.map(|left| Event::Retired(Retired(Remains::Left(left)))));
             return;
         }
-        self.begin(now, index, music, since.map(Tick::at));
+        self.begin(now, index, music, since);
     }
 
     fn announce(&mut self, now: Now, id: LegId, announcement: Announcement) {

@@ -18,6 +18,14 @@ pub fn mono() -> MediaTime {
     MediaTime::from_nanos(u64::try_from(nanos).expect("the monotonic clock counts upwards from 0"))
 }
 
+/// The boot of this machine, of which [`mono`] counts: whatever the kernel says, the same until the next one.
+pub fn boot() -> u128 {
+    let said = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    said.bytes()
+        .filter_map(|byte| char::from(byte).to_digit(16))
+        .fold(0, |boot, digit| boot << 4 | u128::from(digit))
+}
+
 /// How long this thread has worked so far: what others did meanwhile does not count.
 pub fn thread_cpu() -> Duration {
     let time = clock_gettime(ClockId::ThreadCPUTime);

@@ -19,13 +19,14 @@ use holdmusic_control::{
     graph::{StatusCase, read_prompt},
     guard::Guard,
     prompt::Prompt,
+    settings::OnRestart,
 };
 use holdmusic_media::prepare::PrepareSettings;
 
 use crate::{egress::Egress, fetch::FetchLimits, mailbox::WORK};
 use access::{Access, AccessOptions};
 
-pub use options::{CaseChoice, CompletionChoice, LogForm, Options, PromptFailureChoice};
+pub use options::{CaseChoice, CompletionChoice, LogForm, Options, PromptFailureChoice, RestartChoice};
 
 /// The most that `--max-prompt-bytes` may be: 4 GiB, as long as a WAV can be.
 const MOST_PROMPT_BYTES: u64 = 4 << 30;
@@ -286,6 +287,10 @@ impl Options {
         control.hold.on_prompt_failure = match self.on_prompt_failure {
             Some(PromptFailureChoice::Fail) => OnPromptFailure::Fail,
             _ => OnPromptFailure::DefaultMusic,
+        };
+        control.on_restart = match self.on_restart {
+            Some(RestartChoice::End) => OnRestart::End,
+            _ => OnRestart::Resume,
         };
         control.hold.completes_when = match self.completes_when {
             Some(CompletionChoice::MusicEnds) => CompletesWhen::MusicEnds,

@@ -28,6 +28,8 @@ use crate::{
     clock,
     mailbox::{BridgeWork, Chunk, Commander, Reply, Request, Tiding, Work, intake},
     metrics::Metrics,
+    not_ready::{Cause, NotReady},
+    store::Outbox,
     supply::{Supplied, Supply},
     webhook::{Notification, Webhook},
 };
@@ -38,10 +40,15 @@ pub const FETCHES: usize = 64;
 /// How often the metrics get control's counts.
 const COUNTS_EVERY: Duration = Duration::from_millis(250);
 
+/// How long notifications that are under way have before the desk leaves them to the engine that is started next.
+const LAST_TOLD: Duration = Duration::from_millis(300);
+
 /// What the desk works with.
 pub struct Desk {
     /// Who decides.
     pub control: Control,
+    /// What it has decided already.
+    pub first: Vec<Output>,
     /// What customers ask.
     pub requests: Receiver<Request>,
     /// What doors and senders tell.
@@ -62,8 +69,14 @@ pub struct Desk {
     pub prompts: DecodeLimits,
     /// The default music, which is always ready.
     pub default_music: Reader,
+    /// What it is made of.
+    pub default_content: Hash,
     /// The way to customers.
     pub webhook: Arc<Webhook>,
+    /// The way to the disk.
+    pub outbox: Outbox,
+    /// Why the engine is not ready, if it is not, for whoever asks.
+    pub not_ready: Arc<NotReady>,
     /// What is counted.
     pub metrics: Arc<Metrics>,
 }
@@ -76,6 +89,7 @@ struct State {
     sources: HashMap<SourceId, Prepared>,
     legs: HashMap<LegId, usize>,
     leave_by: Option<MediaTime>,
+    tell_until: MediaTime,
     counted: MediaTime,
 }
 
@@ -116,9 +130,11 @@ impl Drop for Prepared {
 }
 
 impl Desk {
-    /// Works until it is told to drain and everything is delivered.
-    pub fn run(self) {
-        let default_music = Prepared::new(self.default_music.clone(), None);
+    /// Works until it is told to drain and everything is durable. The senders play on as long as somebody has their
+    /// commanders.
+    pub fn run(self) -> Vec<Commander> {
+        let mut default_music = Prepared::new(self.default_music.clone(), None);
+        (default_music.content, default_music.may_be_kept) = (Some(self.default_content), true);
         let mut state = State {
             desk: self,
             waiting: HashMap::new(),
@@ -126,11 +142,16 @@ impl Desk {
             sources: HashMap::from([(DEFAULT_SOURCE, default_music)]),
             legs: HashMap::new(),
             leave_by: None,
+            tell_until: MediaTime::NEVER,
             counted: MediaTime::ZERO,
         };
+        for output in std::mem::take(&mut state.desk.first) {
+            state.perform(output);
+        }
         while !state.may_leave() {
             state.step();
         }
+        state.desk.commands
     }
 }
 
@@ -143,11 +164,17 @@ impl State {
         while let Some(output) = self.desk.control.poll_output() {
             self.perform(output);
         }
+        self.desk.outbox.send(now.mono);
+        if let Some(reason) = self.desk.outbox.has_stalled(now.mono) {
+            self.hear(now, Tiding::StoreFailed { reason });
+            return;
+        }
         if now.mono.since(self.counted) >= COUNTS_EVERY {
             self.counted = now.mono;
             self.desk.metrics.set_control(self.desk.control.counts());
         }
-        let wait = self.desk.control.poll_timeout().since(now.mono).min(COUNTS_EVERY);
+        let next = self.desk.control.poll_timeout().min(self.desk.outbox.deadline());
+        let wait = next.since(now.mono).min(COUNTS_EVERY);
         select! {
             recv(self.desk.requests) -> request => {
                 if let Ok(request) = request {
@@ -201,11 +228,11 @@ impl State {
                 if let Some(reader) = reader {
                     prepared.reader = reader;
                 }
+                let facts = SourceFacts { freshness: prepared.freshness, ..facts };
+                prepared.facts = Some(facts.clone());
                 if source == DEFAULT_SOURCE {
                     return;
                 }
-                let facts = SourceFacts { freshness: prepared.freshness, ..facts };
-                prepared.facts = Some(facts.clone());
                 Input::SourceReady { source, facts }
             }
             Tiding::Supplied { source, supplied } => match self.supplied(now, source, supplied) {
@@ -223,9 +250,19 @@ impl State {
                 Input::SourceFailed { source, failure }
             }
             Tiding::Delivered { notification, outcome } => Input::Delivered { notification, outcome },
+            Tiding::Stored { ticket } => {
+                self.desk.outbox.stored();
+                self.desk.not_ready.clear(Cause::Store);
+                Input::Stored { ticket }
+            }
+            Tiding::StoreFailed { reason } => {
+                self.desk.not_ready.say(Cause::Store, format!("the store cannot be written: {reason}"));
+                Input::StoreFailed { reason }
+            }
             Tiding::Drain { by } => {
                 info!("draining: no new holds");
                 self.leave_by = Some(by);
+                self.tell_until = now.mono + LAST_TOLD;
                 Input::Drain
             }
         };
@@ -240,7 +277,10 @@ impl State {
                     let _ = reply.send(Reply { result, standing });
                 }
             }
-            Output::Prepare { source, prompt, instead_of } => self.prepare(source, prompt, instead_of),
+            Output::Persist { ticket, writes } => self.desk.outbox.gather(ticket, writes),
+            Output::Prepare { source, prompt, instead_of, unasked } => {
+                self.prepare(source, prompt, instead_of, unasked);
+            }
             Output::Purge { prompt } => {
                 let cache = Arc::clone(&self.desk.supply.cache);
                 cache.announce_purge();
@@ -306,7 +346,7 @@ impl State {
         }
     }
 
-    fn prepare(&mut self, source: SourceId, prompt: Prompt, instead_of: Option<SourceId>) {
+    fn prepare(&mut self, source: SourceId, prompt: Prompt, instead_of: Option<SourceId>, unasked: bool) {
         let (writer, reader) = room(Codec::Opus, &self.desk.prompts);
         let (into, chunks) = intake();
         let handed_over = hand_over(&self.desk.work, Work { source, writer, chunks });
@@ -320,7 +360,7 @@ impl State {
             // A panic there must not leave control waiting; and it ends with this task.
             let mut supplying = JoinSet::new();
             let bytes = into.clone();
-            supplying.spawn(async move { supply.supply(&prompt, before, &bytes).await });
+            supplying.spawn(async move { supply.supply(&prompt, before, unasked, &bytes).await });
             let supplied = supplying.join_next().await.and_then(Result::ok).unwrap_or_else(|| {
                 error!(source = source.0, "supplying a prompt panicked; the prompt is refused");
                 Err(PromptFailure::new(
@@ -392,6 +432,7 @@ impl State {
 
     fn may_leave(&self) -> bool {
         let Some(by) = self.leave_by else { return false };
+        let by_then = self.tell_until;
         if clock::mono() >= by {
             let owed = self.desk.control.counts().notifications_pending;
             if owed > 0 {
@@ -399,7 +440,10 @@ impl State {
             }
             return true;
         }
-        self.desk.control.counts().notifications_pending == 0 && self.waiting.is_empty()
+        let everything_said = self.waiting.is_empty() && self.desk.control.is_durable();
+        // What is owed is owed by whoever is started next; what is under way may arrive.
+        let all_told = self.desk.control.counts().notifications_pending == 0;
+        everything_said && (all_told || clock::mono() >= by_then)
     }
 }
 

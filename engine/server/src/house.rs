@@ -7,14 +7,14 @@ use std::{
     os::unix::fs::DirBuilderExt,
     panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
-    sync::{Arc, RwLock},
+    sync::Arc,
     thread::{self, JoinHandle},
     time::Duration,
 };
 
 use axum_server::{Handle, tls_rustls::RustlsConfig};
 use holdmusic_codecs::{Codec, DecodeLimits};
-use holdmusic_control::{Control, DEFAULT_SOURCE};
+use holdmusic_control::{Control, DEFAULT_SOURCE, record};
 use holdmusic_media::{pacer::Pacer, prepare::room};
 use rustix::{
     mm::{MlockAllFlags, mlockall},
@@ -31,7 +31,7 @@ use tracing::{error, info, warn};
 use crate::{
     analyst::{self, ANALYSTS, FOR_SHORT},
     authority::Authority,
-    cache::Cache,
+    cache::{Cache, Hash},
     check::Checker,
     clock,
     config::{Config, access::Access},
@@ -42,9 +42,11 @@ use crate::{
     keys::{Keyring, write_secret},
     mailbox::{Chunk, Commander, Mailboxes, Tiding, Work, intake},
     metrics::Metrics,
+    not_ready::{Cause, NotReady},
     producer::Producer,
     room::{MEMORY_MIB, Memory},
     sender::{self, Precedence},
+    store::{Outbox, Store},
     supply::Supply,
     udp::MediaSocket,
     webhook::Webhook,
@@ -76,8 +78,10 @@ pub struct House {
     tell: crossbeam_channel::Sender<Tiding>,
     fallen: mpsc::Receiver<String>,
     server: Task<io::Result<()>>,
-    desk: JoinHandle<()>,
-    senders: Vec<JoinHandle<()>>,
+    desk: JoinHandle<Option<Vec<Commander>>>,
+    store: JoinHandle<Option<()>>,
+    senders: Vec<JoinHandle<Option<()>>>,
+    not_ready: Arc<NotReady>,
     door: Arc<Door>,
     data: PathBuf,
     tls: Option<Tls>,
@@ -121,15 +125,13 @@ impl House {
         let listener = TcpListener::bind_to(config.listen)?;
         let address =
             listener.local_addr().map_err(|error| format!("--listen {}: {error}", config.listen))?;
-        let sockets = config
-            .media_binds
-            .iter()
-            .map(|bind| {
-                MediaSocket::bind(*bind, config.dscp_ef)
-                    .map_err(|error| format!("media socket {bind}: {error}"))
-            })
-            .collect::<Result<Vec<_>, _>>()?;
+        let mut store = Store::open(&config.data)?;
+        let records = store.records()?;
+        let pairs = || records.iter().map(|(key, value)| (&**key, &**value));
+        let locals = record::media_locals(pairs()).map_err(damaged)?;
+        let sockets = bind_senders(&config.media_binds, &locals, config.dscp_ef)?;
         let mut settings = config.control;
+        (settings.durable, settings.boot) = (true, clock::boot());
         settings.media_locals = sockets
             .iter()
             .map(|socket| {
@@ -158,8 +160,17 @@ impl House {
             lock_memory();
         }
         let metrics = Metrics::new(sockets.len());
-        let Mailboxes { requests, tidings, commands, work, short_analyses, long_analyses, bridges, fallen } =
-            Mailboxes::new(sockets.len());
+        let Mailboxes {
+            requests,
+            tidings,
+            commands,
+            work,
+            short_analyses,
+            long_analyses,
+            bridges,
+            batches,
+            fallen,
+        } = Mailboxes::new(sockets.len());
         let mut senders = Vec::new();
         let mut commanders = Vec::new();
         for (index, (socket, (commander, orders))) in sockets.into_iter().zip(commands).enumerate() {
@@ -194,20 +205,41 @@ impl House {
         }
 
         // The default music is there before anybody can ask for it.
-        let (writer, default_music) = room(Codec::Opus, &DecodeLimits::default());
-        let (into, chunks) = intake();
-        work.0.send(Work { source: DEFAULT_SOURCE, writer, chunks }).map_err(|_| "no producer is at work")?;
-        for chunk in [Chunk::Bytes(DEFAULT_MUSIC.to_vec()), Chunk::End] {
-            into.push_waiting(chunk).map_err(|_| "no producer is at work")?;
-        }
-        let ready = tidings.1.recv().map_err(|_| "no producer is at work")?;
-        if !matches!(ready, Tiding::SourceReady { source: DEFAULT_SOURCE, .. }) {
-            return Err(format!("the default music cannot be played: {ready:?}"));
-        }
-        let _ = tidings.0.send(ready);
+        // Encoded once for all starts: a hold that goes on may be at any place in it.
+        let content = Hash::of(DEFAULT_MUSIC);
+        let default_music = match cache.rendition(content) {
+            Some(preserved) => preserved.reader,
+            None => {
+                let (writer, reader) = room(Codec::Opus, &DecodeLimits::default());
+                let (into, chunks) = intake();
+                let work = work.0.send(Work { source: DEFAULT_SOURCE, writer, chunks });
+                work.map_err(|_| "no producer is at work")?;
+                for chunk in [Chunk::Bytes(DEFAULT_MUSIC.to_vec()), Chunk::End] {
+                    into.push_waiting(chunk).map_err(|_| "no producer is at work")?;
+                }
+                let ready = tidings.1.recv().map_err(|_| "no producer is at work")?;
+                if !matches!(ready, Tiding::SourceReady { source: DEFAULT_SOURCE, .. }) {
+                    return Err(format!("the default music cannot be played: {ready:?}"));
+                }
+                let _ = tidings.0.send(ready);
+                reader
+            }
+        };
 
+        let mut control = Control::restore(settings, dice::seed(), clock::now(), pairs()).map_err(damaged)?;
+        let first = store.write_first(&mut control)?;
+        let counts = control.counts();
+        if counts.calls > 0 || counts.notifications_pending > 0 {
+            let (calls, held, owed) = (counts.calls, counts.held, counts.notifications_pending);
+            info!(calls, held, owed, "going on from where the engine was");
+        }
+        drop(records);
+        let tell = tidings.0.clone();
+        let store = start("hm-store", &fallen.0, move || store.run(&batches.1, &tell))?;
+        let not_ready = Arc::new(NotReady::default());
         let desk = Desk {
-            control: Control::new(settings, dice::seed()),
+            control,
+            first,
             requests: requests.1,
             tidings: tidings.1,
             tell: tidings.0.clone(),
@@ -218,7 +250,10 @@ impl House {
             supply: Supply { fetcher, cache: Arc::new(cache), places: Arc::new(Semaphore::new(FETCHES)) },
             prompts: config.producer.limits,
             default_music,
+            default_content: content,
             webhook: Arc::new(webhook),
+            outbox: Outbox::new(batches.0),
+            not_ready: Arc::clone(&not_ready),
             metrics: Arc::clone(&metrics),
         };
         let desk = start("hm-control", &fallen.0, move || desk.run())?;
@@ -234,7 +269,7 @@ impl House {
             checker,
             keys,
             issuer,
-            not_ready: RwLock::new(String::new()),
+            not_ready: Arc::clone(&not_ready),
         });
         let handle = Handle::new();
         let (server, tls) = serve(&runtime, listener, &door, &handle, config.tls)?;
@@ -248,7 +283,9 @@ impl House {
             fallen: fallen.1,
             server,
             desk,
+            store,
             senders,
+            not_ready,
             door,
             data: config.data,
             tls,
@@ -351,25 +388,55 @@ impl House {
 
     /// Takes no new holds, delivers what is owed as far as time allows, and ends all threads.
     pub fn close(self) {
-        let Self { runtime, handle, tell, server, desk, senders, door, .. } = self;
-        *door.not_ready.write().expect("nobody panics while holding it") =
-            "the engine is draining".to_owned();
+        let Self { runtime, handle, tell, server, desk, store, senders, not_ready, .. } = self;
+        not_ready.say(Cause::Draining, "the engine is draining".to_owned());
         let by = clock::mono() + DRAIN;
         // Without a control thread there is nobody to drain.
         let _ = tell.send(Tiding::Drain { by });
-        let _ = desk.join();
+        drop(tell);
+        let commanders = desk.join();
         // What control said last is still on its way to clients; whoever is idle is let go at once.
         handle.graceful_shutdown(Some(LAST_ANSWERS));
         let answered = runtime.block_on(async { tokio::time::timeout(2 * LAST_ANSWERS, server).await });
         if answered.is_err() {
             warn!("leaving with answers under way");
         }
-        // Their commander went with the control thread.
+        let _ = store.join();
+        // Until here the music has played on.
+        drop(commanders);
         for sender in senders {
             let _ = sender.join();
         }
         runtime.shutdown_timeout(Duration::ZERO);
     }
+}
+
+/// A record that cannot be read: nothing is started with half of what was.
+fn damaged(error: record::RecordError) -> String {
+    format!(
+        "{error}; 'holdmusic store check' says more. Put a copy of the store back, or move it away to begin without calls"
+    )
+}
+
+/// Where senders are bound: any port is the one that they had before, so that peers go on hearing from where they do.
+fn bind_senders(
+    binds: &[SocketAddr],
+    before: &[SocketAddr],
+    dscp_ef: bool,
+) -> Result<Vec<MediaSocket>, String> {
+    let bind = |(index, bind): (usize, &SocketAddr)| {
+        let had = before.get(index).filter(|had| bind.port() == 0 && had.is_ipv4() == bind.is_ipv4());
+        if let Some(had) = had.map(|had| SocketAddr::new(bind.ip(), had.port())) {
+            match MediaSocket::bind(had, dscp_ef) {
+                Ok(socket) => return Ok(socket),
+                Err(error) => {
+                    warn!(%had, %error, "a sender cannot have the port that it had; legs move to another")
+                }
+            }
+        }
+        MediaSocket::bind(*bind, dscp_ef).map_err(|error| format!("media socket {bind}: {error}"))
+    };
+    binds.iter().enumerate().map(bind).collect()
 }
 
 trait BindTo: Sized {
@@ -442,17 +509,19 @@ fn lock_memory() {
 }
 
 /// Starts a thread whose panic is told to `fallen`, by its name.
-fn start(
+fn start<T: Send + 'static>(
     name: &str,
     fallen: &mpsc::Sender<String>,
-    work: impl FnOnce() + Send + 'static,
-) -> Result<JoinHandle<()>, String> {
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<JoinHandle<Option<T>>, String> {
     let (fallen, who) = (fallen.clone(), name.to_owned());
     let watched = move || {
-        if catch_unwind(AssertUnwindSafe(work)).is_err() {
+        let done = catch_unwind(AssertUnwindSafe(work)).ok();
+        if done.is_none() {
             // Full: others have told already, and the first one closes the engine.
             let _ = fallen.try_send(who);
         }
+        done
     };
     thread::Builder::new()
         .name(name.to_owned())

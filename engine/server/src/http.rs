@@ -5,7 +5,7 @@ mod body;
 mod openapi;
 mod route;
 
-use std::sync::{Arc, RwLock};
+use std::sync::Arc;
 
 use axum::{
     Router,
@@ -34,6 +34,7 @@ use crate::{
     keys::Keyring,
     mailbox::{Reply, Request},
     metrics::Metrics,
+    not_ready::{Cause, NotReady},
 };
 use route::{Place, Target};
 
@@ -71,7 +72,7 @@ pub struct Door {
     /// `iss` of our tokens.
     pub issuer: String,
     /// Why we are not ready; empty when we are.
-    pub not_ready: RwLock<String>,
+    pub not_ready: Arc<NotReady>,
 }
 
 /// Every request of every client.
@@ -321,14 +322,14 @@ fn open_resource(door: &Door, place: &Place, host: &str) -> Response {
     // Keys are made seldom, and whoever meets one that he does not know asks again.
     let (mut response, cache) = match place {
         Place::Ready => {
-            let reason = door.not_ready.read().expect("nobody panics while holding it").clone();
-            let response = if reason.is_empty() {
-                json_response(StatusCode::OK, json!({ "status": "ready" }).to_string())
-            } else {
-                let body = json!({ "status": "notReady", "reason": reason }).to_string();
-                let mut response = json_response(StatusCode::SERVICE_UNAVAILABLE, body);
-                response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(5));
-                response
+            let response = match door.not_ready.reason() {
+                None => json_response(StatusCode::OK, json!({ "status": "ready" }).to_string()),
+                Some(reason) => {
+                    let body = json!({ "status": "notReady", "reason": reason }).to_string();
+                    let mut response = json_response(StatusCode::SERVICE_UNAVAILABLE, body);
+                    response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(5));
+                    response
+                }
             };
             (response, "no-store")
         }
@@ -359,7 +360,7 @@ fn open_resource(door: &Door, place: &Place, host: &str) -> Response {
 impl Door {
     /// A dry run: nothing of it reaches control.
     async fn check_prompt(&self, prompt: Prompt) -> Result<Answer, Refusal> {
-        if !self.not_ready.read().expect("nobody panics while holding it").is_empty() {
+        if self.not_ready.says(Cause::Draining) {
             return Err(Refusal::unavailable("The engine is shutting down.", 5));
         }
         let check = self.checker.check(prompt).await?;

@@ -10,6 +10,8 @@ pub mod room;
 pub mod mailbox;
 pub mod authority;
 pub mod http;
+pub mod not_ready;
+pub mod store;
 pub mod desk;
 pub mod egress;
 pub mod fetch;

@@ -17,7 +17,7 @@ use holdmusic_media::{
 use rtrb::PushError;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::{clock, room::Room, supply::Supplied};
+use crate::{clock, room::Room, store::Batch, supply::Supplied};
 
 /// Requests of customers that wait for control. A request takes some microseconds, so a full queue is a tenth of a
 /// second of work.
@@ -43,6 +43,9 @@ pub const ANALYSES: usize = 0;
 /// Changes of music that wait for a producer. One takes 3 ms, and there are 160 ms for it; beyond this the change is a
 /// plain switch.
 pub const BRIDGES: usize = 64;
+
+/// Batches that wait for the store: one, since control gathers while the disk works.
+pub const BATCHES: usize = 1;
 
 /// Threads that panicked and whose names wait to be told. The first one closes the engine.
 pub const FALLEN: usize = 16;
@@ -164,6 +167,16 @@ pub enum Tiding {
         /// How it went.
         outcome: DeliveryOutcome,
     },
+    /// The store has everything up to this.
+    Stored {
+        /// Control's.
+        ticket: u64,
+    },
+    /// The store cannot write at present.
+    StoreFailed {
+        /// Why, without paths.
+        reason: String,
+    },
     /// Take no new holds, and leave when every owed notification is delivered or `by` has come.
     Drain {
         /// When to leave at the latest.
@@ -282,6 +295,8 @@ pub struct Mailboxes {
     pub long_analyses: (Sender<Errand>, Receiver<Errand>),
     /// Control to producers.
     pub bridges: (Sender<BridgeWork>, Receiver<BridgeWork>),
+    /// Control to the store.
+    pub batches: (Sender<Batch>, Receiver<Batch>),
     /// Threads that panicked, by name, to the house.
     pub fallen: (mpsc::Sender<String>, mpsc::Receiver<String>),
 }
@@ -297,6 +312,7 @@ impl Mailboxes {
             short_analyses: bounded(ANALYSES),
             long_analyses: bounded(ANALYSES),
             bridges: bounded(BRIDGES),
+            batches: bounded(BATCHES),
             fallen: mpsc::channel(FALLEN),
         }
     }

@@ -13,6 +13,7 @@ use holdmusic::{
     house::House,
     keys::{self, KeysCommand},
     listen::{self, ListenOptions},
+    store::command::{self as store, StoreCommand},
 };
 use tracing_subscriber::EnvFilter;
 
@@ -42,6 +43,8 @@ enum Command {
     Prompt(PromptCommand),
     #[command(subcommand)]
     Keys(KeysCommand),
+    #[command(subcommand)]
+    Store(StoreCommand),
     /// Print the effective settings, every key explained, as a file that --config reads
     Config(Box<Options>),
 }
@@ -69,6 +72,7 @@ fn main() -> ExitCode {
             check::run(*options)
         }
         Command::Keys(command) => keys::run(command),
+        Command::Store(command) => store::run(command),
         Command::Config(options) => config(*options),
     }
 }

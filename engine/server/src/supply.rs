@@ -76,7 +76,8 @@ const NEVER_ASKED: Freshness = Freshness::FOR_EVER;
 
 impl Supply {
     /// Supplies `prompt`: passes its bytes on through `into`, or finds that it need not. `before` is the content that it
-    /// had when it was last fetched, if what was made of it is still at hand.
+    /// had when it was last fetched, if what was made of it is still at hand. If it
+    /// goes on after a restart, what is kept of it is good enough: `goes_on`.
     ///
     /// # Errors
     ///
@@ -85,6 +86,7 @@ impl Supply {
         &self,
         prompt: &Prompt,
         before: Option<Hash>,
+        goes_on: bool,
         into: &Intake,
     ) -> Result<Supplied, PromptFailure> {
         let mut passage = Passage::new(into.clone(), before.is_some());
@@ -100,7 +102,7 @@ impl Supply {
                 let freshness = Freshness { until: now, while_asked_until: now, when_slow: true };
                 self.passed(passage, before, freshness, true).await
             }
-            Origin::Web(url) => self.supply_web(prompt, url, before, passage).await,
+            Origin::Web(url) => self.supply_web(prompt, url, before, goes_on, passage).await,
         }
     }
 
@@ -109,13 +111,14 @@ impl Supply {
         prompt: &Prompt,
         url: &Url,
         before: Option<Hash>,
+        goes_on: bool,
         mut passage: Passage,
     ) -> Result<Supplied, PromptFailure> {
         let remembered = self.recall(prompt).await;
         if let Some(fetched) = remembered.as_ref().filter(|_| before.is_none()) {
             let now = clock::now();
             let freshness = fetched.freshness(now);
-            if now.mono < freshness.until
+            if (goes_on || now.mono < freshness.until)
                 && let Some(finished) = self.finished(fetched.content, freshness).await
             {
                 return Ok(finished);

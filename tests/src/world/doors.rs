@@ -39,6 +39,10 @@ pub(super) enum Happening {
     Analysed(u64, Box<Result<Analysed, PrepareError>>),
     Bridge(LegId, Box<Crossing>),
     Delivered(NotificationId, DeliveryOutcome),
+    Committed(usize),
+    Kept(SourceId, SourceFacts),
+    Crash(Duration),
+    Restart,
 }
 
 impl fmt::Debug for Happening {
@@ -49,6 +53,10 @@ impl fmt::Debug for Happening {
             Self::Step(number, _) => write!(f, "Step({number})"),
             Self::Analysed(number, _) => write!(f, "Analysed({number})"),
             Self::Bridge(leg, _) => write!(f, "Bridge({leg:?})"),
+            Self::Committed(count) => write!(f, "Committed({count})"),
+            Self::Kept(source, _) => write!(f, "Kept({source:?})"),
+            Self::Crash(away) => write!(f, "Crash({away:?})"),
+            Self::Restart => f.write_str("Restart"),
             Self::Delivered(notification, outcome) => write!(f, "Delivered({notification:?}, {outcome:?})"),
         }
     }
@@ -79,6 +87,10 @@ pub(super) struct Underway {
     busy_until: MediaTime,
     /// When its next step is.
     next: MediaTime,
+    /// Where it comes from; empty for a correction.
+    uri: String,
+    /// What control was told of it.
+    facts: Option<SourceFacts>,
 }
 
 impl fmt::Debug for Underway {
@@ -134,6 +146,14 @@ impl World {
                     self.command(leg, Command::Bridge { leg, source, bridge });
                 }
             }
+            Happening::Committed(count) => self.committed(count),
+            Happening::Kept(source, facts) => {
+                if self.sources.contains_key(&source) {
+                    self.control.handle_input(now, Input::SourceReady { source, facts });
+                }
+            }
+            Happening::Crash(away) => self.crash(away),
+            Happening::Restart => self.restart(),
             Happening::Delivered(notification, outcome) => {
                 self.control.handle_input(now, Input::Delivered { notification, outcome });
             }
@@ -147,13 +167,26 @@ impl World {
                 let before = self.replies.insert(request, result.into());
                 assert!(before.is_none(), "seed {}: a request was answered twice", self.seed);
             }
-            Output::Prepare { source, prompt, instead_of: _ } => {
+            Output::Persist { ticket, writes } => self.persist(ticket, writes),
+            Output::Prepare { source, prompt, instead_of: _, unasked } => {
+                let uri = match &prompt.origin {
+                    Origin::Web(url) | Origin::Directory(url) => url.to_string(),
+                    Origin::Data(data) => data.uri().to_owned(),
+                };
+                if let Some((reader, facts)) = self.store.kept(&uri).filter(|_| unasked) {
+                    self.sources.insert(source, Place::ready(reader));
+                    let facts = SourceFacts { ready_at: self.now(), ..facts };
+                    return self.later(Duration::from_millis(3), Happening::Kept(source, facts));
+                }
                 let (writer, reader) = room(Codec::Opus, &PrepareSettings::default().limits);
                 let before = self.sources.insert(source, Place { reader, is_ready: false });
                 assert!(before.is_none(), "seed {}: a source was prepared twice", self.seed);
                 let preparation = Preparation::new(writer, Codec::Opus, &PrepareSettings::default());
                 let preparation = preparation.expect("the default settings are right");
                 let number = self.take_in_hand(source, preparation, None);
+                if let Some(underway) = self.underway.get_mut(&number) {
+                    underway.uri = uri;
+                }
                 let item = match prompt.origin {
                     Origin::Web(url) | Origin::Directory(url) => self.shelf.fetch(url.as_str()),
                     Origin::Data(data) => Item::Bytes { bytes: data.bytes().into(), after: Duration::ZERO },
@@ -230,6 +263,8 @@ impl World {
             ready_at: None,
             busy_until: MediaTime::ZERO,
             next: MediaTime::NEVER,
+            uri: String::new(),
+            facts: None,
         };
         self.underway.insert(self.happenings, underway);
         self.happenings
@@ -311,6 +346,9 @@ impl World {
                     bytes,
                     freshness: Freshness::FOR_EVER,
                 };
+                if let Some(underway) = self.underway.get_mut(&number) {
+                    underway.facts = Some(facts.clone());
+                }
                 self.control.handle_input(now, Input::SourceReady { source, facts });
             }
             Step::Corrected(correction) => {
@@ -319,7 +357,12 @@ impl World {
                 self.step_at(number, again);
             }
             Step::Closed => {
-                self.underway.remove(&number);
+                let closed = self.underway.remove(&number);
+                if let Some(Underway { uri, facts: Some(facts), .. }) = closed.filter(|it| !it.uri.is_empty())
+                    && let Some(place) = self.sources.get(&source)
+                {
+                    self.store.keep(uri, place.reader.clone(), facts);
+                }
             }
         }
     }

@@ -140,6 +140,7 @@ words! {
         Unreachable: "unreachable",
         Bye: "bye",
         PromptFailed: "promptFailed",
+        Restart: "restart",
     }
 }
 

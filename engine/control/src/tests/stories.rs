@@ -739,11 +739,11 @@ fn a_leg_is_negotiated_anew_in_the_middle_of_a_hold() {
     check(
         &mut desk,
         &expect![[r#"
-        change leg 1 to 127.0.0.1:5000
-        remove leg 1
-        add leg 2 to [::1]:5000
-        play 0 on leg 2, on since 70 ms
-    "#]],
+            change leg 1 to 127.0.0.1:5000
+            remove leg 1
+            add leg 2 to [::1]:5000
+            play 0 on leg 2, on since 60 ms
+        "#]],
     );
     // And back: where the music is does not depend on how often its leg has changed.
     desk.started(2, 0);
@@ -752,10 +752,10 @@ fn a_leg_is_negotiated_anew_in_the_middle_of_a_hold() {
     check(
         &mut desk,
         &expect![[r#"
-        remove leg 2
-        add leg 3 to 127.0.0.1:5000
-        play 0 on leg 3, on since 70 ms
-    "#]],
+            remove leg 2
+            add leg 3 to 127.0.0.1:5000
+            play 0 on leg 3, on since 60 ms
+        "#]],
     );
     let offer = read_media_leg(br#"{"rtp":{"address":"0.0.0.0:5000","payloadType":96}}"#).unwrap();
     desk.ask(Ask::PutMediaLeg { call, participant: id, offer }).unwrap();

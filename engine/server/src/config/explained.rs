@@ -7,7 +7,7 @@ use holdmusic_media::prepare::PrepareSettings;
 use super::{
     DEFAULT_APP_ID, DEFAULT_ISSUER, DEFAULT_LISTEN, DEFAULT_MEDIA_BIND, DEFAULT_PROMPT_CACHE_BYTES,
     DEFAULT_TENANT_ID, DEFAULT_UNREACHABLE_AFTER_S, access,
-    options::{CaseChoice, CompletionChoice, LogForm, Options, PromptFailureChoice},
+    options::{CaseChoice, CompletionChoice, LogForm, Options, PromptFailureChoice, RestartChoice},
 };
 use crate::fetch::FetchLimits;
 
@@ -98,6 +98,7 @@ impl Options {
             fetch_total: Some(fetch.total.as_secs()),
             grace: u64::try_from(control.grace.as_millis()).ok(),
             unreachable_after: Some(DEFAULT_UNREACHABLE_AFTER_S),
+            on_restart: Some(RestartChoice::Resume),
             max_held_participants: Some(control.hold.max_held),
             on_prompt_failure: Some(PromptFailureChoice::DefaultMusic),
             completes_when: Some(CompletionChoice::MusicStarts),
@@ -167,6 +168,7 @@ impl Options {
             fetch_total = "fetch-total": fetch_total.to_string(),
             grace = "grace": grace.to_string(),
             unreachable_after = "unreachable-after": unreachable_after.to_string(),
+            on_restart = "on-restart": word(*on_restart),
             max_held_participants = "max-held-participants": max_held_participants.to_string(),
             on_prompt_failure = "on-prompt-failure": word(*on_prompt_failure),
             completes_when = "completes-when": word(*completes_when),

@@ -173,6 +173,9 @@ pub struct Options {
     /// How long a destination may answer "port unreachable" before its hold ends, in seconds [default: 10]
     #[arg(long, env = "HOLDMUSIC_UNREACHABLE_AFTER", value_name = "S", help_heading = "Holds")]
     pub unreachable_after: Option<u64>,
+    /// What becomes of holds when the engine is stopped and started again, or has died [default: resume]
+    #[arg(long, env = "HOLDMUSIC_ON_RESTART", value_name = "WHAT", help_heading = "Holds")]
+    pub on_restart: Option<RestartChoice>,
     /// Participants of one call that may be on hold at a time [default: 1]
     #[arg(long, env = "HOLDMUSIC_MAX_HELD_PARTICIPANTS", value_name = "N", help_heading = "Holds")]
     pub max_held_participants: Option<usize>,
@@ -236,6 +239,16 @@ pub enum LogForm {
     Text,
     /// One JSON object a line.
     Json,
+}
+
+/// `--on-restart`
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum RestartChoice {
+    /// They go on, in step with the music.
+    Resume,
+    /// They end.
+    End,
 }
 
 /// `--on-prompt-failure`
@@ -337,6 +350,7 @@ impl Options {
             fetch_total,
             grace,
             unreachable_after,
+            on_restart,
             max_held_participants,
             on_prompt_failure,
             completes_when,

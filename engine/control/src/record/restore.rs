@@ -1,0 +1,574 @@
+//! Control as it was: the records of a store go in, and out comes who was there, with what must be done so that it is as
+//! if nothing had happened.
+//!
+//! A hold that played plays again on the same leg, from where the music would be, with numbers that are past everything
+//! that can have been sent. An operation that was under way goes on. A notification that was owed is owed, under its old
+//! name.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    fmt,
+    net::SocketAddr,
+    sync::Arc,
+    time::Duration,
+};
+
+use holdmusic_media::{LegId, MediaTime, Now, Numbering, time::ClockRate, time::TICK_NS};
+use litemap::LiteMap;
+
+use super::{
+    Anchor, HEARTBEAT, KeptPrompts, Key, Moments,
+    bytes::Unreadable,
+    entities::{self, CallRecord, OwedRecord, PlayRecord},
+};
+use crate::{
+    CallId, Control, Output, ParticipantId, Settings,
+    access::{Caller, Identity, Known, Limits},
+    announce::Play,
+    call::{Call, Operations},
+    operation::Operation,
+    participant::{EndedBy, Leg, Participant},
+    prompt::{DEFAULT_SOURCE, Listener, Prompt},
+    settings::OnRestart,
+    timer::Timer,
+    undelivered::Undelivered,
+};
+
+/// Packets that a hold may have sent which was begun and lost before the store had it, at most: it takes a second and a
+/// half to find that a store does not write, and then nothing is begun any more, but what was goes on. 30 s of them: with
+/// more, receivers would take the jump for another stream (RFC 3550 appendix A.1: MAX_DROPOUT is 3 000).
+const UNSTORED: u64 = 1_500;
+
+/// A hold that was begun and lost before the store had it may have begun in the tick in which the one before ended.
+const JUST_STOPPED: Duration = Duration::from_secs(1);
+
+/// How long at least an operation that was under way has from the restart on, and a call whose lifetime would be over. 5 s:
+/// what was under way had the time that the restart took from it.
+const AFTERWARDS: Duration = Duration::from_secs(5);
+
+/// A record that cannot be read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RecordError {
+    /// Which.
+    pub key: String,
+    /// What was expected in it.
+    pub expected: String,
+}
+
+impl RecordError {
+    pub(super) fn new(key: &[u8], expected: &Unreadable) -> Self {
+        let name = Key::read(key).map_or_else(|| hex(key), |key| key.to_string());
+        Self { key: name, expected: expected.to_string() }
+    }
+
+    pub(super) fn unknown_key(key: &[u8]) -> Self {
+        Self { key: hex(key), expected: "a key of a known kind was expected".to_owned() }
+    }
+}
+
+impl fmt::Display for RecordError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the record of {} cannot be read: {}", self.key, self.expected)
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().take(40).map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// All records, read.
+#[derive(Default)]
+struct Read {
+    calls: BTreeMap<CallId, CallRecord>,
+    participants: BTreeMap<(CallId, ParticipantId), (Participant, Option<SocketAddr>)>,
+    operations: BTreeMap<CallId, Vec<Operation>>,
+    owed: BTreeMap<(CallId, u64), OwedRecord>,
+    undelivered: BTreeMap<u64, Undelivered>,
+}
+
+/// What was written, and how far it was from now.
+struct Before {
+    anchor: Anchor,
+    moments: Moments,
+    kept: KeptPrompts,
+}
+
+impl Control {
+    /// A house with what is in `records`, which [`Output::Persist`] has written. Without any it is empty. What it wants
+    /// persisted first must be durable before anything else is done: the numbers are in it with which streams go on.
+    ///
+    /// # Errors
+    ///
+    /// The first record that cannot be read; nothing is left out silently.
+    pub fn restore<'a>(
+        settings: Settings,
+        seed: [u8; 32],
+        now: Now,
+        records: impl IntoIterator<Item = (&'a [u8], &'a [u8])>,
+    ) -> Result<Self, RecordError> {
+        let boot = settings.boot;
+        let mut control = Self::new(settings, seed);
+        let Some((before, read)) = read_all(records, now, boot)? else { return Ok(control) };
+        let Before { anchor, moments, kept } = before;
+        control.durability.kept = kept;
+        control.restore_notifications(read.owed, read.undelivered);
+        let mut operations = read.operations;
+        let mut plays = vec![];
+        let mut calls: Vec<_> = read.calls.into_iter().collect();
+        calls.sort_by_key(|(_, call)| call.number);
+        for (id, mut record) in calls {
+            plays.push((id, std::mem::take(&mut record.plays)));
+            let prompts = control.restore_call(now, id, record, operations.remove(&id).unwrap_or_default());
+            control.restore_prompts(now, id, prompts);
+        }
+        for ((call, id), (participant, local)) in read.participants {
+            control.restore_participant(now, (call, id), participant, local, &anchor, &moments);
+        }
+        for (call, records) in plays {
+            for record in records {
+                control.restore_play(now, call, record);
+            }
+            control.recite(now, call);
+        }
+        control.count_operations();
+        control.restart_holds(now);
+        let notified: BTreeSet<_> = control.notifications.calls().collect();
+        control.to_notify.extend(notified);
+        control.mark(Key::House);
+        control.notify_all(now);
+        control.commit(now);
+        Ok(control)
+    }
+
+    fn restore_call(
+        &mut self,
+        now: Now,
+        id: CallId,
+        record: CallRecord,
+        operations: Vec<Operation>,
+    ) -> (Option<Arc<Prompt>>, Vec<Arc<Prompt>>) {
+        let owner = self.restore_owner(now, record.owner);
+        let mut kept = Operations::new();
+        let mut over = 0;
+        for mut operation in operations {
+            if let Some(bound) = operation.bound.take().filter(|_| !operation.is_over()) {
+                let bound = bound.max(now.mono + AFTERWARDS);
+                operation.bound = Some(bound);
+                self.mark(Key::Operation(id, operation.id));
+                self.timers.set(bound, Timer::Bound(id, operation.id));
+            }
+            over += usize::from(operation.is_over());
+            kept.push(operation);
+        }
+        let expires = record.expires.map(|expires| expires.max(now.mono + AFTERWARDS));
+        if let Some(expires) = expires {
+            self.mark(Key::Call(id));
+            self.timers.set(expires, Timer::Lifetime(id));
+        }
+        if let Some(ended) = record.ended {
+            let until = ended + self.settings.retention;
+            self.ended.push_back((until, id));
+            self.timers.set(until, Timer::Retention(id));
+            self.counts.ended_calls += 1;
+        } else {
+            self.counts.calls += 1;
+            self.owners.of_mut(owner).calls += 1;
+        }
+        self.owners.of_mut(owner).kept += 1;
+        self.last_call = self.last_call.max(record.number);
+        let call = Call {
+            id,
+            owner,
+            number: record.number,
+            callback: self.callback(record.callback),
+            rules: record.rules,
+            default_prompt: record.default_prompt.as_ref().map(|prompt| Box::new(Prompt::clone(prompt))),
+            default_source: None,
+            prefetched: Box::default(),
+            echo: record.echo,
+            my_participant: record.my_participant,
+            created: record.created,
+            participants: LiteMap::with_capacity(1),
+            operations: kept,
+            over,
+            held: 0,
+            plays: Vec::new(),
+            muted: record.muted,
+            etag: record.etag,
+            numbers: record.numbers,
+            expires,
+            ended: record.ended,
+            ticket: 0,
+        };
+        self.calls.insert(id, Box::new(call));
+        // Nobody hears anything in a call that has ended.
+        match record.ended {
+            None => (record.default_prompt, record.prefetch),
+            Some(_) => (None, vec![]),
+        }
+    }
+
+    /// Its limits are told with its first request.
+    fn restore_owner(&mut self, now: Now, identity: Identity) -> crate::access::OwnerKey {
+        let caller = Caller { identity: Arc::new(identity), known: Known::BySignature, limits: Limits::NONE };
+        self.owners.know(now.mono, &caller, usize::MAX).expect("there is no limit")
+    }
+
+    fn restore_prompts(
+        &mut self,
+        now: Now,
+        id: CallId,
+        (default, prefetch): (Option<Arc<Prompt>>, Vec<Arc<Prompt>>),
+    ) {
+        if let Some(prompt) = default {
+            let source = self.reacquire(now.mono, id, &prompt);
+            self.prompts.listen(source, Listener::Call(id));
+            self.live_or_ended(id, |call| call.default_source = Some(source));
+        }
+        let mut prefetched = vec![];
+        for prompt in prefetch {
+            let source = self.reacquire(now.mono, id, &prompt);
+            self.prompts.listen(source, Listener::Prefetch(id));
+            prefetched.push(source);
+        }
+        self.live_or_ended(id, |call| call.prefetched = prefetched.into());
+    }
+
+    fn live_or_ended(&mut self, id: CallId, change: impl FnOnce(&mut Call)) {
+        if let Some(call) = self.calls.get_mut(&id) {
+            change(call);
+        }
+    }
+
+    fn restore_participant(
+        &mut self,
+        now: Now,
+        (call, id): (CallId, ParticipantId),
+        mut participant: Participant,
+        local: Option<SocketAddr>,
+        anchor: &Anchor,
+        moments: &Moments,
+    ) {
+        let Some(entry) = self.calls.get_mut(&call) else { return };
+        let held = participant.hold.is_some();
+        entry.held += usize::from(held);
+        let owner = entry.owner;
+        self.owners.of_mut(owner).held += u32::from(held);
+        self.counts.held += u64::from(held);
+        self.counts.participants += 1;
+        let leg = participant.leg.take();
+        entry.participants.insert(id, Box::new(participant));
+        if let (Some(mut leg), Some(local)) = (leg, local) {
+            leg.spec.numbering = past_everything(&leg, now, anchor, moments);
+            leg.sending = None;
+            self.restore_leg((call, id), leg, local);
+        }
+    }
+
+    /// The leg is sent from where it was, or if we are not there any more, from the like.
+    fn restore_leg(&mut self, (call, id): (CallId, ParticipantId), mut leg: Leg, local: SocketAddr) {
+        let same = self.settings.media_locals.iter().position(|known| *known == local);
+        let sender =
+            same.or_else(|| self.choose_sender(leg.spec.destination.ip()).ok().map(|(sender, _)| sender));
+        let Some(sender) = sender else { return };
+        leg.spec.sender = sender;
+        self.last_leg += 1;
+        leg.id = LegId(self.last_leg);
+        self.admit_leg(call, id, leg);
+    }
+
+    fn restore_play(&mut self, now: Now, call: CallId, record: PlayRecord) {
+        let listener = Listener::Play(call, record.operation);
+        let mut waiting = VecDeque::new();
+        for prompt in &record.left {
+            let source = self.reacquire(now.mono, call, prompt);
+            self.prompts.listen(source, listener);
+            waiting.push_back(source);
+        }
+        let play = Play::restored(record.operation, record.audience, waiting, record.heard, record.failure);
+        if let Ok(call) = self.live_call_mut(call) {
+            call.plays.push(play);
+        }
+    }
+
+    fn restore_notifications(
+        &mut self,
+        owed: BTreeMap<(CallId, u64), OwedRecord>,
+        undelivered: BTreeMap<u64, Undelivered>,
+    ) {
+        let mut owners: BTreeSet<Arc<Identity>> = BTreeSet::new();
+        for ((call, _), OwedRecord { owner, callback, owed }) in owed {
+            let owner = Arc::new(owner);
+            let owner = owners.get(&owner).cloned().unwrap_or(owner);
+            owners.insert(Arc::clone(&owner));
+            self.notifications.restore(call, owed, &owner, &callback);
+        }
+        for (number, entry) in undelivered {
+            self.notifications.undelivered.restore(number, entry);
+        }
+    }
+
+    /// Ended operations in the order in which they leave.
+    fn count_operations(&mut self) {
+        let of_call = |call: &Call| {
+            let over = call.operations.iter().filter(|operation| operation.is_over());
+            over.map(|operation| (operation.accepted, call.id, operation.number)).collect::<Vec<_>>()
+        };
+        let mut over: Vec<_> = self.calls.values().flat_map(|call| of_call(call)).collect();
+        over.sort_unstable();
+        self.over = over.into_iter().map(|(_, call, number)| (call, number)).collect();
+        self.counts.operations = self.calls.values().map(|call| call.operations.len() as u64).sum();
+        let mut ended: Vec<_> = std::mem::take(&mut self.ended).into();
+        ended.sort_unstable();
+        self.ended = ended.into();
+    }
+
+    /// What played plays on, or ends if that is wanted.
+    fn restart_holds(&mut self, now: Now) {
+        let everybody = self.calls.values().flat_map(|call| {
+            let people = call.participants.values();
+            people.map(|one| {
+                (call.id, one.id, one.hold.is_some(), one.past.as_ref().is_some_and(|past| past.untold))
+            })
+        });
+        let everybody: Vec<_> = everybody.collect();
+        for (call, id, is_held, untold) in everybody {
+            if untold {
+                // Media cannot tell any more how that hold ended.
+                self.told(call, id);
+                self.owe_roster(now, call);
+            }
+            match self.settings.on_restart {
+                _ if !is_held => {}
+                OnRestart::End => self.end_hold(now, call, id, EndedBy::Restart, None),
+                OnRestart::Resume => self.restart_hold(now, call, id),
+            }
+        }
+    }
+
+    fn restart_hold(&mut self, now: Now, call: CallId, id: ParticipantId) {
+        let Some(participant) = self.participant_mut(call, id) else { return };
+        let has_leg = participant.leg.as_ref().is_some_and(|leg| leg.receives);
+        let Some(hold) = participant.hold.as_deref_mut() else { return };
+        if !has_leg {
+            // There is no sender of its address family any more.
+            return self.end_hold(now, call, id, EndedBy::Restart, None);
+        }
+        let (ends, asked) = (hold.ends, hold.asked.clone());
+        let was_default = hold.resume.is_some_and(|resume| !resume.is_prompt);
+        if let Some(ends) = ends {
+            self.timers.set(ends, Timer::Longest(call, id));
+        }
+        let failed = self.hold_mut(call, id).is_some_and(|hold| hold.failure.is_some());
+        let source = match asked.filter(|_| !failed) {
+            Some(prompt) => Some(self.reacquire(now.mono, call, &prompt)),
+            None if failed => None,
+            None => self.default_source(now.mono, call),
+        };
+        let target = source.unwrap_or(DEFAULT_SOURCE);
+        let is_ready = self.prompts.is_ready(target);
+        let grace = now.mono + self.settings.grace;
+        let Some(hold) = self.hold_mut(call, id) else { return };
+        let before = hold.sources();
+        hold.wants = source;
+        if !is_ready && !was_default {
+            hold.grace = Some(grace);
+            self.timers.set(grace, Timer::Grace(call, id));
+        }
+        self.watch(now.mono, call, id, before);
+        if is_ready {
+            self.play(now.mono, call, id, target);
+        } else if was_default {
+            let fallback = self.fallback(call);
+            self.play(now.mono, call, id, fallback);
+        }
+    }
+
+    /// The source of a prompt that is needed again, without regard to limits: whoever has it had it before. It comes from
+    /// what is kept of it, without its origin being asked, if there is such.
+    fn reacquire(&mut self, now: MediaTime, call: CallId, prompt: &Prompt) -> holdmusic_media::SourceId {
+        match self.prompts.find(now, prompt) {
+            Some(
+                crate::prompt::Found::Fresh(source)
+                | crate::prompt::Found::Stale(source)
+                | crate::prompt::Found::StaleMeanwhile(source),
+            ) => source,
+            None => {
+                let owner = self.calls.get(&call).map(|call| call.owner);
+                let source = self.prompts.add(prompt.clone(), owner);
+                self.count_preparing(owner);
+                let (prompt, instead_of) = (prompt.clone(), None);
+                self.outputs.push_back(Output::Prepare { source, prompt, instead_of, unasked: true });
+                source
+            }
+        }
+    }
+}
+
+/// Numbers that the next packet of a leg can carry: past everything that it can have sent.
+fn past_everything(leg: &Leg, now: Now, anchor: &Anchor, moments: &Moments) -> Numbering {
+    let numbering = leg.spec.numbering;
+    let ticks = |nanos: i128| u64::try_from(nanos.max(0) / i128::from(TICK_NS)).unwrap_or(u64::MAX);
+    // On another boot the calendar may have been set back, but the house lived until its last heartbeat at least, and not
+    // longer than until the next one.
+    let mut away_ns = moments.nanos_since(anchor.now.mono, now.mono).max(0);
+    if !moments.is_same_clock() {
+        away_ns = away_ns.max((HEARTBEAT + HEARTBEAT / 2).as_nanos().try_into().unwrap_or(i128::MAX));
+    }
+    // Moments of the leg are those of the clock on which they were written.
+    let anchored = anchor.now.mono;
+    let packets = match leg.sending {
+        // One packet a tick at most, and one more for each time that it began.
+        Some(sending) => {
+            let since_ns = i128::from(anchored.as_nanos()) - i128::from(sending.since.as_nanos());
+            ticks(since_ns.max(0) + away_ns) + u64::from(sending.times)
+        }
+        None => (ticks(away_ns) + 1).min(UNSTORED),
+    };
+    // A hold that begins less than a tick after the one before has its timestamp a whole tick behind that, and so ahead of
+    // the clock from then on.
+    let ahead = match leg.sending {
+        Some(sending) => sending.times - u32::from(sending.times > 0 && sending.since >= numbering.at),
+        None => u32::from(anchored.since(numbering.at) < JUST_STOPPED),
+    };
+    let rate = ClockRate(leg.spec.codec.clock_rate());
+    let passed_ns = i128::from(anchored.as_nanos()) - i128::from(numbering.at.as_nanos()) + away_ns;
+    let passed = Duration::from_nanos(u64::try_from(passed_ns.max(0)).unwrap_or(u64::MAX));
+    Numbering {
+        ssrc: numbering.ssrc,
+        sequence: numbering.sequence.after(packets),
+        timestamp: numbering
+            .timestamp
+            .after(rate.units(passed))
+            .after(ahead.wrapping_mul(leg.spec.codec.timestamp_step())),
+        at: now.mono,
+    }
+}
+
+fn read_all<'a>(
+    records: impl IntoIterator<Item = (&'a [u8], &'a [u8])>,
+    now: Now,
+    boot: u128,
+) -> Result<Option<(Before, Read)>, RecordError> {
+    let mut records: Vec<_> = records.into_iter().collect();
+    // The house first, then prompts, then those who name them.
+    records.sort_unstable_by_key(|(key, _)| *key);
+    let mut records = records.into_iter();
+    let Some((key, value)) = records.next() else { return Ok(None) };
+    if Key::read(key) != Some(Key::House) {
+        return Err(RecordError {
+            key: "house".to_owned(),
+            expected: "it was expected and is missing".to_owned(),
+        });
+    }
+    let (anchor, _) = entities::read_house(value).map_err(|error| RecordError::new(key, &error))?;
+    let mut before =
+        Before { moments: Moments::new(&anchor, now, boot), anchor, kept: KeptPrompts::default() };
+    let mut read = Read::default();
+    for (key, value) in records {
+        let name = Key::read(key).ok_or_else(|| RecordError::unknown_key(key))?;
+        read.one(name, value, &mut before).map_err(|error| RecordError::new(key, &error))?;
+    }
+    for operations in read.operations.values_mut() {
+        operations.sort_by_key(|operation| operation.number);
+    }
+    Ok(Some((before, read)))
+}
+
+impl Read {
+    fn one(&mut self, key: Key, value: &[u8], before: &mut Before) -> Result<(), Unreadable> {
+        let (moments, kept) = (before.moments, &mut before.kept);
+        let has_call = |call: CallId| match self.calls.contains_key(&call) {
+            true => Ok(call),
+            false => Err(Unreadable("a call that is known")),
+        };
+        match key {
+            Key::House => return Err(Unreadable("one house")),
+            Key::Prompt(number) => kept.keep(number, Arc::new(entities::read_prompt(value)?)),
+            Key::Call(id) => drop(self.calls.insert(id, entities::read_call(value, &moments, kept)?)),
+            Key::Participant(call, id) => {
+                let participant = entities::read_participant(id, value, &moments, kept)?;
+                self.participants.insert((has_call(call)?, id), participant);
+            }
+            Key::Operation(call, id) => {
+                let call = has_call(call)?;
+                let operation = entities::read_operation(id, value, &moments)?;
+                self.operations.entry(call).or_default().push(operation);
+            }
+            Key::Owed(call, number) => {
+                drop(self.owed.insert((call, number), entities::read_owed(number, value, &moments)?));
+            }
+            Key::Undelivered(id) => {
+                let (number, entry) = entities::read_undelivered(id, value)?;
+                self.undelivered.insert(number, entry);
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use holdmusic_media::{
+        Cname, LegSpec, WallTime,
+        rtp::{PayloadType, SeqNo, Ssrc, Timestamp},
+    };
+
+    use super::*;
+    use crate::participant::Sending;
+
+    fn at(millis: u64) -> Now {
+        Now {
+            mono: MediaTime::from_millis(millis),
+            wall: WallTime(1_700_000_000_000_000 + i64::try_from(millis).unwrap() * 1000),
+        }
+    }
+
+    fn leg(sending: Option<Sending>) -> Leg {
+        let numbering = Numbering {
+            ssrc: Ssrc(7),
+            sequence: SeqNo(65_530),
+            timestamp: Timestamp(1_000),
+            at: MediaTime::from_millis(1_000),
+        };
+        let spec = LegSpec {
+            sender: 0,
+            destination: "127.0.0.1:4000".parse().unwrap(),
+            rtcp: None,
+            codec: holdmusic_codecs::Codec::Opus,
+            payload_type: PayloadType::new(111).unwrap(),
+            numbering,
+            cname: Cname::new(1),
+        };
+        Leg { id: LegId(1), spec, receives: true, added: false, answer: None, sending, on_air: false }
+    }
+
+    fn sending(millis: u64, times: u32) -> Option<Sending> {
+        Some(Sending { since: MediaTime::from_millis(millis), times })
+    }
+
+    /// From 5 s on a packet every 20 ms; the last change was written at 6 s, and at 9 s we are back: 4 s are 200 packets
+    /// and the one at their beginning.
+    #[test]
+    fn on_the_same_boot_numbers_go_on_behind_one_packet_a_tick() {
+        let (anchor, now) = (Anchor { boot: 1, now: at(6_000) }, at(9_000));
+        let moments = Moments::new(&anchor, now, 1);
+        let next = past_everything(&leg(sending(5_000, 1)), now, &anchor, &moments);
+        assert_eq!(next.sequence, SeqNo(65_530).after(200 + 1));
+        assert_eq!(next.timestamp, Timestamp(1_000 + 8 * 48_000), "8 s since its moment");
+        assert_eq!((next.ssrc, next.at), (Ssrc(7), now.mono));
+        let quiet = past_everything(&leg(None), now, &anchor, &moments);
+        assert_eq!(quiet.sequence, SeqNo(65_530).after(3_000 / 20 + 1), "a hold that the store never had");
+    }
+
+    /// After a reboot whose calendar was set back nothing is known but that the last heartbeat was the last one.
+    #[test]
+    fn on_another_boot_numbers_go_on_behind_the_next_heartbeat() {
+        let anchor = Anchor { boot: 1, now: at(6_000) };
+        let now = Now { mono: MediaTime::from_millis(30_000), wall: WallTime(0) };
+        let moments = Moments::new(&anchor, now, 2);
+        let leg = leg(sending(5_000, 1));
+        let next = past_everything(&leg, now, &anchor, &moments);
+        assert_eq!(next.sequence, SeqNo(65_530).after((1_000 + 15_000) / 20 + 1));
+    }
+}

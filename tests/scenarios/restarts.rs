@@ -1,0 +1,217 @@
+//! The engine dies and is started again: what plays plays on, what was promised is kept, what was owed is told.
+
+use std::time::Duration;
+
+use holdmusic_control::settings::OnRestart;
+use holdmusic_tests::{Manner, Sent, World};
+use serde_json::{Value, json};
+
+use crate::stage::{
+    DONE, ENDS_WITHIN, MUSIC, hold, hold_and_wait, newcomer, no_rules, one, result, seconds, state,
+};
+
+/// What left for a phone from `from` on, as time and payload: the same music at the same time is the same here.
+fn music_after(
+    world: &World,
+    to: std::net::SocketAddr,
+    from: holdmusic_media::MediaTime,
+) -> Vec<(u64, Vec<u8>)> {
+    let later = world.taps().to(to).into_iter().filter(|sent| sent.at >= from);
+    later.map(|sent| (sent.at.as_nanos() / 20_000_000, sent.payload.clone())).collect()
+}
+
+/// Two worlds of one seed, in one of which the engine dies: afterwards both send the same frames in the same ticks.
+#[test]
+fn music_goes_on_as_if_it_had_played_on() {
+    for prompt in [None, Some(MUSIC)] {
+        let told = |dies: bool| {
+            let (mut world, _, alice) = one(701, no_rules());
+            hold_and_wait(&mut world, &alice, prompt);
+            let began = world.now();
+            // The prompt is 9.6 s long: by then it is in its second lap, and kept.
+            world.run(seconds(12.0));
+            if dies {
+                world.crash(Duration::from_millis(300));
+            }
+            world.run_until(began + seconds(13.0));
+            let again = world.now();
+            world.run_until(began + seconds(16.0));
+            assert_eq!(world.shelf.fetches(MUSIC), usize::from(prompt.is_some()), "no fetch is needed");
+            (
+                music_after(&world, alice.phone, again),
+                world.taps().of(alice.ssrc).into_iter().cloned().collect(),
+            )
+        };
+        let ((undisturbed, _), (resumed, sent)): (_, (_, Vec<Sent>)) = (told(false), told(true));
+        let frames: std::collections::BTreeMap<_, _> = undisturbed.into_iter().collect();
+        assert!(resumed.len() >= 149, "{prompt:?}: {}", resumed.len());
+        for (tick, payload) in &resumed {
+            assert!(
+                frames.get(tick).is_none_or(|there| there == payload),
+                "{prompt:?}: another frame at {tick}"
+            );
+        }
+        check_numbers(&sent, 1);
+    }
+}
+
+/// One source; sequence and timestamp go forward, by one and by 960 but where the engine was away, and each beginning
+/// has the marker.
+#[track_caller]
+fn check_numbers(sent: &[Sent], crashes: usize) {
+    let mut jumps = 0;
+    for pair in sent.windows(2) {
+        let (before, after) = (&pair[0].header, &pair[1].header);
+        assert_eq!((after.ssrc, pair[1].from), (before.ssrc, pair[0].from), "one source, one socket");
+        let steps = after.sequence.0.wrapping_sub(before.sequence.0);
+        let units = after.timestamp.0.wrapping_sub(before.timestamp.0);
+        let away = pair[1].at.since(pair[0].at);
+        let counted = Duration::from_micros(u64::from(units) * 1_000 / 48);
+        assert!(counted.abs_diff(away) < Duration::from_millis(25), "{counted:?} counted, {away:?} passed");
+        if steps == 1 {
+            continue;
+        }
+        jumps += 1;
+        assert!(after.marker, "the first after a restart has the marker");
+        let most = away.as_millis() / 20 + 2;
+        assert!((2..=u16::try_from(most).unwrap()).contains(&steps), "{steps} for {away:?}");
+    }
+    assert_eq!(jumps, crashes);
+}
+
+#[test]
+fn an_operation_that_was_under_way_ends_as_it_would_have() {
+    let (mut world, call, alice) = one(702, no_rules());
+    world.shelf.put_slowly(
+        "https://prompts.test/slow.wav",
+        &holdmusic_tests::asset(crate::stage::MUSIC_FILE),
+        seconds(3.0),
+    );
+    let operation = hold(&mut world, &alice, Some("https://prompts.test/slow.wav"));
+    world.run(seconds(1.0));
+    world.crash(Duration::from_millis(200));
+    world.run(seconds(1.0));
+    assert_eq!(state(&mut world, &alice)["source"], "default", "meanwhile");
+    let ended = world.ended_within(&call.path, &operation, ENDS_WITHIN);
+    assert_eq!((ended["status"].as_str(), result(&ended)), (Some("completed"), DONE));
+    world.run(seconds(1.0));
+    assert_eq!(world.customer(&call).ends_of(&operation).len(), 1);
+    assert_eq!(state(&mut world, &alice)["source"], "customPrompt");
+}
+
+#[test]
+fn what_was_owed_is_told_under_the_same_name_and_in_order() {
+    let (mut world, call, alice) = one(703, no_rules());
+    world.customer(&call).answers(Manner::Fails(Duration::from_millis(5)));
+    let operation = hold(&mut world, &alice, None);
+    world.run(seconds(2.0));
+    world.crash(seconds(1.0));
+    world.run(seconds(3.0));
+    world.customer(&call).answers(Manner::Accepts(Duration::from_millis(5)));
+    world.run(seconds(60.0));
+    let customer = world.customer(&call);
+    let names: std::collections::BTreeSet<_> =
+        customer.attempts.iter().map(|attempt| attempt.notification).collect();
+    let told: Vec<_> = customer.told.iter().map(|told| told.notification).collect();
+    assert_eq!(names.len(), told.len(), "nothing was told under two names");
+    assert_eq!(customer.ends_of(&operation).len(), 1);
+    let etags: Vec<u64> = customer.told.iter().filter_map(|told| etag(&told.what["resourceData"])).collect();
+    assert!(etags.len() >= 3 && etags.is_sorted(), "{etags:?}");
+    assert_eq!(world.counts().notifications_pending, 0);
+}
+
+fn etag(entity: &Value) -> Option<u64> {
+    let text = entity["@odata.etag"].as_str().or(entity[0]["@odata.etag"].as_str())?;
+    text.trim_start_matches("W/\"").trim_end_matches('"').parse().ok()
+}
+
+#[test]
+fn what_was_said_and_heard_before_can_be_read_afterwards() {
+    let (mut world, call, alice) = one(704, no_rules());
+    let operation = hold_and_wait(&mut world, &alice, Some(MUSIC));
+    world.run(seconds(1.0));
+    let stopped = world.stop(&alice).expect(202);
+    world.run(seconds(0.5));
+    let read = |world: &mut World| {
+        let mut member = world.read_member(&alice);
+        member.as_object_mut().unwrap().remove("mediaLeg");
+        let operations =
+            world.http("GET", &format!("{}/operations", call.path), json!(null)).expect(200).body;
+        (member, operations, world.http("GET", &call.path, json!(null)).expect(200).body)
+    };
+    let before = read(&mut world);
+    assert_eq!(before.1["value"].as_array().unwrap().len(), 2);
+    world.crash(seconds(5.0));
+    world.run(seconds(6.0));
+    assert_eq!(read(&mut world), before);
+    let first = world.operation(&call.path, operation["id"].as_str().unwrap());
+    assert_eq!(first["status"], "completed");
+    assert_eq!(world.operation(&call.path, stopped.id())["holdMusic"]["rtpState"]["ssrc"], alice.ssrc.0);
+}
+
+#[test]
+fn holds_whose_time_was_over_meanwhile_end() {
+    let (mut world, _, alice) = one(705, json!({ "maxDuration": 5 }));
+    hold_and_wait(&mut world, &alice, None);
+    world.run(seconds(1.0));
+    world.crash(seconds(10.0));
+    world.run(seconds(10.5));
+    let hold = state(&mut world, &alice);
+    assert_eq!((hold["state"].as_str(), hold["endedBy"].as_str()), (Some("none"), Some("maxDuration")));
+}
+
+#[test]
+fn holds_end_with_the_engine_if_they_are_to() {
+    for in_good_order in [true, false] {
+        let mut world = World::with(706, |settings| settings.control.on_restart = OnRestart::End);
+        let call = world.call(no_rules());
+        let alice = newcomer(&mut world, &call);
+        hold_and_wait(&mut world, &alice, None);
+        world.run(seconds(1.0));
+        if in_good_order {
+            world.drain();
+            world.run(seconds(0.5));
+            assert_eq!(world.taps().goodbyes(alice.ssrc).len(), 1, "the stream ends for good");
+        }
+        world.crash(seconds(1.0));
+        world.run(seconds(2.0));
+        let hold = state(&mut world, &alice);
+        assert_eq!((hold["state"].as_str(), hold["endedBy"].as_str()), (Some("none"), Some("restart")));
+        let sent = world.taps().rtp.len();
+        world.run(seconds(2.0));
+        assert_eq!(world.taps().rtp.len(), sent);
+        // It can be held again, and numbers go on.
+        hold_and_wait(&mut world, &alice, None);
+        world.run(seconds(1.0));
+        let rosters = world.customer(&call).told.iter().filter(|told| told.change() == "updated").count();
+        assert!(rosters >= 3, "{rosters}");
+    }
+}
+
+#[test]
+fn a_full_disk_stops_new_work_and_no_music() {
+    let (mut world, call, alice) = one(707, json!({ "maxHeldParticipants": 2 }));
+    let bob = newcomer(&mut world, &call);
+    hold_and_wait(&mut world, &alice, None);
+    world.fail_store(seconds(5.0));
+    // The first finds it out and is told; the next ones are refused at once.
+    let first = world.start(&bob, None, None).expect(503);
+    assert!(first.message().contains("the disk is full"), "{}", first.message());
+    let second =
+        world.http("POST", "/communications/calls", json!({ "callbackUri": "http://127.0.0.1:9/b" }));
+    assert_eq!((second.status, second.message()), (503, first.message()));
+    let began = world.now();
+    world.run(seconds(2.0));
+    let flow = world.taps().flow(alice.ssrc);
+    assert!(flow.is_one_piece(), "{flow:?}");
+    assert_eq!(world.stop(&alice).expect(202).text("status"), "completed");
+    assert!(world.now().since(began) < seconds(3.0), "a stop does not wait for the disk");
+    world.run(seconds(6.0));
+    // It works again: what was begun goes on, and everything is on the disk.
+    world.start(&alice, None, None).expect(202);
+    world.run(seconds(1.0));
+    let held = world.counts().held;
+    world.crash(seconds(0.2));
+    world.run(seconds(1.0));
+    assert_eq!(world.counts().held, held);
+}
