@@ -149,9 +149,23 @@ impl Engine {
         Self::start_among(data, flags, &[])
     }
 
+    /// As [`Engine::start_in`], where another one was.
+    pub(crate) fn start_at(address: SocketAddr, data: tempfile::TempDir, flags: &[&str]) -> Self {
+        Self::start_as(address, data, flags, &[])
+    }
+
     /// As [`Engine::start_in`], with these variables in its environment.
     pub(crate) fn start_among(data: tempfile::TempDir, flags: &[&str], variables: &[(&str, &str)]) -> Self {
-        let mut command = command(["serve", "--listen", "127.0.0.1:0"]);
+        Self::start_as(SocketAddr::from(([127, 0, 0, 1], 0)), data, flags, variables)
+    }
+
+    fn start_as(
+        listen: SocketAddr,
+        data: tempfile::TempDir,
+        flags: &[&str],
+        variables: &[(&str, &str)],
+    ) -> Self {
+        let mut command = command(["serve", "--listen", &listen.to_string()]);
         command.arg("--data").arg(data.path()).args(flags).envs(variables.iter().copied());
         let mut child = Guarded(command.spawn().expect("holdmusic can be run"));
         let stderr = read_all(child.0.stderr.take().expect("piped"));

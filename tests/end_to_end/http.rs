@@ -1,7 +1,7 @@
 //! HTTP by hand: a request goes out as it is written here, an answer comes back in pieces that can be compared.
 
 use std::{
-    io::{BufRead, BufReader, Read, Write},
+    io::{self, BufRead, BufReader, Read, Write},
     net::{SocketAddr, TcpStream},
     time::Duration,
 };
@@ -53,22 +53,41 @@ pub(crate) fn request(
     headers: &[(&str, &str)],
     body: &[u8],
 ) -> Response {
+    exchange(to, &written(to, method, path, headers, body))
+}
+
+/// As [`request`], of whoever may not be there, or may die over it: then there is no answer.
+pub(crate) fn attempt(
+    to: SocketAddr,
+    method: &str,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: &[u8],
+) -> Option<Response> {
+    try_exchange(to, &written(to, method, path, headers, body)).ok()
+}
+
+fn written(to: SocketAddr, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Vec<u8> {
     let mut head = format!("{method} {path} HTTP/1.1\r\nHost: {to}\r\nConnection: close\r\n");
     for (name, value) in headers {
         head += &format!("{name}: {value}\r\n");
     }
     head += &format!("Content-Length: {}\r\n\r\n", body.len());
-    exchange(to, &[head.as_bytes(), body].concat())
+    [head.as_bytes(), body].concat()
 }
 
 /// These bytes on one connection, and what is answered.
 pub(crate) fn exchange(to: SocketAddr, bytes: &[u8]) -> Response {
-    let mut stream = TcpStream::connect(to).expect("the API listens");
-    stream.set_read_timeout(Some(PATIENCE)).expect("a timeout can be set");
+    try_exchange(to, bytes).expect("the API answers")
+}
+
+fn try_exchange(to: SocketAddr, bytes: &[u8]) -> io::Result<Response> {
+    let mut stream = TcpStream::connect(to)?;
+    stream.set_read_timeout(Some(PATIENCE))?;
     // Who is refused in the middle of a flood need not be read to the end.
     let _ = stream.write_all(bytes);
     let mut reader = BufReader::new(stream);
-    let (first, headers) = head_of(&mut reader).expect("the API answers");
+    let (first, headers) = head_of(&mut reader).ok_or(io::ErrorKind::UnexpectedEof)?;
     let status = first.split(' ').nth(1).and_then(|status| status.parse().ok()).expect("a status line");
     assert!(header(&headers, "transfer-encoding").is_none(), "answers have a length");
     let mut body = vec![];
@@ -77,11 +96,11 @@ pub(crate) fn exchange(to: SocketAddr, bytes: &[u8]) -> Response {
         Some(_) if bytes.starts_with(b"HEAD ") => {}
         Some(length) => {
             body.resize(length.parse().expect("a length"), 0);
-            reader.read_exact(&mut body).expect("as long as it says");
+            reader.read_exact(&mut body)?;
         }
         None => assert_eq!(status, 204, "only an answer without content has no length"),
     }
-    Response { status, headers, body }
+    Ok(Response { status, headers, body })
 }
 
 /// First line and headers of a message; `None` if the other side hangs up before their end.

@@ -16,6 +16,7 @@ mod hold;
 mod notifications;
 mod prompts;
 mod cache;
+mod crash;
 mod check;
 mod validation;
 mod demo;

@@ -543,7 +543,7 @@ fn an_announcement_to_a_dead_destination_ends_all_the_same() {
 fn music_that_began_elsewhere_goes_on_where_it_would_be() {
     let (mut pacer, mut wire) = (pacer(), Wire { now: MediaTime::from_millis(1010), ..Wire::default() });
     pacer.handle_command(at(wire.now), Command::AddLeg { leg: LegId(1), spec: spec(1) });
-    let since = Some(MediaTime::from_millis(505));
+    let since = Some(Tick::at(MediaTime::from_millis(505)));
     let play = Command::Play { leg: LegId(1), music: music(2, 100), numbering: None, since };
     pacer.handle_command(at(wire.now), play);
     let events = run(&mut pacer, &mut wire, MediaTime::from_millis(1070), punctual);
@@ -552,7 +552,7 @@ fn music_that_began_elsewhere_goes_on_where_it_would_be() {
     assert_eq!(heard(&wire), [25, 26, 27]);
     assert!(wire.rtp[0].2.marker);
     // Other music that is asked for before the first packet begins with its beginning.
-    let since = Some(MediaTime::from_millis(505));
+    let since = Some(Tick::at(MediaTime::from_millis(505)));
     pacer.handle_command(at(wire.now), Command::Stop { leg: LegId(1) });
     let play = Command::Play { leg: LegId(1), music: music(2, 100), numbering: None, since };
     pacer.handle_command(at(wire.now), play);
