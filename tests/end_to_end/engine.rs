@@ -62,9 +62,13 @@ fn newest(path: &Path) -> SystemTime {
 
 /// `holdmusic` with nothing of our own environment that it would take for settings.
 pub(crate) fn command<S: AsRef<OsStr>>(arguments: impl IntoIterator<Item = S>) -> Command {
-    let mut command = Command::new(binary());
+    alone(Command::new(binary()), arguments)
+}
+
+fn alone<S: AsRef<OsStr>>(mut command: Command, arguments: impl IntoIterator<Item = S>) -> Command {
     for (name, _) in env::vars_os() {
-        if name.to_string_lossy().starts_with("HOLDMUSIC_") || name == "RUST_LOG" {
+        let given = command.get_envs().any(|(given, _)| given == name);
+        if !given && (name.to_string_lossy().starts_with("HOLDMUSIC_") || name == "RUST_LOG") {
             command.env_remove(name);
         }
     }
@@ -151,8 +155,15 @@ impl Engine {
 
     /// As [`Engine::start_in`], with these variables in its environment.
     pub(crate) fn start_among(data: tempfile::TempDir, flags: &[&str], variables: &[(&str, &str)]) -> Self {
-        let mut command = command(["serve", "--listen", "127.0.0.1:0"]);
-        command.arg("--data").arg(data.path()).args(flags).envs(variables.iter().copied());
+        let mut command = Command::new(binary());
+        command.envs(variables.iter().copied());
+        Self::start_by(command, data, flags)
+    }
+
+    /// As [`Engine::start_in`], by this command, which ends as the binary.
+    pub(crate) fn start_by(command: Command, data: tempfile::TempDir, flags: &[&str]) -> Self {
+        let mut command = alone(command, ["serve", "--listen", "127.0.0.1:0"]);
+        command.arg("--data").arg(data.path()).args(flags);
         let mut child = Guarded(command.spawn().expect("holdmusic can be run"));
         let stderr = read_all(child.0.stderr.take().expect("piped"));
         let mut stdout = BufReader::new(child.0.stdout.take().expect("piped"));
@@ -166,8 +177,9 @@ impl Engine {
         });
         // Its first start makes a key, which may take seconds on a busy machine.
         let line = told.recv_timeout(Duration::from_secs(60)).expect("it becomes ready");
-        let address = line.strip_prefix("holdmusic ready http://").map(str::trim_end);
-        let address = address.and_then(|address| address.parse().ok());
+        let address =
+            line.strip_prefix("holdmusic ready http").map(|url| url.trim_start_matches('s').trim_end());
+        let address = address.and_then(|address| address.strip_prefix("://")?.parse().ok());
         let address = address.unwrap_or_else(|| panic!("the ready line is expected, found {line:?}"));
         Self { address, child, stdout: Some(stdout), stderr: Some(stderr), data }
     }

@@ -137,6 +137,7 @@ impl Desk {
 impl State {
     fn step(&mut self) {
         let now = clock::now();
+        self.desk.metrics.desk_round(now.mono);
         if self.desk.control.poll_timeout() <= now.mono {
             self.desk.control.handle_timeout(now);
         }

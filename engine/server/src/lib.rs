@@ -24,6 +24,7 @@ pub mod udp;
 pub mod keys;
 pub mod webhook;
 pub mod metrics;
+pub mod supervisor;
 pub mod house;
 pub mod listen;
 pub mod picture;

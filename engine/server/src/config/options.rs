@@ -131,6 +131,15 @@ pub struct Options {
     /// Participants at a time, held or not, over all calls [default: 100000]
     #[arg(long, env = "HOLDMUSIC_MAX_PARTICIPANTS", value_name = "N", help_heading = "Limits")]
     pub max_participants: Option<usize>,
+    /// Connections of clients at a time; each is an open file [default: 10000]
+    #[arg(long, env = "HOLDMUSIC_MAX_CONNECTIONS", value_name = "N", help_heading = "Limits")]
+    pub max_connections: Option<usize>,
+    /// How long a TLS handshake may take, and the head of a connection's first request, in seconds [default: 10]
+    #[arg(long, env = "HOLDMUSIC_HEAD_TIMEOUT", value_name = "S", help_heading = "Limits")]
+    pub head_timeout: Option<u64>,
+    /// How long a connection is kept without another request, or with an answer that is not read, in seconds [default: 75]
+    #[arg(long, env = "HOLDMUSIC_IDLE_TIMEOUT", value_name = "S", help_heading = "Limits")]
+    pub idle_timeout: Option<u64>,
     /// Longest prompt, in bytes [default: 268435456]
     #[arg(long, env = "HOLDMUSIC_MAX_PROMPT_BYTES", value_name = "N", help_heading = "Limits")]
     pub max_prompt_bytes: Option<u64>,
@@ -323,6 +332,9 @@ impl Options {
             max_calls,
             max_held,
             max_participants,
+            max_connections,
+            head_timeout,
+            idle_timeout,
             max_prompt_bytes,
             max_prompt_seconds,
             max_prompt_samples,
