@@ -210,7 +210,7 @@ async fn respond(
     };
     let base: Arc<str> = format!("{}/{version}", door.base(&host)).into();
     let (reply, result) = oneshot::channel();
-    let request = Request { ask, accepted, base, caller, reply };
+    let request = Request { ask, accepted, queued: clock::mono(), base, caller, reply };
     door.requests.try_send(request).map_err(|error| match error {
         TrySendError::Full(_) => Refusal::unavailable("The engine has more requests than it can take.", 1),
         TrySendError::Disconnected(_) => Refusal::unavailable("The engine is shutting down.", 5),
