@@ -210,6 +210,16 @@ impl Engine {
         kib.expect("the kernel tells it") << 10
     }
 
+    /// The kernel's id of one of its threads.
+    pub(crate) fn thread(&self, name: &str) -> i32 {
+        let tasks = fs::read_dir(format!("/proc/{}/task", self.child.0.id())).expect("it runs");
+        let mut tasks = tasks.map(|task| task.expect("a directory can be read").path());
+        let found = tasks
+            .find(|task| fs::read_to_string(task.join("comm")).is_ok_and(|found| found.trim_end() == name));
+        let id = found.and_then(|task| task.file_name()?.to_str()?.parse().ok());
+        id.unwrap_or_else(|| panic!("there is no thread {name}"))
+    }
+
     /// Sends it a signal.
     pub(crate) fn signal(&self, signal: Signal) {
         let id = i32::try_from(self.child.0.id()).ok().and_then(Pid::from_raw).expect("a process has an id");

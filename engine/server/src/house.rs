@@ -63,6 +63,10 @@ const LAST_ANSWERS: Duration = Duration::from_millis(500);
 /// The longest head of a request, in bytes: the longest path, query and token that are read, and as much again.
 const MAX_HEAD: u16 = 32 << 10;
 
+/// Connections that wait to be accepted; the kernel's own default for the most that this may be. The standard library has
+/// 128, and the next one's client tries again after a second.
+const BACKLOG: i32 = 4_096;
+
 /// Requests that a client may have under way by one connection of HTTP/2, and bytes of their bodies that are taken before
 /// they are read: as many as one body may have.
 const STREAMS: u32 = 100;
@@ -393,8 +397,10 @@ impl BindTo for TcpListener {
         reason = "the HTTP door binds its listener here, before it is ready"
     )]
     fn bind_to(address: SocketAddr) -> Result<Self, String> {
-        let listener = Self::bind(address).map_err(|error| format!("--listen {address}: {error}"))?;
-        listener.set_nonblocking(true).map_err(|error| format!("--listen {address}: {error}"))?;
+        let told = |error: io::Error| format!("--listen {address}: {error}");
+        let listener = Self::bind(address).map_err(told)?;
+        listener.set_nonblocking(true).map_err(told)?;
+        rustix::net::listen(&listener, BACKLOG).map_err(|error| told(error.into()))?;
         Ok(listener)
     }
 }

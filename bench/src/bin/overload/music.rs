@@ -8,10 +8,16 @@ use std::{
 
 use holdmusic_bench::{
     ear::{Grid, Listener},
-    probe::Excluded,
+    probe::{Wake, worst_near},
     tally::Tally,
 };
 use holdmusic_media::rtp::{Header, Ssrc};
+
+/// A packet interval.
+const INTERVAL_NS: u64 = 20_000_000;
+
+/// Between two wake-ups of a probe: a standstill may begin so long before the probe is due.
+const PROBE_STEP_NS: u64 = 1_000_000;
 
 /// Two packets further apart than this are a gap: a packet interval and as much as counts as late.
 const GAP_NS: u64 = 25_000_000;
@@ -56,9 +62,13 @@ impl Found {
         self.gaps.iter().map(|(from, to)| to - from).max().unwrap_or(0) as f64 / 1e6
     }
 
-    /// Gaps that probes explain, and gaps that none does.
-    pub(crate) fn gaps(&self, excluded: &[Excluded]) -> (u64, u64) {
-        let explained = |gap: &&(u64, u64)| excluded.iter().any(|windows| windows.touches(gap.0, gap.1));
+    /// Gaps that probes explain, and gaps that none does: a probe explains one if it was late by as much as the gap is
+    /// too long, less than its own step, within the gap.
+    pub(crate) fn gaps(&self, probes: &[Vec<Wake>]) -> (u64, u64) {
+        let explained = |(from, to): &&(u64, u64)| {
+            let too_long = to - from - INTERVAL_NS;
+            probes.iter().any(|wakes| worst_near(wakes, *to, to - from) + PROBE_STEP_NS >= too_long)
+        };
         let excused = self.gaps.iter().filter(explained).count() as u64;
         (excused, self.gaps.len() as u64 - excused)
     }

@@ -55,7 +55,7 @@ pub struct ConnectionLimits {
 }
 
 impl Default for ConnectionLimits {
-    /// 10 000: half the calls of a full house, each with a bot that keeps a connection of its own, and 150 MB. 10 s and
+    /// 10 000: half the calls of a full house, each with a bot that keeps a connection of its own, and 200 MB while they are idle. 10 s and
     /// 75 s: what web servers have, and longer than most proxies keep theirs.
     fn default() -> Self {
         Self { most: 10_000, head: Duration::from_secs(10), idle: Duration::from_secs(75) }
