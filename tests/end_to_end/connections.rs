@@ -61,7 +61,7 @@ impl Kept {
 
     /// Waits until the other side has closed it.
     #[track_caller]
-    fn is_closed(mut self) {
+    fn wait_for_end(mut self) {
         let mut rest = vec![];
         match self.0.read_to_end(&mut rest) {
             Ok(_) => {}
@@ -121,11 +121,11 @@ fn who_says_nothing_is_closed_before_the_first_request_and_after_it_and_before_t
     let tls = [&short[..], &["--tls-cert", files[0], "--tls-key", files[1]]].concat();
     let engines = [Engine::start_with(&short[2..]), Engine::start_in(data, &tls)];
     for engine in &engines {
-        Kept::open(engine.address).is_closed();
+        Kept::open(engine.address).wait_for_end();
     }
     let mut kept = Kept::open(engines[0].address);
     assert_eq!(kept.get("/healthz"), Some(200));
-    kept.is_closed();
+    kept.wait_for_end();
 }
 
 /// HTTP/2 without TLS, as whoever knows that it is spoken may begin it: nothing of its own ends an idle connection.
@@ -211,7 +211,7 @@ fn half_open_connections_beyond_the_limit_keep_nobody_out_for_ever() {
     let silent: Vec<_> = (0..120).map(|_| Kept::open(engine.address)).collect();
     assert_eq!(kept.get("/healthz"), Some(200));
     for connection in silent {
-        connection.is_closed();
+        connection.wait_for_end();
     }
     calls(engine.address).expect(200);
     assert_eq!(kept.get("/healthz"), Some(200));

@@ -5,6 +5,7 @@ use std::{
     os::unix::net::UnixDatagram,
     path::Path,
     process::Command,
+    thread,
     time::{Duration, Instant},
 };
 
@@ -99,7 +100,8 @@ fn the_unit_file_is_one_that_systemd_takes() {
     assert!(said.status.success() && stderr.is_empty(), "{stderr}");
 }
 
-/// As a debugger does, the desk alone is stopped: HTTP goes on, and so does the music.
+/// As a debugger does, the desk alone is stopped: HTTP goes on, and so does the music. What was asked meanwhile has waited
+/// for too long and is refused.
 #[test]
 fn once_the_desk_hangs_nobody_is_told_that_all_is_well_until_it_goes_on() {
     let manager = Manager::open();
@@ -116,6 +118,11 @@ fn once_the_desk_hangs_nobody_is_told_that_all_is_well_until_it_goes_on() {
     }
     ptrace::interrupt(desk).expect("it was seized");
     waitpid(desk, Some(WaitPidFlag::__WALL)).expect("it stops");
+    let (address, authorization) = (engine.address, format!("Bearer {TOKEN}"));
+    let asked = thread::spawn(move || {
+        let headers = [("Authorization", authorization.as_str())];
+        http::request(address, "GET", "/v1.0/communications/calls", &headers, b"")
+    });
     manager.socket.set_read_timeout(Some(Duration::from_millis(500))).unwrap();
     let until = Instant::now() + 2 * PATIENCE;
     while alive() {
@@ -128,6 +135,9 @@ fn once_the_desk_hangs_nobody_is_told_that_all_is_well_until_it_goes_on() {
     assert!(told < 1_000, "it goes on telling");
 
     ptrace::detach(desk, None).expect("it was stopped");
+    let refused = asked.join().unwrap().expect(503);
+    assert_eq!(refused.header("Retry-After"), Some("1"));
+    assert_eq!(refused.json()["error"]["code"], "ServiceUnavailable");
     manager.socket.set_read_timeout(Some(PATIENCE)).unwrap();
     assert_eq!(manager.hear_any(), "WATCHDOG=1");
     assert!(alive());
