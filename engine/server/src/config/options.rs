@@ -14,7 +14,7 @@ use super::access::{AppTable, IssuerTable};
 
 /// Every setting, as far as it was given: on the command line, in the environment (`HOLDMUSIC_LISTEN`, …) or, with
 /// the same names, as keys of the file.
-#[expect(rustdoc::bare_urls, reason = "a terminal shows this text as it is")]
+#[expect(rustdoc::bare_urls, rustdoc::broken_intra_doc_links, reason = "a terminal shows this text as it is")]
 #[derive(Args, Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub struct Options {
