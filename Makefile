@@ -1,7 +1,7 @@
 # Every recipe does its own set-up; on Debian a Rust toolchain is all that must be there. `make` alone lists them.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-clients clients test-openapi bench bench-peers soak quality ready loom miri fuzz music fixtures tools
+.PHONY: help demo test test-clients clients test-openapi bench bench-peers soak overload quality ready loom miri fuzz music fixtures tools
 
 # One optimised profile for demo, tests and production: the C libraries are built once.
 CARGO := cargo
@@ -107,6 +107,12 @@ soak: T = 120
 soak: tools ## T seconds (120) of calls that come and go among 1 200 on hold, everything checked; T=14400 is four hours
 	$(CARGO) build $(RELEASE) -p holdmusic -p holdmusic-bench
 	$(CARGO) run $(RELEASE) -p holdmusic-bench --bin soak -- --seconds $(T) $(SOAK)
+
+overload: T = 30
+overload: tools ## T seconds (30) of three times as many holds as may be, then of a flood: who is held must hear nothing of it
+	$(CARGO) build $(RELEASE) -p holdmusic -p holdmusic-bench
+	$(CARGO) run $(RELEASE) -p holdmusic-bench --bin overload -- --seconds $(T)
+	$(CARGO) run $(RELEASE) -p holdmusic-bench --bin overload -- --seconds $(T) --flood
 
 # Where `quality` puts its figures and its judge, which lives in an environment of its own.
 QUALITY := target/quality

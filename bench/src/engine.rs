@@ -24,7 +24,8 @@ pub struct Engine {
 
 const TOKEN: &str = "the-token-of-the-bench";
 const AUTHORIZATION: &str = "Authorization";
-const BEARER: &str = "Bearer the-token-of-the-bench";
+/// What its clients send as `Authorization`.
+pub const BEARER: &str = "Bearer the-token-of-the-bench";
 
 impl Engine {
     /// Starts the `holdmusic` that was built beside this program, with further flags, on `core` alone if one is given.

@@ -62,9 +62,13 @@ fn newest(path: &Path) -> SystemTime {
 
 /// `holdmusic` with nothing of our own environment that it would take for settings.
 pub(crate) fn command<S: AsRef<OsStr>>(arguments: impl IntoIterator<Item = S>) -> Command {
-    let mut command = Command::new(binary());
+    alone(Command::new(binary()), arguments)
+}
+
+fn alone<S: AsRef<OsStr>>(mut command: Command, arguments: impl IntoIterator<Item = S>) -> Command {
     for (name, _) in env::vars_os() {
-        if name.to_string_lossy().starts_with("HOLDMUSIC_") || name == "RUST_LOG" {
+        let given = command.get_envs().any(|(given, _)| given == name);
+        if !given && (name.to_string_lossy().starts_with("HOLDMUSIC_") || name == "RUST_LOG") {
             command.env_remove(name);
         }
     }
@@ -151,22 +155,24 @@ impl Engine {
 
     /// As [`Engine::start_in`], where another one was.
     pub(crate) fn start_at(address: SocketAddr, data: tempfile::TempDir, flags: &[&str]) -> Self {
-        Self::start_as(address, data, flags, &[])
+        Self::start_as(Command::new(binary()), address, data, flags)
     }
 
     /// As [`Engine::start_in`], with these variables in its environment.
     pub(crate) fn start_among(data: tempfile::TempDir, flags: &[&str], variables: &[(&str, &str)]) -> Self {
-        Self::start_as(SocketAddr::from(([127, 0, 0, 1], 0)), data, flags, variables)
+        let mut command = Command::new(binary());
+        command.envs(variables.iter().copied());
+        Self::start_by(command, data, flags)
     }
 
-    fn start_as(
-        listen: SocketAddr,
-        data: tempfile::TempDir,
-        flags: &[&str],
-        variables: &[(&str, &str)],
-    ) -> Self {
-        let mut command = command(["serve", "--listen", &listen.to_string()]);
-        command.arg("--data").arg(data.path()).args(flags).envs(variables.iter().copied());
+    /// As [`Engine::start_in`], by this command, which ends as the binary.
+    pub(crate) fn start_by(command: Command, data: tempfile::TempDir, flags: &[&str]) -> Self {
+        Self::start_as(command, SocketAddr::from(([127, 0, 0, 1], 0)), data, flags)
+    }
+
+    fn start_as(command: Command, listen: SocketAddr, data: tempfile::TempDir, flags: &[&str]) -> Self {
+        let mut command = alone(command, ["serve", "--listen", &listen.to_string()]);
+        command.arg("--data").arg(data.path()).args(flags);
         let mut child = Guarded(command.spawn().expect("holdmusic can be run"));
         let stderr = read_all(child.0.stderr.take().expect("piped"));
         let mut stdout = BufReader::new(child.0.stdout.take().expect("piped"));
@@ -180,8 +186,9 @@ impl Engine {
         });
         // Its first start makes a key, which may take seconds on a busy machine.
         let line = told.recv_timeout(Duration::from_secs(60)).expect("it becomes ready");
-        let address = line.strip_prefix("holdmusic ready http://").map(str::trim_end);
-        let address = address.and_then(|address| address.parse().ok());
+        let address =
+            line.strip_prefix("holdmusic ready http").map(|url| url.trim_start_matches('s').trim_end());
+        let address = address.and_then(|address| address.strip_prefix("://")?.parse().ok());
         let address = address.unwrap_or_else(|| panic!("the ready line is expected, found {line:?}"));
         Self { address, child, stdout: Some(stdout), stderr: Some(stderr), data }
     }
@@ -210,6 +217,16 @@ impl Engine {
         let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
         let kib = peak.and_then(|peak| peak.trim().strip_suffix(" kB")?.parse::<u64>().ok());
         kib.expect("the kernel tells it") << 10
+    }
+
+    /// The kernel's id of one of its threads.
+    pub(crate) fn thread(&self, name: &str) -> i32 {
+        let tasks = fs::read_dir(format!("/proc/{}/task", self.child.0.id())).expect("it runs");
+        let mut tasks = tasks.map(|task| task.expect("a directory can be read").path());
+        let found = tasks
+            .find(|task| fs::read_to_string(task.join("comm")).is_ok_and(|found| found.trim_end() == name));
+        let id = found.and_then(|task| task.file_name()?.to_str()?.parse().ok());
+        id.unwrap_or_else(|| panic!("there is no thread {name}"))
     }
 
     /// Sends it a signal.

@@ -11,6 +11,9 @@ mod web;
 mod ear;
 
 mod process;
+mod service;
+mod connections;
+mod overload;
 mod access;
 mod hold;
 mod notifications;

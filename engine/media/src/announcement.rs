@@ -1,4 +1,4 @@
-//! [`Announcements`]: prompts that are heard once each, one after the other, in place of what a leg plays otherwise.
+//! `Announcements`: prompts that are heard once each, one after the other, in place of what a leg plays otherwise.
 //! A tick comes in, the frame that is due comes out.
 
 use std::collections::VecDeque;

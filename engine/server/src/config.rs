@@ -23,7 +23,7 @@ use holdmusic_control::{
 };
 use holdmusic_media::prepare::PrepareSettings;
 
-use crate::{egress::Egress, fetch::FetchLimits, mailbox::WORK};
+use crate::{egress::Egress, fetch::FetchLimits, http::connections::ConnectionLimits, mailbox::WORK};
 use access::{Access, AccessOptions};
 
 pub use options::{CaseChoice, CompletionChoice, LogForm, Options, PromptFailureChoice, RestartChoice};
@@ -94,6 +94,8 @@ pub struct Config {
     pub lock_memory: bool,
     /// Whether media is marked Expedited Forwarding.
     pub dscp_ef: bool,
+    /// What clients of the API may cost.
+    pub connections: ConnectionLimits,
     /// Which way fetches and callbacks go.
     pub egress: Egress,
     /// What a fetch may cost.
@@ -213,6 +215,12 @@ impl Options {
             total: seconds("--fetch-total", self.fetch_total, fetch.total)?,
             directory: self.prompts,
         };
+        let connections = ConnectionLimits::default();
+        let connections = ConnectionLimits {
+            most: positive("--max-connections", self.max_connections.unwrap_or(connections.most), 1_000_000)?,
+            head: seconds("--head-timeout", self.head_timeout, connections.head)?,
+            idle: seconds("--idle-timeout", self.idle_timeout, connections.idle)?,
+        };
         let level = LevelSettings::default();
         let level = LevelSettings {
             target_lufs: self.target_lufs.as_deref().map_or(Ok(level.target_lufs), target_lufs)?,
@@ -317,6 +325,7 @@ impl Options {
             sender_cpus,
             lock_memory: self.lock_memory.unwrap_or(false),
             dscp_ef: self.dscp_ef.unwrap_or(true),
+            connections,
             egress,
             fetch,
             prompt_cache_bytes: self.prompt_cache_bytes.unwrap_or(DEFAULT_PROMPT_CACHE_BYTES),
@@ -337,7 +346,7 @@ fn target_lufs(text: &str) -> Result<Option<f64>, String> {
     within("--target-lufs", target, -50.0, -5.0).map(Some)
 }
 
-/// A time of a fetch: at least a second, and no longer than an operation can wait for anything.
+/// A time that the network may take: at least a second, and no longer than an operation can wait for anything.
 fn seconds(name: &str, given: Option<u64>, default: Duration) -> Result<Duration, String> {
     within(name, given.unwrap_or(default.as_secs()), 1, 600).map(Duration::from_secs)
 }
@@ -462,6 +471,9 @@ mod tests {
             ("--prompt-cpu-seconds 0", "expected 1 to 3600"),
             ("--max-preparing 1025", "expected 1 to 1024"),
             ("--call-lifetime 0", "expected 1 to 31536000"),
+            ("--max-connections 0", "expected 1 to 1000000"),
+            ("--head-timeout 0", "expected 1 to 600"),
+            ("--idle-timeout 601", "expected 1 to 600"),
             ("--fetch-total 0", "expected 1 to 600"),
             ("--fetch-connect 601", "expected 1 to 600"),
             ("--egress-proxy socks5://proxy:1080", "--egress-proxy has the scheme 'socks5'"),

@@ -6,8 +6,8 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 use crossbeam_channel::{Receiver, Sender, select};
 use holdmusic_codecs::{Codec, DecodeLimits};
 use holdmusic_control::{
-    Control, DEFAULT_SOURCE, Freshness, Input, NotificationId, Output, PromptCause, PromptFailure, RequestId,
-    SourceFacts, prompt::Prompt,
+    Control, DEFAULT_SOURCE, Freshness, Input, NotificationId, Output, PromptCause, PromptFailure, Refusal,
+    RequestId, SourceFacts, access::Standing, prompt::Prompt,
 };
 use holdmusic_media::{
     Announcement, LegId, MediaTime, Music, Now, SourceId,
@@ -26,7 +26,7 @@ use tracing::{debug, error, info, warn};
 use crate::{
     cache::Hash,
     clock,
-    mailbox::{BridgeWork, Chunk, Commander, Reply, Request, Tiding, Work, intake},
+    mailbox::{BridgeWork, Chunk, Commander, REQUEST_WAITS, Reply, Request, Tiding, Work, intake},
     metrics::Metrics,
     not_ready::{Cause, NotReady},
     store::Outbox,
@@ -158,6 +158,7 @@ impl Desk {
 impl State {
     fn step(&mut self) {
         let now = clock::now();
+        self.desk.metrics.desk_round(now.mono);
         if self.desk.control.poll_timeout() <= now.mono {
             self.desk.control.handle_timeout(now);
         }
@@ -191,7 +192,13 @@ impl State {
     }
 
     fn ask(&mut self, now: Now, request: Request) {
-        let Request { ask, accepted, base, caller, reply } = request;
+        let Request { ask, accepted, queued, base, caller, reply } = request;
+        if now.mono.since(queued) > REQUEST_WAITS {
+            let words = "The request has waited for too long: the engine has more than it can take.";
+            let result = Err(Refusal::unavailable(words, 1));
+            let _ = reply.send(Reply { result, standing: Standing::default() });
+            return;
+        }
         self.last_request += 1;
         let request = RequestId(self.last_request);
         self.waiting.insert(request, reply);

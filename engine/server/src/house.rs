@@ -12,14 +12,11 @@ use std::{
     time::Duration,
 };
 
-use axum_server::{Handle, tls_rustls::RustlsConfig};
+use axum_server::{Handle, Server, tls_rustls::RustlsConfig};
 use holdmusic_codecs::{Codec, DecodeLimits};
 use holdmusic_control::{Control, DEFAULT_SOURCE, record};
 use holdmusic_media::{pacer::Pacer, prepare::room};
-use rustix::{
-    mm::{MlockAllFlags, mlockall},
-    process::{Resource, getrlimit, setrlimit},
-};
+use rustix::mm::{MlockAllFlags, mlockall};
 use tokio::{
     runtime::Runtime,
     signal::unix::{Signal, SignalKind, signal},
@@ -38,7 +35,10 @@ use crate::{
     desk::{Desk, FETCHES},
     dice,
     fetch::Fetcher,
-    http::{self, Door},
+    http::{
+        self, Door,
+        connections::{ConnectionLimits, Places},
+    },
     keys::{Keyring, write_secret},
     mailbox::{Chunk, Commander, Mailboxes, Tiding, Work, intake},
     metrics::Metrics,
@@ -47,6 +47,7 @@ use crate::{
     room::{MEMORY_MIB, Memory},
     sender::{self, Precedence},
     store::{Outbox, Store},
+    supervisor::Supervisor,
     supply::Supply,
     udp::MediaSocket,
     webhook::Webhook,
@@ -64,8 +65,14 @@ const LAST_ANSWERS: Duration = Duration::from_millis(500);
 /// The longest head of a request, in bytes: the longest path, query and token that are read, and as much again.
 const MAX_HEAD: u16 = 32 << 10;
 
-/// How long a client may take to send its first request after connecting.
-const FIRST_REQUEST: Duration = Duration::from_secs(10);
+/// Connections that wait to be accepted; the kernel's own default for the most that this may be. The standard library has
+/// 128, and the next one's client tries again after a second.
+const BACKLOG: i32 = 4_096;
+
+/// Requests that a client may have under way by one connection of HTTP/2, and bytes of their bodies that are taken before
+/// they are read: as many as one body may have.
+const STREAMS: u32 = 100;
+const WINDOW: u32 = 256 << 10;
 
 /// An engine at work, in this process.
 pub struct House {
@@ -121,7 +128,7 @@ impl House {
             access.token = Some(token);
         }
 
-        more_files();
+        let connections = config.connections.with_files();
         let listener = TcpListener::bind_to(config.listen)?;
         let address =
             listener.local_addr().map_err(|error| format!("--listen {}: {error}", config.listen))?;
@@ -272,7 +279,7 @@ impl House {
             not_ready: Arc::clone(&not_ready),
         });
         let handle = Handle::new();
-        let (server, tls) = serve(&runtime, listener, &door, &handle, config.tls)?;
+        let (server, tls) = serve(&runtime, listener, &door, &handle, connections, config.tls)?;
         Ok(Self {
             address,
             scheme,
@@ -331,16 +338,24 @@ impl House {
         reload: impl Fn() -> Result<Access, String>,
     ) -> Result<(), String> {
         let runtime = self.runtime.handle().clone();
+        let supervisor = Arc::new(Supervisor::of_environment());
+        supervisor.ready();
+        runtime.spawn(Arc::clone(&supervisor).keep_told(Arc::clone(&self.door.metrics)));
         let fallen = runtime.block_on(async {
             loop {
                 tokio::select! {
                     _ = signals.terminate.recv() => return None,
                     _ = signals.interrupt.recv() => return None,
                     Some(thread) = self.fallen.recv() => return Some(thread),
-                    _ = signals.hang_up.recv() => self.reload(&reload).await,
+                    _ = signals.hang_up.recv() => {
+                        supervisor.reloading();
+                        self.reload(&reload).await;
+                        supervisor.ready();
+                    }
                 }
             }
         });
+        supervisor.stopping();
         if let Some(thread) = &fallen {
             error!(thread, "a thread of the engine has panicked; closing");
         }
@@ -449,8 +464,10 @@ impl BindTo for TcpListener {
         reason = "the HTTP door binds its listener here, before it is ready"
     )]
     fn bind_to(address: SocketAddr) -> Result<Self, String> {
-        let listener = Self::bind(address).map_err(|error| format!("--listen {address}: {error}"))?;
-        listener.set_nonblocking(true).map_err(|error| format!("--listen {address}: {error}"))?;
+        let told = |error: io::Error| format!("--listen {address}: {error}");
+        let listener = Self::bind(address).map_err(told)?;
+        listener.set_nonblocking(true).map_err(told)?;
+        rustix::net::listen(&listener, BACKLOG).map_err(|error| told(error.into()))?;
         Ok(listener)
     }
 }
@@ -460,43 +477,37 @@ fn serve(
     listener: TcpListener,
     door: &Arc<Door>,
     handle: &Handle<SocketAddr>,
+    limits: ConnectionLimits,
     tls: Option<(PathBuf, PathBuf)>,
 ) -> Result<(Task<io::Result<()>>, Option<Tls>), String> {
     let service = http::router(Arc::clone(door)).into_make_service();
     let _inside = runtime.enter();
     let http_error = |error: io::Error| format!("the HTTP door: {error}");
+    let places = Places::new(limits, Arc::clone(door.metrics.connections()));
+    let server = axum_server::from_tcp(listener).map_err(http_error)?.handle(handle.clone());
     match tls {
         None => {
-            let mut server = axum_server::from_tcp(listener).map_err(http_error)?;
-            server.http_builder().http1().max_buf_size(MAX_HEAD.into());
-            server.http_builder().http2().max_header_list_size(MAX_HEAD.into());
-            let server = server.handle(handle.clone()).first_request_timeout(FIRST_REQUEST);
+            let server = bounded(server.acceptor(places), limits);
             Ok((runtime.spawn(server.serve(service)), None))
         }
         Some((certificate, key)) => {
             let config = runtime
                 .block_on(RustlsConfig::from_pem_file(&certificate, &key))
                 .map_err(|error| format!("--tls-cert {}: {error}", certificate.display()))?;
-            let mut server = axum_server::from_tcp_rustls(listener, config.clone()).map_err(http_error)?;
-            server.http_builder().http1().max_buf_size(MAX_HEAD.into());
-            server.http_builder().http2().max_header_list_size(MAX_HEAD.into());
-            let server = server.handle(handle.clone()).first_request_timeout(FIRST_REQUEST);
+            let server = bounded(server.acceptor(places.with_tls(config.clone(), limits.head)), limits);
             Ok((runtime.spawn(server.serve(service)), Some((config, certificate, key))))
         }
     }
 }
 
-/// As many open files as the system allows us: usually a process starts with 1 024, for the sake of programs that use
-/// `select`, and may have many times as many. Each notification under way is a connection, and so is each client.
-fn more_files() {
-    let mut limit = getrlimit(Resource::Nofile);
-    if limit.current == limit.maximum {
-        return;
-    }
-    limit.current = limit.maximum;
-    if let Err(error) = setrlimit(Resource::Nofile, limit) {
-        warn!(%error, "the limit of open files stays as it is");
-    }
+/// What one connection may cost.
+fn bounded<A>(mut server: Server<SocketAddr, A>, limits: ConnectionLimits) -> Server<SocketAddr, A> {
+    let builder = server.http_builder();
+    // From the end of the answer before.
+    builder.http1().max_buf_size(MAX_HEAD.into()).header_read_timeout(limits.idle);
+    builder.http2().max_header_list_size(MAX_HEAD.into()).max_concurrent_streams(STREAMS);
+    builder.http2().initial_stream_window_size(WINDOW).initial_connection_window_size(WINDOW);
+    server.first_request_timeout(limits.head)
 }
 
 /// Keeps what is touched in memory. Where that is not allowed (neither root nor CAP_IPC_LOCK nor RLIMIT_MEMLOCK) one line

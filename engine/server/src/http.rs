@@ -1,6 +1,7 @@
 //! Routes to control's inputs, and its answers to responses. What a body means and what a status is called stands in
 //! `control/graph.rs`.
 
+pub mod connections;
 mod body;
 mod openapi;
 mod route;
@@ -14,8 +15,8 @@ use axum::{
     http::{
         HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version,
         header::{
-            ACCEPT, ACCEPT_ENCODING, ALLOW, AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, HOST, LOCATION,
-            RETRY_AFTER, STRICT_TRANSPORT_SECURITY, WWW_AUTHENTICATE,
+            ACCEPT, ACCEPT_ENCODING, ALLOW, AUTHORIZATION, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, HOST,
+            LOCATION, RETRY_AFTER, STRICT_TRANSPORT_SECURITY, WWW_AUTHENTICATE,
         },
         request::Parts,
         uri,
@@ -35,7 +36,9 @@ use crate::{
     mailbox::{Reply, Request},
     metrics::Metrics,
     not_ready::{Cause, NotReady},
+    supervisor,
 };
+use connections::UnderWay;
 use route::{Place, Target};
 
 /// Longest name that a client may give a request or a scenario, in characters of visible ASCII: three GUIDs.
@@ -145,6 +148,9 @@ async fn answer(State(door): State<Arc<Door>>, request: HttpRequest) -> Response
     };
     body::pass_over(&parts.headers, &mut body).await;
     let headers = response.headers_mut();
+    if is_crowded(&parts) && parts.version < Version::HTTP_2 {
+        headers.insert(CONNECTION, HeaderValue::from_static("close"));
+    }
     let scenario = named(&parts.headers, &SCENARIO_ID);
     let named =
         [(REQUEST_ID, Some(&*ids.request)), (CLIENT_REQUEST_ID, Some(&ids.client)), (SCENARIO_ID, scenario)];
@@ -157,6 +163,11 @@ async fn answer(State(door): State<Arc<Door>>, request: HttpRequest) -> Response
         headers.insert(STRICT_TRANSPORT_SECURITY, HeaderValue::from_static("max-age=31536000"));
     }
     response
+}
+
+/// Whether the request came by a connection for which there is no room.
+fn is_crowded(parts: &Parts) -> bool {
+    parts.extensions.get::<UnderWay>().is_some_and(UnderWay::is_crowded)
 }
 
 /// What a client calls its request or its scenario, if that may be repeated.
@@ -175,6 +186,10 @@ async fn respond(
 ) -> Result<Response, Denial> {
     let host = host(parts)?;
     let Target { version, place } = Target::read(parts.uri.path());
+    // Whoever looks after the engine is answered even then.
+    if is_crowded(parts) && !matches!(place, Place::Health | Place::Ready | Place::Metrics) {
+        return Err(Refusal::unavailable("The engine has more connections than it can take.", 1).into());
+    }
     let must_be_known = !place.is_open() || (place == Place::Metrics && door.metrics_need_token);
     let caller = if must_be_known {
         let caller = door.authority.caller(&parts.headers).await;
@@ -196,7 +211,7 @@ async fn respond(
     };
     let base: Arc<str> = format!("{}/{version}", door.base(&host)).into();
     let (reply, result) = oneshot::channel();
-    let request = Request { ask, accepted, base, caller, reply };
+    let request = Request { ask, accepted, queued: clock::mono(), base, caller, reply };
     door.requests.try_send(request).map_err(|error| match error {
         TrySendError::Full(_) => Refusal::unavailable("The engine has more requests than it can take.", 1),
         TrySendError::Disconnected(_) => Refusal::unavailable("The engine is shutting down.", 5),
@@ -350,8 +365,16 @@ fn open_resource(door: &Door, place: &Place, host: &str) -> Response {
             (json_response(StatusCode::OK, body.to_string()), "max-age=300")
         }
         Place::Keys => (json_response(StatusCode::OK, door.keys.current().jwks().to_string()), "max-age=300"),
-        Place::OpenApi => (json_response(StatusCode::OK, openapi::text().to_owned()), "max-age=300"),
-        _ => (json_response(StatusCode::OK, json!({ "status": "alive" }).to_string()), "no-store"),
+        Place::OpenApi => (json_response(StatusCode::OK, openapi::text()), "max-age=300"),
+        _ => {
+            let (status, body) = match supervisor::standing_still(&door.metrics) {
+                None => (StatusCode::OK, json!({ "status": "alive" })),
+                Some((thread, _)) => {
+                    (StatusCode::SERVICE_UNAVAILABLE, json!({ "status": "standsStill", "thread": thread }))
+                }
+            };
+            (json_response(status, body.to_string()), "no-store")
+        }
     };
     response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static(cache));
     response
@@ -422,8 +445,8 @@ fn odata_response(status: StatusCode, body: String) -> Response {
     response
 }
 
-fn json_response(status: StatusCode, body: String) -> Response {
-    let mut response = Response::new(Body::from(body));
+fn json_response(status: StatusCode, body: impl Into<Body>) -> Response {
+    let mut response = Response::new(body.into());
     *response.status_mut() = status;
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     response

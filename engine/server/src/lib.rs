@@ -26,6 +26,7 @@ pub mod udp;
 pub mod keys;
 pub mod webhook;
 pub mod metrics;
+pub mod supervisor;
 pub mod house;
 pub mod listen;
 pub mod picture;

@@ -19,9 +19,13 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::{clock, room::Room, store::Batch, supply::Supplied};
 
-/// Requests of customers that wait for control. A request takes some microseconds, so a full queue is a tenth of a
-/// second of work.
+/// Requests of customers that wait for control. Most take some microseconds, so a full queue is a tenth of a second of
+/// work.
 pub const REQUESTS: usize = 8_192;
+
+/// A request that has waited for longer is refused as if the queue had been full: a list of a thousand takes a hundred
+/// times as long as a start, and a queue of lists would have starts wait for ten seconds.
+pub const REQUEST_WAITS: Duration = Duration::from_secs(1);
 
 /// What doors and senders tell control. Doors have a bounded number of things under way, senders keep what does not
 /// fit, so nothing is lost when it is full.
@@ -56,6 +60,8 @@ pub struct Request {
     pub ask: Ask,
     /// When the door had it.
     pub accepted: MediaTime,
+    /// When it was queued: its body may have taken its time.
+    pub queued: MediaTime,
     /// What URLs in the answer begin with.
     pub base: Arc<str>,
     /// Who asks.

@@ -7,10 +7,11 @@ use std::{
         Arc, Mutex,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
+    time::Duration,
 };
 
 use holdmusic_control::Counts;
-use holdmusic_media::pacer::Served;
+use holdmusic_media::{MediaTime, pacer::Served};
 use prometheus_client::{
     collector::Collector,
     encoding::{DescriptorEncoder, EncodeMetric, MetricEncoder, NoLabelSet},
@@ -94,6 +95,8 @@ pub struct SenderCounts {
     skipped: AtomicU64,
     late: AtomicU64,
     lateness: Histogram<12>,
+    /// When its last round began.
+    round: AtomicU64,
 }
 
 impl Default for SenderCounts {
@@ -110,6 +113,7 @@ impl Default for SenderCounts {
             skipped: zero(),
             late: zero(),
             lateness: Histogram::new(LATENESS_BOUNDS_NS),
+            round: zero(),
         }
     }
 }
@@ -119,6 +123,11 @@ impl SenderCounts {
     pub fn set_legs(&self, legs: usize, playing: usize) {
         self.legs.store(legs as u64, Relaxed);
         self.playing.store(playing as u64, Relaxed);
+    }
+
+    /// The sender begins a round.
+    pub fn round(&self, now: MediaTime) {
+        self.round.store(now.as_nanos(), Relaxed);
     }
 
     /// RTP packets that have left.
@@ -139,10 +148,37 @@ impl SenderCounts {
     }
 }
 
+/// What the HTTP door counts of connections; every one of its threads does.
+#[derive(Debug, Default)]
+pub struct ConnectionCounts {
+    open: AtomicU64,
+    refused: AtomicU64,
+}
+
+impl ConnectionCounts {
+    /// One more.
+    pub fn enter(&self) {
+        self.open.fetch_add(1, Relaxed);
+    }
+
+    /// One less.
+    pub fn leave(&self) {
+        self.open.fetch_sub(1, Relaxed);
+    }
+
+    /// One that came when there was no room.
+    pub fn refuse(&self) {
+        self.refused.fetch_add(1, Relaxed);
+    }
+}
+
 /// Everything that `/metrics` tells.
 #[derive(Debug)]
 pub struct Metrics {
     senders: Vec<Arc<SenderCounts>>,
+    connections: Arc<ConnectionCounts>,
+    /// When the desk began its last round.
+    desk_round: AtomicU64,
     control: Mutex<Counts>,
     /// Of each sender; the desk writes them all.
     first_packet: Vec<Histogram<12>>,
@@ -153,6 +189,8 @@ impl Metrics {
     pub fn new(senders: usize) -> Arc<Self> {
         Arc::new(Self {
             senders: (0..senders).map(|_| Arc::default()).collect(),
+            connections: Arc::default(),
+            desk_round: AtomicU64::new(0),
             control: Mutex::default(),
             first_packet: (0..senders).map(|_| Histogram::new(LATENCY_BOUNDS_NS)).collect(),
         })
@@ -161,6 +199,29 @@ impl Metrics {
     /// What sender `index` writes to.
     pub fn sender(&self, index: usize) -> &Arc<SenderCounts> {
         &self.senders[index]
+    }
+
+    /// What the HTTP door writes to.
+    pub fn connections(&self) -> &Arc<ConnectionCounts> {
+        &self.connections
+    }
+
+    /// The desk begins a round. Only the desk calls it.
+    pub fn desk_round(&self, now: MediaTime) {
+        self.desk_round.store(now.as_nanos(), Relaxed);
+    }
+
+    /// The thread that has been in its round for longest, of those that must never stand still, and for how long. A thread
+    /// that has not begun one yet has stood still for no time.
+    pub fn longest_round(&self, now: MediaTime) -> (String, Duration) {
+        let senders = self.senders.iter().map(|sender| &sender.round);
+        let rounds = std::iter::once(&self.desk_round).chain(senders);
+        let for_long = rounds.map(|began| match began.load(Relaxed) {
+            0 => Duration::ZERO,
+            began => now.since(MediaTime::from_nanos(began)),
+        });
+        let (thread, since) = for_long.enumerate().max_by_key(|(_, since)| *since).expect("there is a desk");
+        (thread.checked_sub(1).map_or("hm-control".to_owned(), |index| format!("hm-sender-{index}")), since)
     }
 
     /// What control counts, as of now. Only the thread that owns control calls it, and [`Metrics::first_packet`].
@@ -200,6 +261,7 @@ impl Collector for Scrape {
             ("prompts", "Prompts prepared or being prepared", counts.prompts),
             ("prompts_preparing", "Prompts being prepared", counts.preparing),
             ("notifications_pending", "Notifications owed", counts.notifications_pending),
+            ("http_connections", "Connections of clients", self.0.connections.open.load(Relaxed)),
             ("legs", "Media legs registered with a sender", sum(|sender| &sender.legs)),
             ("legs_playing", "Media legs that are being sent to", sum(|sender| &sender.playing)),
         ];
@@ -226,6 +288,11 @@ impl Collector for Scrape {
                 counts.notifications_delivered,
             ),
             ("notifications_undelivered", "Notifications given up", counts.notifications_undelivered),
+            (
+                "http_connections_refused",
+                "Connections that came when there was no room",
+                self.0.connections.refused.load(Relaxed),
+            ),
             ("rtp_packets", "RTP packets handed to the network", sum(|sender| &sender.packets)),
             (
                 "rtp_bytes",
@@ -311,5 +378,18 @@ mod tests {
             assert!(text.lines().any(|found| found == line), "{line} is not in\n{text}");
         }
         assert!(text.ends_with("# EOF\n"));
+    }
+
+    #[test]
+    fn the_longest_round_is_that_of_the_thread_that_stands_still() {
+        let at = |ms: u64| MediaTime::from_nanos(ms * 1_000_000);
+        let metrics = Metrics::new(2);
+        assert_eq!(metrics.longest_round(at(9_000)).1, Duration::ZERO);
+        metrics.desk_round(at(8_900));
+        metrics.sender(0).round(at(8_990));
+        metrics.sender(1).round(at(4_000));
+        assert_eq!(metrics.longest_round(at(9_000)), ("hm-sender-1".to_owned(), Duration::from_secs(5)));
+        metrics.sender(1).round(at(8_990));
+        assert_eq!(metrics.longest_round(at(9_000)), ("hm-control".to_owned(), Duration::from_millis(100)));
     }
 }

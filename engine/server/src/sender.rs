@@ -84,6 +84,7 @@ pub fn run(
         counts.set_legs(legs, playing);
 
         let now = clock::now();
+        counts.round(now.mono);
         let deadline = pacer.prepare(now);
         let Some(woke) = wait(&mut pacer, &mut commands, deadline) else { continue };
         pacer.send(woke, &mut &*socket);

@@ -9,7 +9,7 @@ use super::{
     DEFAULT_TENANT_ID, DEFAULT_UNREACHABLE_AFTER_S, access,
     options::{CaseChoice, CompletionChoice, LogForm, Options, PromptFailureChoice, RestartChoice},
 };
-use crate::fetch::FetchLimits;
+use crate::{fetch::FetchLimits, http::connections::ConnectionLimits};
 
 impl Options {
     /// Every key with its explanation and, where it was given, its value: a file that `--config` reads.
@@ -46,6 +46,7 @@ impl Options {
         let (fetch, prompt) = (FetchLimits::default(), PrepareSettings::default());
         let control = Settings::default();
         let limits = prompt.limits;
+        let connections = ConnectionLimits::default();
         Self {
             config: None,
             listen: Some(DEFAULT_LISTEN),
@@ -84,6 +85,9 @@ impl Options {
             max_calls: Some(control.max_calls),
             max_held: Some(control.max_held),
             max_participants: Some(control.max_participants),
+            max_connections: Some(connections.most),
+            head_timeout: Some(connections.head.as_secs()),
+            idle_timeout: Some(connections.idle.as_secs()),
             max_prompt_bytes: Some(fetch.max_bytes),
             max_prompt_seconds: Some(limits.max_seconds),
             max_prompt_samples: Some(limits.max_samples),
@@ -154,6 +158,9 @@ impl Options {
             max_calls = "max-calls": max_calls.to_string(),
             max_held = "max-held": max_held.to_string(),
             max_participants = "max-participants": max_participants.to_string(),
+            max_connections = "max-connections": max_connections.to_string(),
+            head_timeout = "head-timeout": head_timeout.to_string(),
+            idle_timeout = "idle-timeout": idle_timeout.to_string(),
             max_prompt_bytes = "max-prompt-bytes": max_prompt_bytes.to_string(),
             max_prompt_seconds = "max-prompt-seconds": max_prompt_seconds.to_string(),
             prompt_cache_bytes = "prompt-cache-bytes": prompt_cache_bytes.to_string(),

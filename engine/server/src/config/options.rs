@@ -14,7 +14,7 @@ use super::access::{AppTable, IssuerTable};
 
 /// Every setting, as far as it was given: on the command line, in the environment (`HOLDMUSIC_LISTEN`, …) or, with
 /// the same names, as keys of the file.
-#[expect(rustdoc::bare_urls, reason = "a terminal shows this text as it is")]
+#[expect(rustdoc::bare_urls, rustdoc::broken_intra_doc_links, reason = "a terminal shows this text as it is")]
 #[derive(Args, Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub struct Options {
@@ -131,6 +131,15 @@ pub struct Options {
     /// Participants at a time, held or not, over all calls [default: 100000]
     #[arg(long, env = "HOLDMUSIC_MAX_PARTICIPANTS", value_name = "N", help_heading = "Limits")]
     pub max_participants: Option<usize>,
+    /// Connections of clients at a time; each is an open file [default: 10000]
+    #[arg(long, env = "HOLDMUSIC_MAX_CONNECTIONS", value_name = "N", help_heading = "Limits")]
+    pub max_connections: Option<usize>,
+    /// How long a TLS handshake may take, and the head of a connection's first request, in seconds [default: 10]
+    #[arg(long, env = "HOLDMUSIC_HEAD_TIMEOUT", value_name = "S", help_heading = "Limits")]
+    pub head_timeout: Option<u64>,
+    /// How long a connection is kept without another request, or with an answer that is not read, in seconds [default: 75]
+    #[arg(long, env = "HOLDMUSIC_IDLE_TIMEOUT", value_name = "S", help_heading = "Limits")]
+    pub idle_timeout: Option<u64>,
     /// Longest prompt, in bytes [default: 268435456]
     #[arg(long, env = "HOLDMUSIC_MAX_PROMPT_BYTES", value_name = "N", help_heading = "Limits")]
     pub max_prompt_bytes: Option<u64>,
@@ -336,6 +345,9 @@ impl Options {
             max_calls,
             max_held,
             max_participants,
+            max_connections,
+            head_timeout,
+            idle_timeout,
             max_prompt_bytes,
             max_prompt_seconds,
             max_prompt_samples,

@@ -332,7 +332,11 @@ fn own_schemas() -> BTreeMap<String, RefOr<Schema>> {
     let keys = Schema::from(ArrayBuilder::new().items(key).build());
     let openapi = object("OpenAPI 3.1.", &[("openapi", text())]);
     [
-        ("health", object("Whether the process is alive.", &[("status", word(&["alive"]))])),
+        (
+            "health",
+            object("Whether the process is alive.", &[("status", word(&["alive", "standsStill"]))])
+                .property("thread", string().description(Some("Which one stands still."))),
+        ),
         (
             "readiness",
             object("Whether requests are taken.", &[("status", word(&["ready", "notReady"]))])

@@ -539,7 +539,12 @@ pub(super) fn asked() -> Vec<Asked> {
             "The keys that sign our notifications",
             vec![json(200, "jsonWebKeySet", "A JWK set.")],
         ),
-        open("/healthz", "getHealth", "Whether the process is alive", vec![json(200, "health", "It is.")]),
+        open(
+            "/healthz",
+            "getHealth",
+            "Whether the process is alive",
+            vec![json(200, "health", "It is."), json(503, "health", "A thread has stood still for seconds.")],
+        ),
         open(
             "/readyz",
             "getReadiness",
