@@ -153,10 +153,10 @@ miri: tools ## the ring's tests under Miri, which sees data races and wrong memo
 	    $(CARGO) +nightly miri test --locked --target-dir target/miri -p holdmusic-media --lib ring::
 
 T ?= 300
-fuzz: tools ## the readers against damaged files and requests, T seconds each (needs nightly and cargo-fuzz); what is found: tests/fuzz/target/found
+fuzz: tools ## the readers against damaged files, requests, offers and datagrams, T seconds each (needs nightly and cargo-fuzz); what is found: tests/fuzz/artifacts
 	@$(CARGO) +nightly fuzz --version >/dev/null 2>&1 || { \
 	    echo "cargo-fuzz or the nightly toolchain is missing: cargo install --locked cargo-fuzz"; exit 1; }
-	cd tests/fuzz && for target in wav decode opus_ogg graph; do \
+	cd tests/fuzz && for target in $(basename $(notdir $(wildcard tests/fuzz/fuzz_targets/*.rs))); do \
 	    mkdir -p target/found/$$target; \
 	    $(CARGO) +nightly fuzz run --fuzz-dir . --features aac $$target target/found/$$target corpus/$$target -- \
 	        -max_total_time=$(T) -timeout=10 -rss_limit_mb=1500 -max_len=12000 || exit 1; \

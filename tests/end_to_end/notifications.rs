@@ -165,17 +165,39 @@ fn a_redirect_is_followed_once_with_method_and_body() {
     // Back and forth is not gone with.
     new.answer_posts(page_of("307 Temporary", &to_new, b""));
     call_at(&engine, &old.url("/callback"));
+    let reason = given_up(&engine);
+    assert!(reason.contains("one is followed"), "{reason}");
+    assert_eq!(new.posts_until(|_| true).len(), 1);
+}
+
+/// The receiver is whoever it wants to be, and may want to have the engine knock at the doors around it.
+#[test]
+fn no_redirect_leads_to_an_address_that_is_not_allowed() {
+    for (to, why) in [
+        ("https://10.0.0.1/", "10.0.0.1 (private)"),
+        ("https://169.254.169.254/latest/", "169.254.169.254 (link-local)"),
+        ("http://93.184.216.34/", "http is allowed only to loopback"),
+        ("file:///etc/passwd", "scheme 'file'"),
+    ] {
+        let (engine, bot) = (Engine::start(), Web::open([]));
+        bot.answer_posts(page_of("307 Temporary", &format!("Location: {to}\r\nContent-Length: 0\r\n"), b""));
+        call_at(&engine, &bot.url("/callback"));
+        let reason = given_up(&engine);
+        assert!(reason.contains(why), "{reason}");
+    }
+}
+
+/// Why the first notification that is given up was.
+fn given_up(engine: &Engine) -> String {
     let until = Instant::now() + PATIENCE;
-    let reason = loop {
+    loop {
         let list = "/v1.0/communications/notifications/undelivered";
         let listed = engine.http("GET", list, &Value::Null).expect(200).json();
         if let Some(entry) = listed["value"].as_array().unwrap().first() {
-            break entry["reason"].as_str().unwrap().to_owned();
+            return entry["reason"].as_str().unwrap().to_owned();
         }
         assert!(Instant::now() < until);
-    };
-    assert!(reason.contains("one is followed"), "{reason}");
-    assert_eq!(new.posts_until(|_| true).len(), 1);
+    }
 }
 
 /// The names of the published keys, the one that signs first.

@@ -60,6 +60,23 @@ fn what_it_keeps_can_be_read_by_its_owner_alone() {
     }
 }
 
+/// Whoever can write there could put a token or a key of his own in it.
+#[test]
+fn a_data_directory_in_which_everybody_may_write_is_refused() {
+    use std::os::unix::fs::PermissionsExt;
+
+    let data = tempfile::tempdir().unwrap();
+    std::fs::set_permissions(data.path(), PermissionsExt::from_mode(0o777)).unwrap();
+    let place = data.path().to_str().unwrap();
+    let refused = wrong(&["--token", "t", "--data", place]);
+    assert!(refused.contains(place) && refused.contains("chmod o-w"), "{refused}");
+    let mut rotate = command(["keys", "rotate", "--data"]);
+    rotate.arg(place);
+    let (code, _, refused) = said(rotate, PATIENCE);
+    assert!(code != Some(0) && refused.contains("chmod o-w"), "{code:?} {refused}");
+    assert_eq!(std::fs::read_dir(data.path()).unwrap().count(), 0, "nothing was written");
+}
+
 /// The token that it makes for an owner who brought none lets the owner in, and is told in the first life only.
 #[test]
 fn a_token_of_its_own_making_is_told_once() {
@@ -83,8 +100,11 @@ fn a_token_of_its_own_making_is_told_once() {
 
 fn wrong(arguments: &[&str]) -> String {
     let data = tempfile::tempdir().unwrap();
-    let mut command = command(["serve", "--data"]);
-    command.arg(data.path()).args(arguments);
+    let mut command = command(["serve"]);
+    if !arguments.contains(&"--data") {
+        command.arg("--data").arg(data.path());
+    }
+    command.args(arguments);
     let (code, stdout, stderr) = said(command, PATIENCE);
     assert_eq!((code, stdout.as_str()), (Some(2), ""), "{stderr}");
     assert_eq!(stderr.lines().count(), 1, "one line is expected: {stderr}");

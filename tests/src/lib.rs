@@ -16,6 +16,7 @@ mod customer;
 mod phone;
 mod sound;
 mod world;
+pub mod hostile;
 
 pub use clock::SimClock;
 pub use customer::{Attempt, Customer, Manner, Told};

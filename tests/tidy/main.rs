@@ -117,6 +117,21 @@ fn every_module_is_on_the_map_and_every_name_on_the_map_exists() {
     none("what ARCHITECTURE.md names exists", &invented);
 }
 
+/// `docs/security.md` names them as `path/of/a/file.rs::name_of_a_test`.
+#[test]
+fn every_test_that_shows_a_defence_exists() {
+    let document = read("docs/security.md");
+    let named: Vec<_> = document.split('`').filter_map(|word| word.split_once(".rs::")).collect();
+    assert!(named.len() > 50, "only {} tests are named", named.len());
+    let missing = named.iter().filter(|(file, test)| {
+        let text = fs::read_to_string(root().join(format!("{file}.rs"))).unwrap_or_default();
+        // Those of proptest take arguments.
+        !text.contains(&format!("fn {test}("))
+    });
+    let missing: Vec<_> = missing.map(|(file, test)| format!("{file}.rs::{test}")).collect();
+    none("docs/security.md names tests that exist", &missing);
+}
+
 #[test]
 fn the_pure_crates_have_no_doors() {
     let mut broken = vec![];

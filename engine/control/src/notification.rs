@@ -516,6 +516,20 @@ mod tests {
     }
 
     #[test]
+    fn no_time_that_a_receiver_asks_for_is_longer_than_its_notification_is_tried() {
+        for asked in [Duration::from_secs(601), Duration::from_secs(u64::MAX), Duration::MAX] {
+            let mut desk = Desk::new();
+            let id = desk.owe(0, text("1"));
+            desk.attempt(0);
+            assert_eq!(
+                desk.outcome(1, id, retry(Some(asked))),
+                Some(MediaTime::from_millis(600_000)),
+                "{asked:?}"
+            );
+        }
+    }
+
+    #[test]
     fn what_cannot_be_delivered_is_given_up_listed_and_delays_the_rest_no_longer() {
         let mut desk = Desk::new();
         let (first, second) = (desk.owe(0, text("1")), desk.owe(0, text("2")));

@@ -4,7 +4,6 @@ use std::{
     fs,
     io::{self, Write},
     net::{SocketAddr, TcpListener},
-    os::unix::fs::DirBuilderExt,
     panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
     sync::Arc,
@@ -32,6 +31,7 @@ use crate::{
     check::Checker,
     clock,
     config::{Config, access::Access},
+    data_directory,
     desk::{Desk, FETCHES},
     dice,
     fetch::Fetcher,
@@ -111,11 +111,7 @@ impl House {
     ///
     /// One line: what could not be opened, and why.
     pub fn open(config: Config) -> Result<Self, String> {
-        fs::DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(&config.data)
-            .map_err(|error| format!("--data {}: {error}", config.data.display()))?;
+        data_directory::open(&config.data)?;
         let keys =
             Keyring::open(&config.data).map_err(|error| format!("the key for notifications: {error}"))?;
         let keys = Arc::new(keys);

@@ -260,7 +260,12 @@ fn make() -> io::Result<String> {
 /// As the file system says.
 pub fn write_secret(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let new = path.with_extension("new");
-    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
+    // What a crash has left there, or anybody else, may be open to others, or a link to elsewhere.
+    match fs::remove_file(&new) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&new)?;
     file.write_all(bytes)?;
     file.sync_all()?;
     fs::rename(new, path)
@@ -328,5 +333,23 @@ mod tests {
         assert!(ring.reload().unwrap_err().to_string().contains("holds no RSA key"));
         assert!(!ring.current().id().is_empty(), "the old one stays");
         assert!(rotate(data.path(), WallTime(0), false).is_err());
+    }
+
+    /// What a crash left behind, or somebody else put there.
+    #[test]
+    fn a_secret_is_not_written_into_a_file_that_was_there() {
+        let data = tempfile::tempdir().unwrap();
+        let (secret, waiting) = (data.path().join("token"), data.path().join("token.new"));
+        fs::write(&waiting, "old").unwrap();
+        fs::set_permissions(&waiting, fs::Permissions::from_mode(0o666)).unwrap();
+        write_secret(&secret, b"s3cret").unwrap();
+        assert_eq!(fs::metadata(&secret).unwrap().permissions().mode() & 0o777, 0o600);
+
+        let elsewhere = data.path().join("elsewhere");
+        fs::write(&elsewhere, "untouched").unwrap();
+        std::os::unix::fs::symlink(&elsewhere, &waiting).unwrap();
+        write_secret(&secret, b"s3cret").unwrap();
+        assert_eq!(fs::read_to_string(&elsewhere).unwrap(), "untouched");
+        assert_eq!(fs::read_to_string(&secret).unwrap(), "s3cret");
     }
 }

@@ -791,3 +791,23 @@ fn a_destination_is_given_up_only_when_it_is_unreachable_throughout() {
     }
     assert!(gone(20.0));
 }
+
+/// By somebody who knows both addresses: where an ICMP error came from is not told, so nobody needs to lie about it.
+#[test]
+fn made_up_errors_end_no_hold_whose_listener_goes_on_reporting() {
+    let (mut pacer, now) = playing(&[1]);
+    let report = &report_and_bye(0x1001)[..32];
+    for tenth in 0..1_000_u32 {
+        let now = at(now.mono + Duration::from_millis(100) * tenth);
+        // As seldom as reports of two participants ever come.
+        if tenth % 62 == 0 {
+            pacer.handle_datagram(now, destination(1), report);
+        }
+        pacer.handle_unreachable(now.mono, destination(1));
+        let events: Vec<_> = std::iter::from_fn(|| pacer.poll_event()).collect();
+        assert!(
+            !events.iter().any(|event| matches!(event, Event::Unreachable { .. })),
+            "{tenth}: {events:?}"
+        );
+    }
+}

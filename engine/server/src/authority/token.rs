@@ -227,3 +227,46 @@ fn moment(seconds: f64) -> i64 {
 
 /// The year 9999: later moments cannot be written.
 const MOST_S: i64 = 253_402_300_799;
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::config::access::KeysFrom;
+
+    fn issuer() -> IssuerSettings {
+        IssuerSettings {
+            issuer: "https://i.example/{tenantid}".into(),
+            keys: KeysFrom::File("keys.json".into()),
+            audiences: vec!["api".into()],
+            tenants: vec![],
+            clock_skew: std::time::Duration::from_secs(300),
+        }
+    }
+
+    proptest! {
+        /// Before any signature is looked at: what anybody may send.
+        #[test]
+        fn hostile_tokens_are_taken_apart_or_refused_in_few_words(
+            text in "\\PC{0,60}",
+            header in r#"\{"alg":("RS256"|1|"\PC{0,9}"|null)(,"(kid|crit|nonce)":("\PC{0,300}"|1|null))?\}"#,
+            claims in r#"\{"exp":(1e300|-1e300|-?[0-9]{1,30}|"1"),"(nbf|tid|aud|roles|iss)":("\PC{0,300}"|[0-9.]{1,9}|\[("a",){0,2}"api"\]|-1e99)\}"#,
+            signature in "[A-Za-z0-9_-]{0,9}",
+            now_s in 0..MOST_S,
+        ) {
+            let encoded = |text: &str| URL_SAFE_NO_PAD.encode(text);
+            let jwt = format!("{}.{}.{signature}", encoded(&header), encoded(&claims));
+            for token in [&text, &jwt] {
+                let checked = Token::read(token).and_then(|token| {
+                    let _ = (token.is_from(&issuer()), token.issuer(), token.key_id());
+                    token.check(&issuer(), now_s)
+                });
+                if let Err(refusal) = checked {
+                    prop_assert_eq!(refusal.status, 401);
+                    prop_assert!(refusal.message.chars().count() < 1_000, "{}", refusal);
+                }
+            }
+        }
+    }
+}

@@ -1,9 +1,7 @@
 //! `holdmusic keys`: which keys sign notifications, and a new one.
 
 use std::{
-    fs,
     io::{self, Write},
-    os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
     process::ExitCode,
 };
@@ -11,7 +9,7 @@ use std::{
 use clap::{Args, Subcommand};
 
 use super::{FILE, Keys, lock, rotate};
-use crate::{clock, config::Options};
+use crate::{clock, config::Options, data_directory};
 
 /// Look at the keys that sign notifications, or make a new one
 ///
@@ -100,11 +98,7 @@ fn show(data: &Path) -> Result<String, String> {
 }
 
 fn rotated(data: &Path, withdraw: bool) -> Result<String, String> {
-    fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(data)
-        .map_err(|error| format!("--data {}: {error}", data.display()))?;
+    data_directory::open(data)?;
     let (new, old) = rotate(data, clock::now().wall, withdraw).map_err(|error| error.to_string())?;
     let mut text = format!("{new}  signs, kept in {}\n", data.join(FILE).display());
     match old {

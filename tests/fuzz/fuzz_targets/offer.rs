@@ -1,0 +1,9 @@
+//! Hostile offers of media, to [`holdmusic_tests::hostile::offer`].
+#![no_main]
+
+use holdmusic_tests::hostile;
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(init: holdmusic_fuzz::contain(), |input: &[u8]| {
+    hostile::offer(input);
+});
