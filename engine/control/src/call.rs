@@ -145,53 +145,89 @@ impl Call {
 /// The operations of a call in the order in which they were accepted, which is that of their numbers. Who asks for one by
 /// its name mostly asks for one of the last.
 #[derive(Debug)]
-pub(crate) struct Operations(VecDeque<(OperationId, Box<Operation>)>);
+pub(crate) struct Operations {
+    at_hand: VecDeque<(OperationId, Box<Operation>)>,
+    /// Number and name of those that are over and in the store alone. A box, since few calls have any.
+    #[expect(
+        clippy::box_collection,
+        reason = "a third of the size where there are none, in thousands of calls"
+    )]
+    shelved: Option<Box<VecDeque<(u64, OperationId)>>>,
+}
 
 impl Operations {
     /// None yet, with room for one: most calls have one hold, and there are thousands of them.
     pub(crate) fn new() -> Self {
-        Self(VecDeque::with_capacity(1))
+        Self { at_hand: VecDeque::with_capacity(1), shelved: None }
     }
 
+    /// All of them.
     pub(crate) fn len(&self) -> usize {
-        self.0.len()
+        self.at_hand.len() + self.shelved().len()
     }
 
-    /// In their order.
+    /// Names of those that are in the store alone.
+    pub(crate) fn shelved(&self) -> impl ExactSizeIterator<Item = (u64, OperationId)> {
+        self.shelved.as_deref().map(|shelved| shelved.iter().copied()).unwrap_or_default()
+    }
+
+    /// One that is over stays in the store alone.
+    pub(crate) fn shelve(&mut self, id: OperationId) {
+        let Some(at) = self.at_hand.iter().position(|(name, operation)| *name == id && operation.is_over())
+        else {
+            return;
+        };
+        let Some((id, operation)) = self.at_hand.remove(at) else { return };
+        let shelved = self.shelved.get_or_insert_default();
+        let place = shelved.partition_point(|(number, _)| *number < operation.number);
+        shelved.insert(place, (operation.number, id));
+    }
+
+    /// Those at hand, in their order.
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Operation> {
-        self.0.iter().map(|(_, operation)| &**operation)
+        self.at_hand.iter().map(|(_, operation)| &**operation)
     }
 
     pub(crate) fn get(&self, id: OperationId) -> Option<&Operation> {
-        self.0.iter().rev().find(|(name, _)| *name == id).map(|(_, operation)| &**operation)
+        self.at_hand.iter().rev().find(|(name, _)| *name == id).map(|(_, operation)| &**operation)
     }
 
     pub(crate) fn get_mut(&mut self, id: OperationId) -> Option<&mut Operation> {
-        self.0.iter_mut().rev().find(|(name, _)| *name == id).map(|(_, operation)| &mut **operation)
+        self.at_hand.iter_mut().rev().find(|(name, _)| *name == id).map(|(_, operation)| &mut **operation)
     }
 
     /// One more, with the highest number so far.
     pub(crate) fn push(&mut self, operation: Operation) {
-        self.0.push_back((operation.id, Box::new(operation)));
+        self.at_hand.push_back((operation.id, Box::new(operation)));
     }
 
     fn at(&self, number: u64) -> Option<usize> {
-        self.0.binary_search_by_key(&number, |(_, operation)| operation.number).ok()
+        self.at_hand.binary_search_by_key(&number, |(_, operation)| operation.number).ok()
     }
 
     pub(crate) fn has(&self, number: u64) -> bool {
-        self.at(number).is_some()
+        self.at(number).is_some() || self.shelved_at(number).is_some()
     }
 
     /// Takes one out, if there is such a one: its name.
     pub(crate) fn remove(&mut self, number: u64) -> Option<OperationId> {
-        let found = self.at(number)?;
-        self.0.remove(found).map(|(id, _)| id)
+        match self.at(number) {
+            Some(found) => self.at_hand.remove(found).map(|(id, _)| id),
+            None => {
+                let found = self.shelved_at(number)?;
+                self.shelved.as_mut()?.remove(found).map(|(_, id)| id)
+            }
+        }
     }
 
     /// Takes out the one that was accepted first, of those that are over: its name.
     pub(crate) fn remove_oldest_over(&mut self) -> Option<OperationId> {
-        let oldest = self.0.iter().position(|(_, operation)| operation.is_over())?;
-        self.0.remove(oldest).map(|(id, _)| id)
+        let at_hand = self.iter().find(|operation| operation.is_over()).map(|operation| operation.number);
+        let shelved = self.shelved().next().map(|(number, _)| number);
+        self.remove(at_hand.into_iter().chain(shelved).min()?)
+    }
+
+    fn shelved_at(&self, number: u64) -> Option<usize> {
+        self.shelved.as_ref()?.binary_search_by_key(&number, |(number, _)| *number).ok()
     }
 }

@@ -337,6 +337,7 @@ impl Control {
         let old: Vec<_> = hold.operations.drain(..surplus).collect();
         for operation in old {
             self.close(now, call, operation, || results::cancelled("another startHoldMusic took its place"));
+            self.let_go(call, operation);
         }
     }
 
@@ -711,6 +712,7 @@ impl Control {
                 EndedBy::Restart => results::cancelled("the engine was started again, and holds end then"),
                 EndedBy::Bye => results::vanished("the receiver said RTCP BYE"),
             });
+            self.let_go(call, operation);
         }
         self.unheard(now, call, id);
     }

@@ -19,6 +19,7 @@ mod legs;
 pub mod negotiation;
 pub mod notification;
 pub mod operation;
+mod operations;
 pub mod participant;
 pub mod prompt;
 mod receivers;
@@ -47,10 +48,11 @@ use crate::{
     cause::CauseCounts,
     graph::Writer,
     notification::Notifications,
+    operations::{Loading, Wanted},
     participant::EndedBy,
     prompt::Prompts,
     receivers::Callback,
-    record::{Durability, Write},
+    record::{Durability, Record, Write},
     settings::OnRestart,
     stop::OwedReport,
     timer::{Timer, Timers},
@@ -161,6 +163,13 @@ pub enum Input {
         /// The `ticket` of an [`Output::Persist`].
         ticket: u64,
     },
+    /// The answer to [`Output::Load`].
+    Loaded {
+        /// Which.
+        request: RequestId,
+        /// Key and value of each record, or why they cannot be read.
+        records: Result<Vec<Record>, String>,
+    },
     /// The store cannot write at present. It keeps trying, and tells [`Input::Stored`] when it can.
     StoreFailed {
         /// Why, for people and without secrets.
@@ -188,6 +197,13 @@ pub enum Output {
         ticket: u64,
         /// What to write.
         writes: Vec<Write>,
+    },
+    /// Read the records from the store whose keys begin so. Answered by `Loaded`.
+    Load {
+        /// To be repeated in the answer.
+        request: RequestId,
+        /// What keys begin with.
+        prefix: Box<[u8]>,
     },
     /// Fetch, decode and encode a prompt. Answered by `SourceReady`, `SourceUnchanged` or `SourceFailed`.
     Prepare {
@@ -313,7 +329,7 @@ pub struct Counts {
     pub prompts: u64,
     /// Prompts being prepared.
     pub preparing: u64,
-    /// Operations kept in memory.
+    /// Operations that can be read.
     pub operations: u64,
     /// Start operations accepted since the beginning; likewise below.
     pub starts: u64,
@@ -370,6 +386,10 @@ pub struct Control {
     last_announcement: u64,
     draining: bool,
     durability: Durability,
+    /// Operations that are over, and the change with which that goes to the store.
+    settled: VecDeque<(u64, CallId, OperationId)>,
+    /// Requests that wait for what the store has.
+    loading: BTreeMap<RequestId, Loading>,
 }
 
 impl Control {
@@ -399,6 +419,8 @@ impl Control {
             last_announcement: 0,
             draining: false,
             durability: Durability::default(),
+            settled: VecDeque::new(),
+            loading: BTreeMap::new(),
             settings,
         };
         control.server_source(MediaTime::ZERO);
@@ -430,7 +452,11 @@ impl Control {
                     None => {}
                 }
             }
-            Input::Stored { ticket } => self.stored(ticket),
+            Input::Stored { ticket } => {
+                self.stored(ticket);
+                self.shelve(now.mono);
+            }
+            Input::Loaded { request, records } => self.loaded(now.mono, request, records),
             Input::StoreFailed { reason } => self.store_failed(reason),
             Input::Drain => self.drain(now),
         }
@@ -567,9 +593,18 @@ impl Control {
             Ask::DropUndelivered { notification } => self.drop_undelivered(owner, notification),
             Ask::Redeliver { notification } => self.redeliver(now, base, owner, notification),
             Ask::RedeliverAll => Ok(self.redeliver_all(now, owner)),
-            Ask::ListOperations { call, query } => self.list_operations(base, call, &query),
+            Ask::ListOperations { call, query } => {
+                match self.read_operations(request, base, owner, call, Wanted::All(query)) {
+                    Some(result) => result,
+                    // Answered when the store has been asked.
+                    None => return,
+                }
+            }
             Ask::GetOperation { call, operation, query } => {
-                self.read_operation(base, call, operation, &query)
+                match self.read_operations(request, base, owner, call, Wanted::One(operation, query)) {
+                    Some(result) => result,
+                    None => return,
+                }
             }
         };
         self.reply(now.mono, request, Some(about), Some(owner), result);

@@ -24,8 +24,8 @@ use std::{
 use holdmusic_media::{MediaTime, Now, Tick, time::TICK_NS};
 
 use crate::{
-    CallId, Control, NotificationId, OperationId, Output, ParticipantId, Refusal, Settings, prompt::Prompt,
-    timer::Timer,
+    CallId, Control, NotificationId, OperationId, Output, ParticipantId, Refusal, Settings,
+    operation::Operation, prompt::Prompt, timer::Timer,
 };
 
 pub use dump::{Dumped, dump};
@@ -56,7 +56,7 @@ pub(crate) enum Key {
 }
 
 impl Key {
-    fn to_bytes(self) -> Box<[u8]> {
+    pub(crate) fn to_bytes(self) -> Box<[u8]> {
         let (kind, first, second): (u8, Option<u128>, Vec<u8>) = match self {
             Self::House => (0, None, vec![]),
             Self::Prompt(number) => (1, None, number.to_be_bytes().into()),
@@ -69,6 +69,11 @@ impl Key {
         let first = first.map(u128::to_be_bytes);
         let first = first.as_ref().map_or(&[][..], |first| first);
         [&[kind][..], first, &second].concat().into()
+    }
+
+    /// What the keys of all operations of a call begin with.
+    pub(crate) fn operations_of(call: CallId) -> Box<[u8]> {
+        [&[4][..], &call.0.to_be_bytes()].concat().into()
     }
 
     fn read(bytes: &[u8]) -> Option<Self> {
@@ -117,6 +122,9 @@ impl fmt::Display for Key {
         }
     }
 }
+
+/// Key and value of a record.
+pub type Record = (Box<[u8]>, Box<[u8]>);
 
 /// One record to be written or deleted.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -276,6 +284,11 @@ struct Gated {
 }
 
 impl Durability {
+    /// What the store has, and the change that goes to it next.
+    pub(crate) fn progress(&self) -> (u64, u64) {
+        (self.stored, self.last_ticket + 1)
+    }
+
     /// `key` has changed.
     pub(crate) fn mark(&mut self, settings: &Settings, key: Key) {
         if settings.durable {
@@ -361,6 +374,14 @@ impl Control {
             }
             last = Some(call);
         }
+        for key in marked {
+            if let Key::Operation(call, id) = *key
+                && let Some(entry) = self.calls.get(&call)
+                && entry.operation(id).is_some_and(|operation| operation.is_over())
+            {
+                self.settled.push_back((ticket, call, id));
+            }
+        }
         self.set_heartbeat(now);
         self.outputs.push_back(Output::Persist { ticket, writes });
     }
@@ -414,9 +435,11 @@ impl Control {
     pub(crate) fn store_failed(&mut self, reason: String) {
         let refusal = no_store(&reason);
         self.durability.failing = Some(reason);
-        let replies =
-            self.durability.gated.extract_if(.., |_, gated| matches!(gated.output, Output::Reply { .. }));
-        for (_, Gated { mut output, new_work }) in replies.collect::<Vec<_>>() {
+        let all = std::mem::take(&mut self.durability.gated);
+        let is_reply = |gated: &Gated| matches!(gated.output, Output::Reply { .. });
+        let (replies, others): (BTreeMap<_, _>, _) = all.into_iter().partition(|(_, gated)| is_reply(gated));
+        self.durability.gated = others;
+        for Gated { mut output, new_work } in replies.into_values() {
             if let Output::Reply { result, .. } = &mut output
                 && new_work
                 && result.is_ok()
@@ -501,6 +524,22 @@ fn no_store(reason: &str) -> Refusal {
         format!("The store cannot be written, so no new work is taken: {reason}. What plays goes on."),
         5,
     )
+}
+
+/// The operations in records of the store.
+///
+/// # Errors
+///
+/// The first record that is none.
+pub(crate) fn read_operations(records: &[Record]) -> Result<Vec<Operation>, RecordError> {
+    let as_written = Moments { shift_ns: 0 };
+    let read = |(key, value): &Record| match Key::read(key) {
+        Some(Key::Operation(_, id)) => {
+            entities::read_operation(id, value, &as_written).map_err(|error| RecordError::new(key, &error))
+        }
+        _ => Err(RecordError::unknown_key(key)),
+    };
+    records.iter().map(read).collect()
 }
 
 /// Where the senders were bound when `records` were written, as peers see it: a restart binds them there again.

@@ -12,7 +12,7 @@ use crate::{
     ask::{CreateCall, CreateParticipant, Invite, Mute},
     call::{Call, Operations},
     graph::{
-        Answer, CallState, Query, Refusal, Writer, call_notification, matches, operation_notification,
+        Answer, CallState, Query, Refusal, Writer, call_notification, operation_notification,
         participant_info, results, roster_notification,
     },
     guard::redact,
@@ -219,6 +219,7 @@ impl Control {
         if let Some(call) = self.calls.remove(&id) {
             self.mark(Key::Call(id));
             call.operations.iter().for_each(|operation| self.mark(Key::Operation(id, operation.id)));
+            call.operations.shelved().for_each(|(_, operation)| self.mark(Key::Operation(id, operation)));
             // The call's own, and that of the set.
             if Arc::strong_count(&call.callback) == 2 {
                 self.callbacks.remove(&call.callback);
@@ -374,30 +375,6 @@ impl Control {
         self.counts.participants -= 1;
         self.owe_roster(now, call);
         Ok(DONE)
-    }
-
-    pub(crate) fn read_operation(
-        &self,
-        base: &str,
-        call_id: CallId,
-        id: OperationId,
-        query: &Query,
-    ) -> Result<Answer, Refusal> {
-        let call = self.calls.get(&call_id).ok_or_else(|| Refusal::unknown_call(call_id))?;
-        let operation = call.operation(id).ok_or_else(|| Refusal::unknown_operation(id))?;
-        Ok(Writer { base }.operation(call, operation, query))
-    }
-
-    pub(crate) fn list_operations(
-        &self,
-        base: &str,
-        call_id: CallId,
-        query: &Query,
-    ) -> Result<Answer, Refusal> {
-        let call = self.calls.get(&call_id).ok_or_else(|| Refusal::unknown_call(call_id))?;
-        let operations: Vec<_> =
-            call.operations.iter().filter(|operation| matches(operation, query)).collect();
-        Ok(Writer { base }.operations(call, &operations, query))
     }
 
     pub(crate) fn operation_mut(&mut self, call: CallId, id: OperationId) -> Option<&mut Operation> {

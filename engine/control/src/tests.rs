@@ -6,6 +6,7 @@ mod around;
 mod deliveries;
 mod races;
 mod refresh;
+mod shelved;
 mod stories;
 mod theirs;
 
@@ -149,10 +150,16 @@ impl Desk {
                 }
                 Output::Persist { ticket, writes } => {
                     self.store.take(*ticket, writes);
-                    match self.store_answers.then(|| self.store.write()).flatten() {
-                        Some(ticket) => self.control.handle_input(self.now(), Input::Stored { ticket }),
-                        None => {}
+                    if let Some(ticket) = self.store_answers.then(|| self.store.write()).flatten() {
+                        self.control.handle_input(self.now(), Input::Stored { ticket });
                     }
+                    continue;
+                }
+                Output::Load { request, prefix } => {
+                    let records = self.store.durable.iter().filter(|(key, _)| key.starts_with(prefix));
+                    let records = Ok(records.map(|(key, value)| (key.clone(), value.clone())).collect());
+                    let request = *request;
+                    self.control.handle_input(self.now(), Input::Loaded { request, records });
                     continue;
                 }
                 // One for every hold that begins; what it measures is tested by reading operations.
@@ -328,6 +335,7 @@ fn line(output: &Output) -> String {
             let unasked = if *unasked { ", unasked" } else { "" };
             format!("prepare {} {}{older}{unasked}", source.0, prompt.origin.redacted())
         }
+        Output::Load { .. } => "load".to_owned(),
         Output::Persist { writes, .. } => format!("persist {}", writes.len()),
         Output::Purge { prompt } => {
             let what = prompt.as_ref().map_or("everything".to_owned(), |prompt| prompt.origin.redacted());

@@ -29,7 +29,7 @@ use crate::{
     mailbox::{BridgeWork, Chunk, Commander, REQUEST_WAITS, Reply, Request, Tiding, Work, intake},
     metrics::Metrics,
     not_ready::{Cause, NotReady},
-    store::Outbox,
+    store::{Outbox, Read},
     supply::{Supplied, Supply},
     webhook::{Notification, Webhook},
 };
@@ -75,6 +75,8 @@ pub struct Desk {
     pub webhook: Arc<Webhook>,
     /// The way to the disk.
     pub outbox: Outbox,
+    /// And back.
+    pub reads: Sender<Read>,
     /// Why the engine is not ready, if it is not, for whoever asks.
     pub not_ready: Arc<NotReady>,
     /// What is counted.
@@ -262,6 +264,7 @@ impl State {
                 self.desk.not_ready.clear(Cause::Store);
                 Input::Stored { ticket }
             }
+            Tiding::Loaded { request, records } => Input::Loaded { request, records },
             Tiding::StoreFailed { reason } => {
                 self.desk.not_ready.say(Cause::Store, format!("the store cannot be written: {reason}"));
                 Input::StoreFailed { reason }
@@ -285,6 +288,12 @@ impl State {
                 }
             }
             Output::Persist { ticket, writes } => self.desk.outbox.gather(ticket, writes),
+            Output::Load { request, prefix } => {
+                if self.desk.reads.try_send(Read { request, prefix }).is_err() {
+                    let records = Err("too many others wait for it".to_owned());
+                    self.desk.control.handle_input(clock::now(), Input::Loaded { request, records });
+                }
+            }
             Output::Prepare { source, prompt, instead_of, unasked } => {
                 self.prepare(source, prompt, instead_of, unasked);
             }

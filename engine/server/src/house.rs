@@ -172,6 +172,7 @@ impl House {
             long_analyses,
             bridges,
             batches,
+            reads,
             fallen,
         } = Mailboxes::new(sockets.len());
         let mut senders = Vec::new();
@@ -238,7 +239,7 @@ impl House {
         }
         drop(records);
         let tell = tidings.0.clone();
-        let store = start("hm-store", &fallen.0, move || store.run(&batches.1, &tell))?;
+        let store = start("hm-store", &fallen.0, move || store.run(&batches.1, &reads.1, &tell))?;
         let not_ready = Arc::new(NotReady::default());
         let desk = Desk {
             control,
@@ -256,6 +257,7 @@ impl House {
             default_content: content,
             webhook: Arc::new(webhook),
             outbox: Outbox::new(batches.0),
+            reads: reads.0,
             not_ready: Arc::clone(&not_ready),
             metrics: Arc::clone(&metrics),
         };

@@ -4,8 +4,9 @@ use std::{sync::Arc, thread::Thread, time::Duration};
 
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 use holdmusic_control::{
-    Answer, Ask, DeliveryOutcome, NotificationId, PromptFailure, Refusal, SourceFacts,
+    Answer, Ask, DeliveryOutcome, NotificationId, PromptFailure, Refusal, RequestId, SourceFacts,
     access::{Caller, Standing},
+    record::Record,
 };
 use holdmusic_media::{
     Crossing, LegId, MediaTime, SourceId,
@@ -17,7 +18,12 @@ use holdmusic_media::{
 use rtrb::PushError;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::{clock, room::Room, store::Batch, supply::Supplied};
+use crate::{
+    clock,
+    room::Room,
+    store::{Batch, Read},
+    supply::Supplied,
+};
 
 /// Requests of customers that wait for control. Most take some microseconds, so a full queue is a tenth of a second of
 /// work.
@@ -50,6 +56,9 @@ pub const BRIDGES: usize = 64;
 
 /// Batches that wait for the store: one, since control gathers while the disk works.
 pub const BATCHES: usize = 1;
+
+/// Requests that wait for what the store has; it takes ten thousand a second between its commits.
+pub const READS: usize = 1_024;
 
 /// Threads that panicked and whose names wait to be told. The first one closes the engine.
 pub const FALLEN: usize = 16;
@@ -178,6 +187,13 @@ pub enum Tiding {
         /// Control's.
         ticket: u64,
     },
+    /// What the store has.
+    Loaded {
+        /// For which request.
+        request: RequestId,
+        /// Keys and values, or why they cannot be read.
+        records: Result<Vec<Record>, String>,
+    },
     /// The store cannot write at present.
     StoreFailed {
         /// Why, without paths.
@@ -303,6 +319,8 @@ pub struct Mailboxes {
     pub bridges: (Sender<BridgeWork>, Receiver<BridgeWork>),
     /// Control to the store.
     pub batches: (Sender<Batch>, Receiver<Batch>),
+    /// Control to the store, for what is to be read.
+    pub reads: (Sender<Read>, Receiver<Read>),
     /// Threads that panicked, by name, to the house.
     pub fallen: (mpsc::Sender<String>, mpsc::Receiver<String>),
 }
@@ -319,6 +337,7 @@ impl Mailboxes {
             long_analyses: bounded(ANALYSES),
             bridges: bounded(BRIDGES),
             batches: bounded(BATCHES),
+            reads: bounded(READS),
             fallen: mpsc::channel(FALLEN),
         }
     }

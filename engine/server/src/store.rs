@@ -18,8 +18,11 @@ use std::{
     time::Duration,
 };
 
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
-use holdmusic_control::{Control, Input, Output, record::Write};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, select};
+use holdmusic_control::{
+    Control, Input, Output, RequestId,
+    record::{Record, Write},
+};
 use holdmusic_media::MediaTime;
 use redb::{Builder, Database, ReadableDatabase, ReadableTable, TableDefinition, backends::FileBackend};
 use tracing::{error, info};
@@ -53,6 +56,15 @@ pub struct Batch {
     changes: BTreeMap<Box<[u8]>, Option<Box<[u8]>>>,
 }
 
+/// A wish to know the records whose keys begin so.
+#[derive(Debug)]
+pub struct Read {
+    /// For which request.
+    pub request: RequestId,
+    /// What keys begin with.
+    pub prefix: Box<[u8]>,
+}
+
 /// The file of records, opened by this process alone.
 #[derive(Debug)]
 pub struct Store {
@@ -80,7 +92,7 @@ impl Store {
     /// One line: it cannot be read.
     pub fn records(&self) -> Result<Records, String> {
         let database = self.database.as_ref().expect("it has just been opened");
-        read(database).map_err(|error| explain(&self.path, &error.into()))
+        read(database).map_err(|error| explain(&self.path, &error))
     }
 
     fn write(&mut self, batch: &Batch) -> Result<(), redb::Error> {
@@ -92,6 +104,24 @@ impl Store {
             self.database = None;
         }
         written
+    }
+
+    /// Keys and values of the records whose keys begin so.
+    fn load(&self, prefix: &[u8]) -> Result<Vec<Record>, String> {
+        let Some(database) = &self.database else { return Err("the disk refuses".to_owned()) };
+        let read = || -> Result<_, redb::Error> {
+            let table = database.begin_read()?.open_table(RECORDS)?;
+            let mut records = vec![];
+            for entry in table.range(prefix..)? {
+                let (key, value) = entry?;
+                if !key.value().starts_with(prefix) {
+                    break;
+                }
+                records.push((Box::from(key.value()), Box::from(value.value())));
+            }
+            Ok(records)
+        };
+        read().map_err(|error| in_short(&error))
     }
 
     /// Has what a restored control wants persisted on the disk before anything else is done. What else it said.
@@ -117,9 +147,19 @@ impl Store {
         Ok(others)
     }
 
-    /// Writes what comes, until nobody sends any more.
-    pub fn run(mut self, batches: &Receiver<Batch>, tell: &Sender<Tiding>) {
-        while let Ok(batch) = batches.recv() {
+    /// Writes what comes and reads what is asked for, until nobody sends any more.
+    pub fn run(mut self, batches: &Receiver<Batch>, reads: &Receiver<Read>, tell: &Sender<Tiding>) {
+        loop {
+            let batch = select! {
+                recv(batches) -> batch => batch,
+                recv(reads) -> read => {
+                    if let Ok(Read { request, prefix }) = read {
+                        let _ = tell.send(Tiding::Loaded { request, records: self.load(&prefix) });
+                    }
+                    continue;
+                }
+            };
+            let Ok(batch) = batch else { return };
             let mut failed = false;
             while let Err(error) = self.write(&batch) {
                 if !failed {
@@ -294,9 +334,13 @@ mod tests {
         store.write(&batch(1, &[("a", Some("1")), ("b", Some("2"))])).unwrap();
         store.write(&batch(2, &[("a", None), ("c", Some("3"))])).unwrap();
         drop(store);
-        let records = Store::open(data.path()).unwrap().records().unwrap();
+        let store = Store::open(data.path()).unwrap();
+        let records = store.records().unwrap();
         let read: Vec<_> = records.iter().map(|(key, value)| (&**key, &**value)).collect();
         assert_eq!(read, [(&b"b"[..], &b"2"[..]), (b"c", b"3")]);
+        let some = store.load(b"c").unwrap();
+        assert_eq!(some, [(Box::from(&b"c"[..]), Box::from(&b"3"[..]))]);
+        assert_eq!(store.load(b"a"), Ok(vec![]));
     }
 
     #[test]

@@ -10,7 +10,7 @@ use std::{
 
 use holdmusic_codecs::{Codec, EncoderSettings};
 use holdmusic_control::{
-    DeliveryOutcome, Freshness, Input, NotificationId, Origin, Output, PromptCause, PromptFailure,
+    DeliveryOutcome, Freshness, Input, NotificationId, Origin, Output, PromptCause, PromptFailure, RequestId,
     SourceFacts,
 };
 use holdmusic_media::{
@@ -40,6 +40,7 @@ pub(super) enum Happening {
     Bridge(LegId, Box<Crossing>),
     Delivered(NotificationId, DeliveryOutcome),
     Committed(usize),
+    Loaded(RequestId, Box<[u8]>),
     Kept(SourceId, SourceFacts),
     Crash(Duration),
     Restart,
@@ -54,6 +55,7 @@ impl fmt::Debug for Happening {
             Self::Analysed(number, _) => write!(f, "Analysed({number})"),
             Self::Bridge(leg, _) => write!(f, "Bridge({leg:?})"),
             Self::Committed(count) => write!(f, "Committed({count})"),
+            Self::Loaded(request, _) => write!(f, "Loaded({request:?})"),
             Self::Kept(source, _) => write!(f, "Kept({source:?})"),
             Self::Crash(away) => write!(f, "Crash({away:?})"),
             Self::Restart => f.write_str("Restart"),
@@ -147,6 +149,7 @@ impl World {
                 }
             }
             Happening::Committed(count) => self.committed(count),
+            Happening::Loaded(request, prefix) => self.loaded(request, &prefix),
             Happening::Kept(source, facts) => {
                 if self.sources.contains_key(&source) {
                     self.control.handle_input(now, Input::SourceReady { source, facts });
@@ -168,6 +171,7 @@ impl World {
                 assert!(before.is_none(), "seed {}: a request was answered twice", self.seed);
             }
             Output::Persist { ticket, writes } => self.persist(ticket, writes),
+            Output::Load { request, prefix } => self.load(request, prefix),
             Output::Prepare { source, prompt, instead_of: _, unasked } => {
                 let uri = match &prompt.origin {
                     Origin::Web(url) | Origin::Directory(url) => url.to_string(),

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use holdmusic_control::{Control, DEFAULT_SOURCE, Input, Output, SourceFacts, record::Write};
+use holdmusic_control::{Control, DEFAULT_SOURCE, Input, Output, RequestId, SourceFacts, record::Write};
 use holdmusic_media::{MediaTime, pacer::Pacer, ring::Reader};
 use rand::{Rng, RngExt};
 
@@ -173,6 +173,16 @@ impl World {
         let count = self.store.waiting.len();
         let takes = self.store.slowness.mul_f64(self.rng.random::<f64>());
         self.later(takes, Happening::Committed(count));
+    }
+
+    pub(super) fn load(&mut self, request: RequestId, prefix: Box<[u8]>) {
+        self.later(Duration::from_micros(300), Happening::Loaded(request, prefix));
+    }
+
+    pub(super) fn loaded(&mut self, request: RequestId, prefix: &[u8]) {
+        let found = self.store.records.iter().filter(|(key, _)| key.starts_with(prefix));
+        let records = Ok(found.map(|(key, value)| (key.clone(), value.clone())).collect());
+        self.control.handle_input(self.clock.now(), Input::Loaded { request, records });
     }
 
     pub(super) fn committed(&mut self, count: usize) {

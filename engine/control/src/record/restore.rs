@@ -131,6 +131,7 @@ impl Control {
             control.recite(now, call);
         }
         control.count_operations();
+        control.shelve_restored();
         control.restart_holds(now);
         let notified: BTreeSet<_> = control.notifications.calls().collect();
         control.to_notify.extend(notified);
@@ -321,6 +322,22 @@ impl Control {
         let mut ended: Vec<_> = std::mem::take(&mut self.ended).into();
         ended.sort_unstable();
         self.ended = ended.into();
+    }
+
+    /// What is over stays in the store, but for what a hold may repeat.
+    fn shelve_restored(&mut self) {
+        if !self.settings.durable {
+            return;
+        }
+        for call in self.calls.values_mut() {
+            let holds = call.participants.values().filter_map(|participant| participant.hold.as_deref());
+            let needed: BTreeSet<_> = holds.flat_map(|hold| hold.operations.iter().copied()).collect();
+            let over =
+                call.operations.iter().filter(|operation| operation.is_over()).map(|operation| operation.id);
+            for id in over.filter(|id| !needed.contains(id)).collect::<Vec<_>>() {
+                call.operations.shelve(id);
+            }
+        }
     }
 
     /// What played plays on, or ends if that is wanted.

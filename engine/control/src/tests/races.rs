@@ -142,7 +142,7 @@ impl Around {
                     prop_assert!(path.is_some(), "hushes an unknown leg");
                     path.unwrap().announced.clear();
                 }
-                Output::FirstPacket { .. } | Output::Persist { .. } => {}
+                Output::FirstPacket { .. } | Output::Persist { .. } | Output::Load { .. } => {}
                 Output::Stop { leg } => {
                     let path = self.legs.get_mut(&leg);
                     prop_assert!(path.is_some(), "stops an unknown leg");
@@ -417,6 +417,13 @@ impl Desk {
         there.retain(|key, _| key[0] != 0);
         let now = self.now();
         let should = self.control.all_records(now);
+        // Operations that are in the store alone.
+        for call in self.control.calls.values() {
+            for (_, id) in call.operations.shelved() {
+                let there = there.remove(&crate::record::Key::Operation(call.id, id).to_bytes());
+                prop_assert!(there.is_some(), "neither at hand nor in the store: {id}");
+            }
+        }
         for (key, value) in &should {
             prop_assert!(
                 there.get(key) == Some(value),
