@@ -1,7 +1,7 @@
 # Every recipe does its own set-up; on Debian a Rust toolchain is all that must be there. `make` alone lists them.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-clients clients test-openapi bench bench-peers soak overload quality ready loom miri fuzz music fixtures tools
+.PHONY: help demo test test-clients clients test-openapi bench bench-peers soak overload sim crash quality ready loom miri fuzz music fixtures tools
 
 # One optimised profile for demo, tests and production: the C libraries are built once.
 CARGO := cargo
@@ -117,6 +117,17 @@ overload: tools ## T seconds (30) of three times as many holds as may be, then o
 # Where `quality` puts its figures and its judge, which lives in an environment of its own.
 QUALITY := target/quality
 VISQOL := visqol-python[accel]==3.8.0
+
+sim: SEEDS = 1000
+sim: tools ## SEEDS (1000) simulated engines with crashes and disasters; SEED=n tells one of them again
+	HOLDMUSIC_SEEDS=$(SEEDS) $(if $(SEED),HOLDMUSIC_SEED=$(SEED)) \
+	    $(CARGO) test $(RELEASE) -p holdmusic-tests --test scenarios disasters::whatever -- --nocapture
+
+crash: KILLS = 100
+crash: tools ## the binary killed KILLS (100) times at random moments under load; SEED=n chooses the moments
+	$(CARGO) build $(RELEASE) -p holdmusic
+	HOLDMUSIC_KILLS=$(KILLS) $(if $(SEED),HOLDMUSIC_SEED=$(SEED)) \
+	    $(CARGO) test $(RELEASE) -p holdmusic-tests --test end_to_end crash:: -- --nocapture
 
 quality: tools ## what a receiver hears against what was encoded, per bit rate; RECORDINGS="files or directories" for others
 	$(CARGO) run $(RELEASE) -p holdmusic-bench --bin quality -- --out $(QUALITY) $(RECORDINGS)

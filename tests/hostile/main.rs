@@ -139,6 +139,11 @@ fn datagrams_to_a_receiver_are_counted_and_take_bounded_memory() {
 }
 
 #[test]
+fn hostile_stores_are_read_or_refused_and_what_is_started_with_works() {
+    replay("records");
+}
+
+#[test]
 fn every_target_is_fuzzed_and_replayed_and_has_a_small_corpus() {
     let manifest = fs::read_to_string(home().join("Cargo.toml")).expect("the fuzzers' manifest");
     let tests = include_str!("main.rs");

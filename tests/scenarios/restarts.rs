@@ -215,3 +215,54 @@ fn a_full_disk_stops_new_work_and_no_music() {
     world.run(seconds(1.0));
     assert_eq!(world.counts().held, held);
 }
+
+/// Stores of short stories, for the fuzzer to begin with: written by `UPDATE_EXPECT=1`, otherwise there and as they are
+/// written now.
+#[test]
+fn the_fuzzer_begins_with_stores_as_they_are_written() {
+    let stories: [(&str, fn(&mut World)); 4] = [
+        ("held", |world| {
+            let call = world.call(json!({ "maxHeldParticipants": 2, "maxDuration": 600 }));
+            let (alice, bob) = (newcomer(world, &call), newcomer(world, &call));
+            hold_and_wait(world, &alice, Some(MUSIC));
+            hold(world, &bob, Some("https://prompts.test/none.wav"));
+            world.run(seconds(0.5));
+        }),
+        ("stopped", |world| {
+            let call = world.call(no_rules());
+            let alice = newcomer(world, &call);
+            hold_and_wait(world, &alice, None);
+            world.stop(&alice).expect(202);
+            world.run(seconds(1.0));
+        }),
+        ("owed", |world| {
+            let call = world.call(no_rules());
+            world.customer(&call).answers(Manner::Refuses);
+            let alice = newcomer(world, &call);
+            world.run(seconds(1.0));
+            world.customer(&call).answers(Manner::Hangs);
+            hold(world, &alice, None);
+            world.play_prompt(&call, &[MUSIC], &[]).expect(200);
+            world.run(seconds(0.2));
+        }),
+        ("ended", |world| {
+            let call = world.call(json!({ "defaultPrompt": { "mediaInfo": { "uri": MUSIC } } }));
+            let alice = newcomer(world, &call);
+            hold(world, &alice, None);
+            world.run(seconds(0.5));
+            world.http("DELETE", &call.path, json!(null)).expect(204);
+            world.run(seconds(0.5));
+        }),
+    ];
+    for (name, tell) in stories {
+        let mut world = crate::stage::world(750);
+        tell(&mut world);
+        let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus/records").join(name);
+        if std::env::var_os("UPDATE_EXPECT").is_some() {
+            std::fs::create_dir_all(path.parent().expect("it has one")).expect("a directory can be made");
+            std::fs::write(&path, world.written()).expect("a file can be written");
+        }
+        let kept = std::fs::read(&path).expect("it is there");
+        assert_eq!(kept.len(), world.written().len(), "{name}: UPDATE_EXPECT=1 writes it again");
+    }
+}

@@ -7,6 +7,7 @@ mod datagrams;
 mod offers;
 mod requests;
 mod sound;
+mod stores;
 
 use std::panic::PanicHookInfo;
 
@@ -14,12 +15,13 @@ pub use datagrams::{pacer, receiver};
 pub use offers::offer;
 pub use requests::{graph, query};
 pub use sound::{decode, opus_ogg, wav};
+pub use stores::{records, written};
 
 /// What bytes are played to.
 pub type Target = fn(&[u8]) -> bool;
 
 /// Every fuzz target by its name.
-pub const TARGETS: [(&str, Target); 8] = [
+pub const TARGETS: [(&str, Target); 9] = [
     ("decode", decode),
     ("graph", graph),
     ("offer", offer),
@@ -27,6 +29,7 @@ pub const TARGETS: [(&str, Target); 8] = [
     ("pacer", pacer),
     ("query", query),
     ("receiver", receiver),
+    ("records", records),
     ("wav", wav),
 ];
 

@@ -177,7 +177,7 @@ impl Notifications {
 
     /// One is owed as it was when its record was written, behind those of its call that were restored before.
     pub(crate) fn restore(&mut self, call: CallId, owed: Owed, owner: &Arc<Identity>, callback: &Callback) {
-        self.queue(call, owner, callback).last = owed.number - 1;
+        self.queue(call, owner, callback).last = owed.number.saturating_sub(1);
         self.push(call, owed, owner, callback);
         self.changed.clear();
     }

@@ -144,6 +144,11 @@ impl World {
         self.store.records.len()
     }
 
+    /// All of them, as the fuzz target for stores reads them.
+    pub fn written(&self) -> Vec<u8> {
+        crate::hostile::written(self.store.records.iter().map(|(key, value)| (&**key, &**value)))
+    }
+
     /// From now on a commit takes so long at most.
     pub fn slow_store(&mut self, slowness: Duration) {
         self.store.slowness = slowness;
