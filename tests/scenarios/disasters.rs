@@ -103,6 +103,7 @@ impl Story {
         world.shelf.put("https://prompts.test/page.wav", b"<html>nothing to hear</html>");
         let late = "https://prompts.test/late.wav";
         world.shelf.put_failure(late, PromptCause::FetchTimeout, "not complete after 15 s", seconds(15.0));
+        world.may_reboot();
         let mut story = Self {
             world,
             calls: vec![],
@@ -364,8 +365,13 @@ impl Story {
             let units = sent.header.timestamp.0.wrapping_sub(last.header.timestamp.0);
             let (passed, counted) = (sent.at.since(last.at).as_secs_f64(), f64::from(units) / 48_000.0);
             // A stream may be ahead of the clock by a tick for each time that it stopped and began again within one; what
-            // cannot be known any more counts as if it had been so.
-            let most = if steps == 1 { 0.025 } else { 0.1 };
+            // cannot be known any more counts as if it had been so. After a reboot the calendar is believed, which may
+            // have been set by hours.
+            let most = match steps {
+                1 => 0.025,
+                _ if self.world.rebooted() > 0 => 8_000.0,
+                _ => 0.1,
+            };
             assert!(
                 (-0.025..most).contains(&(counted - passed)),
                 "{passed} s passed, {counted} counted: {last:?}, {sent:?}; {told}"
@@ -405,9 +411,10 @@ impl Story {
         }
         self.world.run(seconds(20.0));
         self.check();
-        for call in self.calls.clone() {
+        // What was ended while the disk refused may have come back with a crash.
+        for call in self.everybody.clone() {
             let (status, _) = self.ask("DELETE", &call.path, &json!(null));
-            assert_eq!(status, 204);
+            assert!(matches!(status, 204 | 400 | 404), "{status}");
         }
         self.world.run(seconds(200.0));
         self.check();

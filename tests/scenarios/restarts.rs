@@ -266,3 +266,16 @@ fn the_fuzzer_begins_with_stores_as_they_are_written() {
         assert_eq!(kept.len(), world.written().len(), "{name}: UPDATE_EXPECT=1 writes it again");
     }
 }
+
+/// Stores of earlier versions of the layout, kept as they were written: an upgrade finds its way from each of them.
+#[test]
+fn every_store_that_was_ever_written_can_be_started_with() {
+    let mut known = 0;
+    for name in ["held", "stopped", "owed", "ended"] {
+        let store = holdmusic_tests::asset(&format!("records/version-1-{name}"));
+        assert!(holdmusic_tests::hostile::records(&store), "{name}");
+        known += 1;
+    }
+    let directory = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../assets/records");
+    assert_eq!(std::fs::read_dir(directory).expect("it is there").count(), known, "each is looked at");
+}

@@ -130,6 +130,8 @@ pub struct World {
     store: SimStore,
     is_down: bool,
     crashes: u32,
+    reboots: bool,
+    rebooted: u32,
 }
 
 #[derive(Debug)]
@@ -191,6 +193,8 @@ impl World {
             store: SimStore::default(),
             is_down: false,
             crashes: 0,
+            reboots: false,
+            rebooted: 0,
             settings,
             rng,
         }

@@ -179,7 +179,6 @@ impl Notifications {
     pub(crate) fn restore(&mut self, call: CallId, owed: Owed, owner: &Arc<Identity>, callback: &Callback) {
         self.queue(call, owner, callback).last = owed.number.saturating_sub(1);
         self.push(call, owed, owner, callback);
-        self.changed.clear();
     }
 
     /// Calls to which something is owed.

@@ -35,8 +35,9 @@ const FILE: &str = "records.redb";
 /// All records: keys and values are bytes of `control/src/record.rs`.
 const RECORDS: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("records");
 
-/// Memory for pages of the file. 16 MiB: what is written is read only at start, and the system caches the file as well.
-const CACHE_BYTES: usize = 16 << 20;
+/// Memory for pages of the file. 4 MiB: what is written is read at start and when somebody asks for what is over, and the system
+/// caches the file as well.
+const CACHE_BYTES: usize = 4 << 20;
 
 /// How long a disk that refuses is left alone.
 const AGAIN: Duration = Duration::from_secs(1);

@@ -106,6 +106,12 @@ impl World {
         let mut seed = [0; 32];
         self.rng.fill_bytes(&mut seed);
         let records = self.store.records.iter().map(|(key, value)| (&**key, &**value));
+        // Now and then it was the machine that died: then another boot's clock counts.
+        let rebooted = self.reboots && self.rng.random_bool(0.25);
+        if rebooted {
+            self.settings.control.boot += 1;
+            self.rebooted = self.crashes;
+        }
         let settings = self.settings.control.clone();
         let restored = Control::restore(settings, seed, self.clock.now(), records);
         let mut control = restored.unwrap_or_else(|error| panic!("seed {}: {error}", self.seed));
@@ -137,6 +143,16 @@ impl World {
     /// How often the engine has died.
     pub fn crashes(&self) -> u32 {
         self.crashes
+    }
+
+    /// From now on a crash may be one of the whole machine, after which only the calendar tells how long it was.
+    pub fn may_reboot(&mut self) {
+        self.reboots = true;
+    }
+
+    /// The last crash that was one of the whole machine, counted among all of them.
+    pub fn rebooted(&self) -> u32 {
+        self.rebooted
     }
 
     /// How many records the disk has.

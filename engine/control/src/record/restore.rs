@@ -34,9 +34,9 @@ use crate::{
     undelivered::Undelivered,
 };
 
-/// Packets that a hold may have sent which was begun and lost before the store had it, at most: it takes a second and a
-/// half to find that a store does not write, and then nothing is begun any more, but what was goes on. 30 s of them: with
-/// more, receivers would take the jump for another stream (RFC 3550 appendix A.1: MAX_DROPOUT is 3 000).
+/// Packets that a leg may have sent after the last change that the store has, at most: the house writes every
+/// [`HEARTBEAT`], unless the disk refuses. 30 s of them: with many more, receivers would take the jump for another stream
+/// (RFC 3550 appendix A.1: MAX_DROPOUT is 3 000).
 const UNSTORED: u64 = 1_500;
 
 /// A hold that was begun and lost before the store had it may have begun in the tick in which the one before ended.
@@ -111,7 +111,8 @@ impl Control {
         let Some((before, read)) = read_all(records, now, boot)? else { return Ok(control) };
         let Before { anchor, moments, kept } = before;
         control.durability.kept = kept;
-        control.restore_notifications(read.owed, read.undelivered);
+        let away = now.mono.since(moments.moment(anchor.now.mono));
+        control.restore_notifications(away, read.owed, read.undelivered);
         let mut operations = read.operations;
         let mut plays = vec![];
         let mut calls: Vec<_> = read.calls.into_iter().collect();
@@ -292,13 +293,16 @@ impl Control {
         }
     }
 
+    /// Nobody tried while the engine was `away`, so that time does not count.
     fn restore_notifications(
         &mut self,
+        away: Duration,
         owed: BTreeMap<(CallId, u64), OwedRecord>,
         undelivered: BTreeMap<u64, Undelivered>,
     ) {
         let mut owners: BTreeSet<Arc<Identity>> = BTreeSet::new();
-        for ((call, _), OwedRecord { owner, callback, owed }) in owed {
+        for ((call, _), OwedRecord { owner, callback, mut owed }) in owed {
+            owed.since = owed.since + away;
             let owner = Arc::new(owner);
             let owner = owners.get(&owner).cloned().unwrap_or(owner);
             owners.insert(Arc::clone(&owner));
@@ -434,13 +438,15 @@ fn past_everything(leg: &Leg, now: Now, anchor: &Anchor, moments: &Moments) -> N
     }
     // Moments of the leg are those of the clock on which they were written.
     let anchored = anchor.now.mono;
+    // So long it may have sent after it wrote last; while it was dead it sent nothing, however long that was.
+    let lived = ticks(away_ns).min(UNSTORED);
     let packets = match leg.sending {
         // One packet a tick at most, and one more for each time that it began.
         Some(sending) => {
             let since_ns = i128::from(anchored.as_nanos()) - i128::from(sending.since.as_nanos());
-            ticks(since_ns.max(0) + away_ns) + u64::from(sending.times)
+            ticks(since_ns) + 1 + lived + u64::from(sending.times)
         }
-        None => (ticks(away_ns) + 1).min(UNSTORED),
+        None => lived + 1,
     };
     // A hold that begins less than a tick after the one before has its timestamp a whole tick behind that, and so ahead of
     // the clock from then on.
@@ -565,13 +571,13 @@ mod tests {
     }
 
     /// From 5 s on a packet every 20 ms; the last change was written at 6 s, and at 9 s we are back: 4 s are 200 packets
-    /// and the one at their beginning.
+    /// and the one at their beginning, and one more since neither part of the time need be whole ticks.
     #[test]
     fn on_the_same_boot_numbers_go_on_behind_one_packet_a_tick() {
         let (anchor, now) = (Anchor { boot: 1, now: at(6_000) }, at(9_000));
         let moments = Moments::new(&anchor, now, 1);
         let next = past_everything(&leg(sending(5_000, 1)), now, &anchor, &moments);
-        assert_eq!(next.sequence, SeqNo(65_530).after(200 + 1));
+        assert_eq!(next.sequence, SeqNo(65_530).after(200 + 2));
         assert_eq!(next.timestamp, Timestamp(1_000 + 8 * 48_000), "8 s since its moment");
         assert_eq!((next.ssrc, next.at), (Ssrc(7), now.mono));
         let quiet = past_everything(&leg(None), now, &anchor, &moments);
@@ -586,6 +592,6 @@ mod tests {
         let moments = Moments::new(&anchor, now, 2);
         let leg = leg(sending(5_000, 1));
         let next = past_everything(&leg, now, &anchor, &moments);
-        assert_eq!(next.sequence, SeqNo(65_530).after((1_000 + 15_000) / 20 + 1));
+        assert_eq!(next.sequence, SeqNo(65_530).after((1_000 + 15_000) / 20 + 2));
     }
 }
