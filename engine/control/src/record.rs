@@ -414,9 +414,11 @@ impl Control {
     pub(crate) fn store_failed(&mut self, reason: String) {
         let refusal = no_store(&reason);
         self.durability.failing = Some(reason);
-        let replies =
-            self.durability.gated.extract_if(.., |_, gated| matches!(gated.output, Output::Reply { .. }));
-        for (_, Gated { mut output, new_work }) in replies.collect::<Vec<_>>() {
+        let gated = std::mem::take(&mut self.durability.gated);
+        let (replies, others): (BTreeMap<_, _>, BTreeMap<_, _>) =
+            gated.into_iter().partition(|(_, gated)| matches!(gated.output, Output::Reply { .. }));
+        self.durability.gated = others;
+        for Gated { mut output, new_work } in replies.into_values() {
             if let Output::Reply { result, .. } = &mut output
                 && new_work
                 && result.is_ok()
