@@ -4,23 +4,42 @@ use std::{
     fs,
     io::{self, BufRead, BufReader, Read, Write},
     net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
+use rustix::{
+    process::{Pid, Signal, kill_process},
+    thread::ClockId,
+};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
+use crate::probe::now_ns;
+
 /// A running engine; it ends with this value.
 pub struct Engine {
-    child: Child,
+    child: Guarded,
     url: String,
     agent: ureq::Agent,
     callback: String,
-    _data: TempDir,
+    data: TempDir,
+    ready_after: Duration,
+    ready_ns: u64,
 }
+
+/// An engine that has ended, and can be started again where it was.
+pub struct Stopped {
+    address: String,
+    callback: String,
+    data: TempDir,
+    ended_ns: u64,
+}
+
+/// A process that does not outlive the bench.
+struct Guarded(Child);
 
 const TOKEN: &str = "the-token-of-the-bench";
 const AUTHORIZATION: &str = "Authorization";
@@ -34,8 +53,26 @@ impl Engine {
     ///
     /// If it was not built, or did not become ready.
     pub fn start(flags: &[&str], core: Option<usize>) -> io::Result<Self> {
+        Self::start_in(tempfile::tempdir()?, flags, core)
+    }
+
+    /// The same with a data directory, which ends with the engine.
+    ///
+    /// # Errors
+    ///
+    /// As [`Engine::start`].
+    pub fn start_in(data: TempDir, flags: &[&str], core: Option<usize>) -> io::Result<Self> {
+        Self::begin(data, "127.0.0.1:0", accept_callbacks()?, flags, core)
+    }
+
+    fn begin(
+        data: TempDir,
+        listen: &str,
+        callback: String,
+        flags: &[&str],
+        core: Option<usize>,
+    ) -> io::Result<Self> {
         let binary = binary()?;
-        let data = tempfile::tempdir()?;
         let mut command = match core {
             Some(core) => {
                 let mut command = Command::new("taskset");
@@ -45,18 +82,18 @@ impl Engine {
             None => Command::new(&binary),
         };
         command
-            .args(["serve", "--listen", "127.0.0.1:0", "--token", TOKEN, "--data"])
+            .args(["serve", "--listen", listen, "--token", TOKEN, "--data"])
             .arg(data.path())
             .args(flags)
             .env("RUST_LOG", "error")
             .stdin(Stdio::null())
             .stdout(Stdio::piped());
-        let mut child = command.spawn()?;
+        let began = Instant::now();
+        let mut child = Guarded(command.spawn()?);
         let mut line = String::new();
-        BufReader::new(child.stdout.take().expect("stdout is piped")).read_line(&mut line)?;
+        BufReader::new(child.0.stdout.take().expect("stdout is piped")).read_line(&mut line)?;
+        let (ready_after, ready_ns) = (began.elapsed(), now_ns(ClockId::Realtime));
         let Some(url) = line.trim().strip_prefix("holdmusic ready ").map(str::to_owned) else {
-            let _ = child.kill();
-            let _ = child.wait();
             return Err(io::Error::other(format!(
                 "the engine said '{}' instead of being ready",
                 line.trim()
@@ -70,7 +107,35 @@ impl Engine {
             .max_idle_connections_per_host(64)
             .build()
             .into();
-        Ok(Self { child, url, agent, callback: accept_callbacks()?, _data: data })
+        Ok(Self { child, url, agent, callback, data, ready_after, ready_ns })
+    }
+
+    /// Sends it a signal that ends it, and waits for its end.
+    ///
+    /// # Errors
+    ///
+    /// If the system refuses.
+    pub fn end(mut self, signal: Signal) -> io::Result<Stopped> {
+        kill_process(Pid::from_child(&self.child.0), signal)?;
+        self.child.0.wait()?;
+        let ended_ns = now_ns(ClockId::Realtime);
+        let address = self.address().to_owned();
+        Ok(Stopped { address, callback: self.callback, data: self.data, ended_ns })
+    }
+
+    /// What it took from its start to the line that says so.
+    pub fn ready_after(&self) -> Duration {
+        self.ready_after
+    }
+
+    /// When it said that it is ready, in nanoseconds since 1970.
+    pub fn ready_ns(&self) -> u64 {
+        self.ready_ns
+    }
+
+    /// Its data directory.
+    pub fn data(&self) -> &Path {
+        self.data.path()
     }
 
     /// POSTs `body` to a path behind `/v1.0`, and gives the answer's JSON.
@@ -200,7 +265,7 @@ impl Engine {
 
     /// Its process.
     pub fn id(&self) -> u32 {
-        self.child.id()
+        self.child.0.id()
     }
 
     /// Where its API is: `host:port`.
@@ -214,7 +279,7 @@ impl Engine {
     ///
     /// If it has ended.
     pub fn descriptors(&self) -> io::Result<usize> {
-        Ok(fs::read_dir(format!("/proc/{}/fd", self.child.id()))?.count())
+        Ok(fs::read_dir(format!("/proc/{}/fd", self.id()))?.count())
     }
 
     /// Processor time that the engine has used so far, all threads together.
@@ -223,7 +288,7 @@ impl Engine {
     ///
     /// If it has ended.
     pub fn cpu_time(&self) -> io::Result<Duration> {
-        let stat = fs::read_to_string(format!("/proc/{}/stat", self.child.id()))?;
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.id()))?;
         // Behind the name, which may hold spaces: fields 14 and 15, in ticks of 1/100 s (proc(5)).
         let fields: Vec<_> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
         let ticks: u64 = fields[11..13].iter().filter_map(|field| field.parse::<u64>().ok()).sum();
@@ -236,7 +301,7 @@ impl Engine {
     ///
     /// If it has ended.
     pub fn resident_bytes(&self) -> io::Result<u64> {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
+        let status = fs::read_to_string(format!("/proc/{}/status", self.id()))?;
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
         let kib = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
         Ok(kib.unwrap_or(0) * 1024)
@@ -265,10 +330,27 @@ impl Metrics {
     }
 }
 
-impl Drop for Engine {
+impl Stopped {
+    /// When it had ended, in nanoseconds since 1970.
+    pub fn ended_ns(&self) -> u64 {
+        self.ended_ns
+    }
+
+    /// Starts it again, on the same data directory and with the same address of its API.
+    ///
+    /// # Errors
+    ///
+    /// As [`Engine::start`].
+    pub fn start(self, flags: &[&str]) -> io::Result<Engine> {
+        Engine::begin(self.data, &self.address, self.callback, flags, None)
+    }
+}
+
+impl Drop for Guarded {
     fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        // By its id; harmless if it has ended.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
     }
 }
 

@@ -5,6 +5,10 @@ use std::{
     io::{self, BufRead, BufReader, Write},
     net::{TcpListener, TcpStream},
     path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
     thread,
 };
 
@@ -54,20 +58,36 @@ impl Prompt {
     ///
     /// If there is no socket to be had.
     pub fn serve(&self) -> io::Result<String> {
+        Ok(self.serve_with("cache-control: max-age=86400\r\n")?.0)
+    }
+
+    /// The same without a word about how long it stays good; and how often somebody has asked so far.
+    ///
+    /// # Errors
+    ///
+    /// If there is no socket to be had.
+    pub fn serve_plainly(&self) -> io::Result<(String, Arc<AtomicU64>)> {
+        self.serve_with("")
+    }
+
+    fn serve_with(&self, headers: &'static str) -> io::Result<(String, Arc<AtomicU64>)> {
         let listener = TcpListener::bind("127.0.0.1:0")?;
         let url = format!("http://{}", listener.local_addr()?);
         let mut body = fs::read(&self.path)?;
+        let asked = Arc::new(AtomicU64::new(0));
+        let count = Arc::clone(&asked);
         thread::spawn(move || {
             for connection in listener.incoming().flatten() {
-                let _ = answer(&connection, &mut body);
+                count.fetch_add(1, Relaxed);
+                let _ = answer(&connection, headers, &mut body);
             }
         });
-        Ok(url)
+        Ok((url, asked))
     }
 }
 
 /// Answers one request. The last two samples are the number in the path, so that another path is another recording.
-fn answer(mut connection: &TcpStream, body: &mut [u8]) -> io::Result<()> {
+fn answer(mut connection: &TcpStream, headers: &str, body: &mut [u8]) -> io::Result<()> {
     let mut lines = BufReader::new(connection).lines();
     let request = lines.next().transpose()?.unwrap_or_default();
     for line in lines {
@@ -81,7 +101,7 @@ fn answer(mut connection: &TcpStream, body: &mut [u8]) -> io::Result<()> {
         *last = (number & 0x00ff_00ff).to_le_bytes();
     }
     let head = format!(
-        "HTTP/1.1 200 OK\r\ncontent-type: audio/wav\r\ncontent-length: {}\r\ncache-control: max-age=86400\r\n\
+        "HTTP/1.1 200 OK\r\ncontent-type: audio/wav\r\ncontent-length: {}\r\n{headers}\
          connection: close\r\n\r\n",
         body.len()
     );

@@ -54,15 +54,23 @@ pub enum Target {
 }
 
 impl Target {
+    /// Whether `value` is that; nothing measured is not.
+    fn is_met(self, value: f64) -> bool {
+        match self {
+            Self::AtMost(limit) => value.is_finite() && value <= limit,
+            Self::AtLeast(limit) => value.is_finite() && value >= limit,
+        }
+    }
+
     fn words(self, value: f64) -> String {
         if !value.is_finite() {
             return "(nothing was measured: MISSED)".to_owned();
         }
-        let (sign, limit, met) = match self {
-            Self::AtMost(limit) => ('≤', limit, value <= limit),
-            Self::AtLeast(limit) => ('≥', limit, value >= limit),
+        let (sign, limit) = match self {
+            Self::AtMost(limit) => ('≤', limit),
+            Self::AtLeast(limit) => ('≥', limit),
         };
-        format!("(target {sign} {limit}: {})", if met { "met" } else { "MISSED" })
+        format!("(target {sign} {limit}: {})", if self.is_met(value) { "met" } else { "MISSED" })
     }
 }
 
@@ -73,6 +81,7 @@ pub struct Report {
     section: String,
     figures: Vec<(String, f64)>,
     charts: Vec<Chart>,
+    missed: bool,
 }
 
 impl Report {
@@ -84,6 +93,7 @@ impl Report {
             section: String::new(),
             figures: Vec::new(),
             charts: Vec::new(),
+            missed: false,
         }
     }
 
@@ -106,8 +116,14 @@ impl Report {
 
     /// A figure that has a target.
     pub fn judged(&mut self, name: &str, value: f64, unit: &str, target: Target) {
+        self.missed |= !target.is_met(value);
         let words = format!("{unit} {}", target.words(value));
         self.figure(name, value, words.trim_start());
+    }
+
+    /// Whether a figure is not what it was to be.
+    pub fn has_missed(&self) -> bool {
+        self.missed
     }
 
     /// Median, 99 %, 99.9 % and the largest of `values`, which it sorts.
