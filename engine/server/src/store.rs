@@ -11,7 +11,7 @@ pub mod command;
 
 use std::{
     collections::BTreeMap,
-    fs::{File, OpenOptions},
+    fs::{File, OpenOptions, TryLockError},
     io,
     os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
@@ -59,6 +59,8 @@ pub struct Store {
     path: PathBuf,
     /// `None` after an error, until it can be opened again.
     database: Option<Database>,
+    /// The data directory, locked: the lock of the file is gone while it is not open.
+    _directory: File,
 }
 
 impl Store {
@@ -69,8 +71,9 @@ impl Store {
     /// One line: another engine has it, it is damaged, or the disk refuses; and what to do about it.
     pub fn open(data: &Path) -> Result<Self, String> {
         let path = data.join(FILE);
+        let directory = locked(data).map_err(|error| explain(&path, &error))?;
         let database = open(&path).map_err(|error| explain(&path, &error))?;
-        Ok(Self { path, database: Some(database) })
+        Ok(Self { path, database: Some(database), _directory: directory })
     }
 
     /// All that is in it.
@@ -80,7 +83,7 @@ impl Store {
     /// One line: it cannot be read.
     pub fn records(&self) -> Result<Records, String> {
         let database = self.database.as_ref().expect("it has just been opened");
-        read(database).map_err(|error| explain(&self.path, &error.into()))
+        read(database).map_err(|error| explain(&self.path, &error))
     }
 
     fn write(&mut self, batch: &Batch) -> Result<(), redb::Error> {
@@ -202,6 +205,15 @@ impl Outbox {
     }
 }
 
+/// The data directory, for one process. Where directories cannot be locked (NFS) there is the file's own lock.
+fn locked(data: &Path) -> Result<File, redb::Error> {
+    let directory = File::open(data)?;
+    match directory.try_lock() {
+        Err(TryLockError::WouldBlock) => Err(redb::Error::DatabaseAlreadyOpen),
+        Ok(()) | Err(TryLockError::Error(_)) => Ok(directory),
+    }
+}
+
 fn open(path: &Path) -> Result<Database, redb::Error> {
     let backend = FileBackend::new(file(path)?)?;
     let database = Builder::new().set_cache_size(CACHE_BYTES).create_with_backend(backend)?;
@@ -310,6 +322,17 @@ mod tests {
         assert!(second.contains("open in another engine") && second.contains("--data"), "{second}");
         drop(store);
         assert!(Store::open(data.path()).is_ok());
+    }
+
+    #[test]
+    fn a_store_that_cannot_be_written_is_still_nobody_elses() {
+        let data = tempfile::tempdir().unwrap();
+        let mut store = Store::open(data.path()).unwrap();
+        // As after an error: the file is closed until it is tried again.
+        store.database = None;
+        let second = Store::open(data.path()).unwrap_err();
+        assert!(second.contains("open in another engine"), "{second}");
+        store.write(&batch(1, &[("a", Some("1"))])).unwrap();
     }
 
     #[test]

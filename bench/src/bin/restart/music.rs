@@ -155,7 +155,7 @@ mod tests {
     #[test]
     fn a_gap_lies_around_the_end_of_an_engine_and_lost_packets_do_not_make_one() {
         let mut heard = Heard::default();
-        let mut hear = |heard: &mut Heard, at_ms, sequence, timestamp| {
+        let hear = |heard: &mut Heard, at_ms, sequence, timestamp| {
             heard.hear(Ssrc(7), packet(at_ms, sequence, timestamp));
         };
         hear(&mut heard, 0, 65_534, 0);
