@@ -263,6 +263,7 @@ impl State {
                 Input::Stored { ticket }
             }
             Tiding::StoreFailed { reason } => {
+                self.desk.outbox.refused();
                 self.desk.not_ready.say(Cause::Store, format!("the store cannot be written: {reason}"));
                 Input::StoreFailed { reason }
             }
