@@ -19,8 +19,8 @@ const PAGE: usize = 4096;
 const PAGES: u64 = 64;
 
 /// Writes of one look at the disk, and how long it may take.
-const WRITES: u64 = 300;
-const PATIENCE: Duration = Duration::from_secs(2);
+const WRITES: u64 = 200;
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Holds of each client that play at a time.
 const DEPTH: usize = 2;
