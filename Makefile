@@ -1,7 +1,7 @@
 # Every recipe does its own set-up; on Debian a Rust toolchain is all that must be there. `make` alone lists them.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-clients clients test-openapi bench bench-peers soak overload sim crash quality ready loom miri fuzz music fixtures tools
+.PHONY: help demo test test-clients clients test-openapi bench bench-peers soak overload restart sim crash quality ready loom miri fuzz music fixtures tools
 
 # One optimised profile for demo, tests and production: the C libraries are built once.
 CARGO := cargo
@@ -68,7 +68,7 @@ test-openapi: tools ## requests made up from /openapi.json, T seconds (600), the
 	$(CARGO) build $(RELEASE) -p holdmusic
 	python3 tests/clients/openapi.py $(CLIENTS)/schemathesis/bin/schemathesis $(T) $(SEED)
 
-bench: tools ## what a packet costs, first packet, 500 held for a minute, memory, starts among others, starts over HTTP, each step, a prompt
+bench: tools ## what a packet costs, first packet, 500 held for a minute, memory, starts among others, starts over HTTP, restarts, each step, a prompt
 	$(CARGO) build $(RELEASE) -p holdmusic -p holdmusic-bench
 	$(CARGO) run $(RELEASE) -p holdmusic-bench --bin limit
 	$(CARGO) run $(RELEASE) -p holdmusic-bench --bin capacity
@@ -78,6 +78,7 @@ bench: tools ## what a packet costs, first packet, 500 held for a minute, memory
 	$(CARGO) run $(RELEASE) -p holdmusic-bench --bin churn
 	$(CARGO) run $(RELEASE) -p holdmusic-bench --bin prompts
 	$(CARGO) run $(RELEASE) -p holdmusic-bench --bin api
+	$(CARGO) run $(RELEASE) -p holdmusic-bench --bin restart
 	$(CARGO) bench --locked -p holdmusic-bench --bench steps
 	$(CARGO) run $(RELEASE) -p holdmusic-bench --bin prepare -- --json target/prepare.json
 
@@ -113,6 +114,10 @@ overload: tools ## T seconds (30) of three times as many holds as may be, then o
 	$(CARGO) build $(RELEASE) -p holdmusic -p holdmusic-bench
 	$(CARGO) run $(RELEASE) -p holdmusic-bench --bin overload -- --seconds $(T)
 	$(CARGO) run $(RELEASE) -p holdmusic-bench --bin overload -- --seconds $(T) --flood
+
+restart: tools ## what a restart costs those who are held, 10 000 holds after a kill, answers that wait for the disk; RESTART="flags"
+	$(CARGO) build $(RELEASE) -p holdmusic -p holdmusic-bench
+	$(CARGO) run $(RELEASE) -p holdmusic-bench --bin restart -- $(RESTART)
 
 # Where `quality` puts its figures and its judge, which lives in an environment of its own.
 QUALITY := target/quality

@@ -170,7 +170,7 @@ impl Listener {
     ///
     /// If there is no socket to be had.
     pub fn open_wide(core: usize, mut each: impl FnMut(&[u8], u64) + Send + 'static) -> io::Result<Self> {
-        Self::open(core, Some(5), move |datagram, told| {
+        Self::open(Some(core), move |datagram, told| {
             if let Some(at_ns) = told.at_ns {
                 each(datagram, at_ns);
             }
@@ -184,19 +184,15 @@ impl Listener {
     ///
     /// If there is no socket to be had.
     pub fn open_beside(mut each: impl FnMut(&[u8], u64, u16) + Send + 'static) -> io::Result<Self> {
-        Self::open(None, None, move |datagram, told| {
+        Self::open(None, move |datagram, told| {
             if let (Some(at_ns), Some(from)) = (told.at_ns, told.from) {
                 each(datagram, at_ns, from);
             }
         })
     }
 
-    fn open(
-        core: impl Into<Option<usize>>,
-        priority: Option<u8>,
-        mut each: impl FnMut(&[u8], Told) + Send + 'static,
-    ) -> io::Result<Self> {
-        let core = core.into();
+    /// Ahead of others on `core`, or anywhere among them.
+    fn open(core: Option<usize>, mut each: impl FnMut(&[u8], Told) + Send + 'static) -> io::Result<Self> {
         let socket = listening("0.0.0.0:0")?;
         setsockopt(&socket, ReceiveTimestampns, &true)?;
         let port = socket.local_addr()?.port();
@@ -205,9 +201,7 @@ impl Listener {
         let thread = thread::spawn(move || {
             if let Some(core) = core {
                 pin(core);
-            }
-            if let Some(priority) = priority {
-                go_ahead(priority);
+                go_ahead(5);
             }
             while on.load(Relaxed) {
                 hear_any(&socket, &mut each);

@@ -168,3 +168,24 @@ impl Report {
         io::stdout().write_all(format!("{text}\n").as_bytes())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_target_is_missed_by_what_is_beyond_it_and_by_what_was_not_measured() {
+        for (value, target, missed) in [
+            (1.0, Target::AtMost(1.0), false),
+            (1.1, Target::AtMost(1.0), true),
+            (0.9, Target::AtLeast(1.0), true),
+            (f64::NAN, Target::AtLeast(0.0), true),
+        ] {
+            let mut report = Report::new("test", "A test");
+            report.figure("without a target", 9.0, "");
+            report.judged("with one", value, "", target);
+            report.judged("and another", 0.0, "", Target::AtMost(0.0));
+            assert_eq!(report.has_missed(), missed, "{value}, {target:?}");
+        }
+    }
+}

@@ -266,6 +266,7 @@ impl State {
             }
             Tiding::Loaded { request, records } => Input::Loaded { request, records },
             Tiding::StoreFailed { reason } => {
+                self.desk.outbox.refused();
                 self.desk.not_ready.say(Cause::Store, format!("the store cannot be written: {reason}"));
                 Input::StoreFailed { reason }
             }

@@ -11,9 +11,11 @@ pub mod command;
 
 use std::{
     collections::BTreeMap,
-    fs::{File, OpenOptions},
+    fs::{File, OpenOptions, TryLockError},
     io,
+    mem::ManuallyDrop,
     os::unix::fs::OpenOptionsExt,
+    panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -25,7 +27,7 @@ use holdmusic_control::{
 };
 use holdmusic_media::MediaTime;
 use redb::{Builder, Database, ReadableDatabase, ReadableTable, TableDefinition, backends::FileBackend};
-use tracing::{error, info};
+use tracing::{error, info, warn};
 
 use crate::{clock, mailbox::Tiding};
 
@@ -72,18 +74,31 @@ pub struct Store {
     path: PathBuf,
     /// `None` after an error, until it can be opened again.
     database: Option<Database>,
+    /// The data directory, locked: the lock of the file is gone while it is not open.
+    _directory: File,
+    /// Whether it had to be repaired when it was opened.
+    repaired: bool,
 }
 
 impl Store {
-    /// Opens the store in the data directory, made at first start, for its owner's eyes only: keys of SRTP are in it.
+    /// Opens the store in the data directory, made at first start, for its owner's eyes only: keys of SRTP are in it. Every
+    /// page of it is looked at.
     ///
     /// # Errors
     ///
     /// One line: another engine has it, it is damaged, or the disk refuses; and what to do about it.
     pub fn open(data: &Path) -> Result<Self, String> {
         let path = data.join(FILE);
-        let database = open(&path).map_err(|error| explain(&path, &error))?;
-        Ok(Self { path, database: Some(database) })
+        let directory = locked(data).map_err(|error| explain(&path, &error))?;
+        // redb believes what a file says of itself: of a damaged one it can panic.
+        let opened = catch_unwind(AssertUnwindSafe(|| whole(&path)));
+        let opened =
+            opened.unwrap_or_else(|_| Err(redb::Error::Corrupted("its pages make no sense".to_owned())));
+        let (database, repaired) = opened.map_err(|error| explain(&path, &error))?;
+        if repaired {
+            warn!(path = %path.display(), "the store was damaged, and is as it was a moment before; what came last is lost");
+        }
+        Ok(Self { path, database: Some(database), _directory: directory, repaired })
     }
 
     /// All that is in it.
@@ -194,14 +209,16 @@ pub struct Outbox {
     ticket: u64,
     /// Since when a batch is under way.
     since: Option<MediaTime>,
-    /// Whether it has been said that the disk does not answer.
+    /// Whether it has been said that the disk does not answer, or refuses.
     said: bool,
+    /// Whether the disk did not answer for too long.
+    stalled: bool,
 }
 
 impl Outbox {
     /// For the store at the other end of `to`.
     pub fn new(to: Sender<Batch>) -> Self {
-        Self { to, gathered: BTreeMap::new(), ticket: 0, since: None, said: false }
+        Self { to, gathered: BTreeMap::new(), ticket: 0, since: None, said: false, stalled: false }
     }
 
     /// One more change.
@@ -225,6 +242,14 @@ impl Outbox {
     pub fn stored(&mut self) {
         self.since = None;
         self.said = false;
+        if std::mem::take(&mut self.stalled) {
+            info!("the disk answers again");
+        }
+    }
+
+    /// The disk refuses what was sent, and says why.
+    pub fn refused(&mut self) {
+        self.said = true;
     }
 
     /// When it is to be asked whether the disk still answers.
@@ -237,20 +262,38 @@ impl Outbox {
         if now < self.deadline() {
             return None;
         }
-        self.said = true;
-        let millis = STALLED.as_millis();
-        Some(format!("the disk has not answered for {millis} ms"))
+        (self.said, self.stalled) = (true, true);
+        let reason = format!("the disk has not answered for {} ms", STALLED.as_millis());
+        error!(%reason, "the store cannot be written; no new work is taken until it can");
+        Some(reason)
     }
 }
 
-fn open(path: &Path) -> Result<Database, redb::Error> {
-    let backend = FileBackend::new(file(path)?)?;
-    let database = Builder::new().set_cache_size(CACHE_BYTES).create_with_backend(backend)?;
+/// The data directory, for one process. Where directories cannot be locked (NFS) there is the file's own lock.
+fn locked(data: &Path) -> Result<File, redb::Error> {
+    let directory = File::open(data)?;
+    match directory.try_lock() {
+        Err(TryLockError::WouldBlock) => Err(redb::Error::DatabaseAlreadyOpen),
+        Ok(()) | Err(TryLockError::Error(_)) => Ok(directory),
+    }
+}
+
+/// Opened and looked at: an engine that was killed left it to redb to do so, one that was told to stop did not. Whether it
+/// had to be repaired.
+fn whole(path: &Path) -> Result<(Database, bool), redb::Error> {
+    // A damaged one that is dropped can panic as well, a second time.
+    let mut database = ManuallyDrop::new(open(path)?);
+    let repaired = !database.check_integrity()?;
     // So that a store that was never written can be read.
     let transaction = database.begin_write()?;
     transaction.open_table(RECORDS)?;
     transaction.commit()?;
-    Ok(database)
+    Ok((ManuallyDrop::into_inner(database), repaired))
+}
+
+fn open(path: &Path) -> Result<Database, redb::Error> {
+    let backend = FileBackend::new(file(path)?)?;
+    Ok(Builder::new().set_cache_size(CACHE_BYTES).create_with_backend(backend)?)
 }
 
 fn file(path: &Path) -> io::Result<File> {
@@ -290,8 +333,7 @@ fn explain(path: &Path, error: &redb::Error) -> String {
             format!("{path} is open in another engine; each needs a data directory of its own (--data)")
         }
         redb::Error::Corrupted(what) => format!(
-            "{path} is damaged ({what}); 'holdmusic store check' says more. Put a copy of it back, or move it away to \
-             begin without calls"
+            "{path} is damaged ({what}). Put a copy of it back, or move it away to begin without calls"
         ),
         redb::Error::UpgradeRequired(version) => {
             format!("{path} has format {version}, which this version of holdmusic does not read")
@@ -358,6 +400,17 @@ mod tests {
     }
 
     #[test]
+    fn a_store_that_cannot_be_written_is_still_nobody_elses() {
+        let data = tempfile::tempdir().unwrap();
+        let mut store = Store::open(data.path()).unwrap();
+        // As after an error: the file is closed until it is tried again.
+        store.database = None;
+        let second = Store::open(data.path()).unwrap_err();
+        assert!(second.contains("open in another engine"), "{second}");
+        store.write(&batch(1, &[("a", Some("1"))])).unwrap();
+    }
+
+    #[test]
     fn what_is_no_store_is_said_to_be_none_and_left_as_it_is() {
         let data = tempfile::tempdir().unwrap();
         let path = data.path().join(FILE);
@@ -367,6 +420,38 @@ mod tests {
             assert!(error.contains("records.redb"), "{error}");
             assert_eq!(std::fs::read(&path).unwrap(), bytes);
         }
+    }
+
+    /// Shown by damaging each page in turn of a file that was closed in order, in three ways.
+    #[test]
+    fn a_damaged_store_is_refused_or_is_as_it_was() {
+        let data = tempfile::tempdir().unwrap();
+        let path = data.path().join(FILE);
+        let mut store = Store::open(data.path()).unwrap();
+        let keys: Vec<String> = (0..400).map(|number| format!("key {number}")).collect();
+        let filler = "v".repeat(50);
+        let changes: Vec<_> = keys.iter().map(|key| (key.as_str(), Some(filler.as_str()))).collect();
+        store.write(&batch(1, &changes)).unwrap();
+        let records = store.records().unwrap();
+        drop(store);
+        let good = std::fs::read(&path).unwrap();
+        let mut refused = 0;
+        for page in (0..good.len()).step_by(4096) {
+            for (offset, length) in [(5, 1), (300, 40), (0, 4096)] {
+                let mut bytes = good.clone();
+                bytes[page + offset..][..length].iter_mut().for_each(|byte| *byte ^= 0x41);
+                let data = tempfile::tempdir().unwrap();
+                std::fs::write(data.path().join(FILE), bytes).unwrap();
+                match Store::open(data.path()) {
+                    Ok(store) => assert_eq!(store.records().unwrap(), records, "page {page}, {offset}"),
+                    Err(error) => {
+                        assert!(error.contains("records.redb"), "{error}");
+                        refused += 1;
+                    }
+                }
+            }
+        }
+        assert!(refused > 20, "{refused}");
     }
 
     #[test]
@@ -389,5 +474,7 @@ mod tests {
         outbox.send(at(9_001));
         let batch = batches.recv().unwrap();
         assert_eq!((batch.ticket, batch.changes.len()), (3, 1));
+        outbox.refused();
+        assert_eq!(outbox.has_stalled(at(99_000)), None, "why it is refused is known");
     }
 }
