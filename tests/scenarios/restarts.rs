@@ -220,7 +220,8 @@ fn a_full_disk_stops_new_work_and_no_music() {
 /// written now.
 #[test]
 fn the_fuzzer_begins_with_stores_as_they_are_written() {
-    let stories: [(&str, fn(&mut World)); 4] = [
+    type Story = fn(&mut World);
+    let stories: [(&str, Story); 4] = [
         ("held", |world| {
             let call = world.call(json!({ "maxHeldParticipants": 2, "maxDuration": 600 }));
             let (alice, bob) = (newcomer(world, &call), newcomer(world, &call));
