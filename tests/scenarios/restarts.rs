@@ -23,9 +23,14 @@ fn music_after(
 /// Two worlds of one seed, in one of which the engine dies: afterwards both send the same frames in the same ticks.
 #[test]
 fn music_goes_on_as_if_it_had_played_on() {
-    for prompt in [None, Some(MUSIC)] {
+    let of_the_call = json!({ "defaultPrompt": { "mediaInfo": { "uri": MUSIC } } });
+    for (prompt, rules, fetches) in
+        [(None, no_rules(), 0), (Some(MUSIC), no_rules(), 1), (None, of_the_call, 1)]
+    {
         let told = |dies: bool| {
-            let (mut world, _, alice) = one(701, no_rules());
+            let (mut world, _, alice) = one(701, rules.clone());
+            // The default music of the call is ready before it is wanted.
+            world.run(seconds(1.0));
             hold_and_wait(&mut world, &alice, prompt);
             let began = world.now();
             // The prompt is 9.6 s long: by then it is in its second lap, and kept.
@@ -36,7 +41,7 @@ fn music_goes_on_as_if_it_had_played_on() {
             world.run_until(began + seconds(13.0));
             let again = world.now();
             world.run_until(began + seconds(16.0));
-            assert_eq!(world.shelf.fetches(MUSIC), usize::from(prompt.is_some()), "no fetch is needed");
+            assert_eq!(world.shelf.fetches(MUSIC), fetches, "no fetch is needed");
             (
                 music_after(&world, alice.phone, again),
                 world.taps().of(alice.ssrc).into_iter().cloned().collect(),
@@ -77,6 +82,25 @@ fn check_numbers(sent: &[Sent], crashes: usize) {
         assert!((2..=u16::try_from(most).unwrap()).contains(&steps), "{steps} for {away:?}");
     }
     assert_eq!(jumps, crashes);
+}
+
+/// Of a prompt that was not kept the place is not there for a while, but its beginning is.
+#[test]
+fn music_that_is_not_kept_begins_anew_and_not_in_silence() {
+    let (mut world, _, alice) = one(708, no_rules());
+    hold_and_wait(&mut world, &alice, Some(MUSIC));
+    world.run(seconds(6.0));
+    world.forget_prompts();
+    world.crash(seconds(0.3));
+    world.run(seconds(0.3));
+    let again = world.now();
+    world.run(seconds(1.5));
+    assert_eq!(world.shelf.fetches(MUSIC), 2);
+    let silence = holdmusic_codecs::Codec::Opus.nothing();
+    let sent: Vec<_> = world.taps().of(alice.ssrc).into_iter().filter(|sent| sent.at >= again).collect();
+    let silent = sent.iter().filter(|sent| sent.payload == silence).count();
+    assert!(sent.len() > 60 && silent == 0, "{silent} of {} packets have no sound", sent.len());
+    assert_eq!(state(&mut world, &alice)["source"], "customPrompt");
 }
 
 #[test]
@@ -206,7 +230,11 @@ fn a_full_disk_stops_new_work_and_no_music() {
     assert!(flow.is_one_piece(), "{flow:?}");
     assert_eq!(world.stop(&alice).expect(202).text("status"), "completed");
     assert!(world.now().since(began) < seconds(3.0), "a stop does not wait for the disk");
+    let operations = format!("{}/operations", call.path);
+    let reading = world.http("GET", &operations, json!(null));
+    assert!(matches!(reading.status, 200 | 503), "answered in any case");
     world.run(seconds(6.0));
+    world.http("GET", &operations, json!(null)).expect(200);
     // It works again: what was begun goes on, and everything is on the disk.
     world.start(&alice, None, None).expect(202);
     world.run(seconds(1.0));

@@ -216,6 +216,7 @@ impl Control {
         let before = hold.sources();
         hold.asked = asked;
         hold.wants = source;
+        hold.resume = None;
         hold.failure = None;
         hold.reason = None;
         let waits = !ready && hold.playing.is_none() && hold.grace.is_none();
@@ -242,6 +243,7 @@ impl Control {
         let before = hold.sources();
         hold.asked = asked.map(Arc::new);
         hold.wants = None;
+        hold.resume = None;
         self.counts.prompt_failures.add(failure.cause);
         self.watch(now.mono, call, id, before);
         self.fail_prompt(now, call, id, failure);
@@ -255,9 +257,9 @@ impl Control {
             return;
         }
         let (before, leg) = (hold.sources(), leg.id);
-        let is_prompt = hold.asked.is_some() && hold.wants == Some(source);
         // What played before a restart goes on from where it would be; a change begins anew.
-        let resume = hold.resume.take().filter(|resume| resume.is_prompt == is_prompt);
+        let is_wanted = hold.wants_to_hear(source);
+        let resume = hold.resume.take().filter(|resume| resume.is_wanted == is_wanted);
         let since = resume.and_then(|resume| resume.since);
         hold.playing = Some(source);
         hold.playing_since = since;

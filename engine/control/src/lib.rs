@@ -454,10 +454,10 @@ impl Control {
             }
             Input::Stored { ticket } => {
                 self.stored(ticket);
-                self.shelve(now.mono);
+                self.shelve();
             }
             Input::Loaded { request, records } => self.loaded(now.mono, request, records),
-            Input::StoreFailed { reason } => self.store_failed(reason),
+            Input::StoreFailed { reason } => self.store_failed(now.mono, reason),
             Input::Drain => self.drain(now),
         }
         self.notify_all(now);
@@ -510,6 +510,12 @@ impl Control {
     }
 
     fn notify_all(&mut self, now: Now) {
+        if self.durability.is_failing() {
+            // What they tell might not be so after a crash; all wait until the store has it.
+            self.to_notify.sort_unstable();
+            self.to_notify.dedup();
+            return;
+        }
         let calls = std::mem::take(&mut self.to_notify);
         for call in &calls {
             self.notifications.wait(now, *call, &self.settings);
@@ -540,7 +546,7 @@ impl Control {
         };
         let about = (ask.call(), ask.is_new_work());
         if about.1
-            && let Err(refusal) = self.store_refuses()
+            && let Err(refusal) = self.takes_new_work()
         {
             return self.reply(now.mono, request, None, Some(owner), Err(refusal));
         }

@@ -16,6 +16,9 @@ use crate::{
     record::{Key, Record, read_operations},
 };
 
+/// Requests that wait for what the store has at a time.
+const MAX_LOADING: usize = 64;
+
 /// A request that waits for what the store has.
 #[derive(Debug)]
 pub(crate) struct Loading {
@@ -64,6 +67,15 @@ impl Control {
                 Key::operations_of(call_id)
             }
         };
+        // Without the store there is nobody to ask, and a few at a time are enough: each may be of a thousand records.
+        if let Err(refusal) = self.store_refuses() {
+            return Some(Err(refusal));
+        }
+        if self.loading.len() >= MAX_LOADING {
+            let words =
+                format!("{MAX_LOADING} requests wait for operations that are over; at most so many may.");
+            return Some(Err(Refusal::unavailable(words, 1)));
+        }
         let loading = Loading { base: Arc::clone(base), owner, call: call_id, wanted };
         self.loading.insert(request, loading);
         self.outputs.push_back(Output::Load { request, prefix: key });
@@ -108,7 +120,7 @@ impl Control {
     }
 
     /// Operations of which the store has everything stay there alone, as far as nothing will be done with them any more.
-    pub(crate) fn shelve(&mut self, now: MediaTime) {
+    pub(crate) fn shelve(&mut self) {
         let (stored, next) = self.durability.progress();
         for _ in 0..self.settled.len() {
             let Some(&(ticket, call_id, id)) = self.settled.front().filter(|(ticket, ..)| *ticket <= stored)
@@ -116,7 +128,7 @@ impl Control {
                 return;
             };
             self.settled.pop_front();
-            let Some(call) = self.calls.get_mut(&call_id) else { continue };
+            let Some(call) = self.calls.get(&call_id) else { continue };
             if call.ticket > stored {
                 self.settled.push_back((call.ticket.max(ticket), call_id, id));
                 continue;
@@ -130,15 +142,14 @@ impl Control {
                 continue;
             }
             let reported = operation.facts.nothing_to_stop || operation.facts.stopped.is_some();
-            let patience = self.settings.stop_bound + self.settings.report_bound;
-            if operation.kind == OperationKind::StopHoldMusic
-                && !reported
-                && now < operation.accepted + patience
-            {
+            let is_stop = operation.kind == OperationKind::StopHoldMusic;
+            if is_stop && !reported && self.awaits_report_for(id) {
                 self.settled.push_back((next, call_id, id));
                 continue;
             }
-            call.operations.shelve(id);
+            if let Some(call) = self.calls.get_mut(&call_id) {
+                call.operations.shelve(id);
+            }
         }
     }
 

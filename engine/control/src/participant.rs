@@ -122,8 +122,8 @@ pub(crate) struct Hold {
 /// What a hold played, and the tick in which that began: it goes on from where it would be now.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Resume {
-    /// Whether it was what was asked for, and not what is played instead.
-    pub(crate) is_prompt: bool,
+    /// Whether it was what the hold wants, and not what is played instead.
+    pub(crate) is_wanted: bool,
     pub(crate) since: Option<Tick>,
 }
 
@@ -158,9 +158,16 @@ impl Hold {
         match self.playing {
             None => self.resume,
             Some(playing) => {
-                let is_prompt = self.asked.is_some() && self.wants == Some(playing);
-                Some(Resume { is_prompt, since: self.playing_since })
+                Some(Resume { is_wanted: self.wants_to_hear(playing), since: self.playing_since })
             }
+        }
+    }
+
+    /// Whether `source` is what this hold wants, and not what is played instead.
+    pub(crate) fn wants_to_hear(&self, source: SourceId) -> bool {
+        match self.wants {
+            Some(wants) => wants == source,
+            None => self.failure.is_none() && source == DEFAULT_SOURCE,
         }
     }
 

@@ -284,6 +284,11 @@ struct Gated {
 }
 
 impl Durability {
+    /// Whether nothing can be written at present.
+    pub(crate) fn is_failing(&self) -> bool {
+        self.failing.is_some()
+    }
+
     /// What the store has, and the change that goes to it next.
     pub(crate) fn progress(&self) -> (u64, u64) {
         (self.stored, self.last_ticket + 1)
@@ -311,7 +316,15 @@ impl Control {
         }
     }
 
-    /// Why no new work can be taken: it could not be made durable.
+    /// Whether new work can be taken: it must be made durable, and there must be time for it.
+    pub(crate) fn takes_new_work(&self) -> Result<(), Refusal> {
+        if self.draining {
+            return Err(Refusal::unavailable("The server is shutting down and takes nothing new.", 5));
+        }
+        self.store_refuses()
+    }
+
+    /// Why nothing can be made durable, or read, if that is so.
     pub(crate) fn store_refuses(&self) -> Result<(), Refusal> {
         match &self.durability.failing {
             None => Ok(()),
@@ -423,7 +436,11 @@ impl Control {
     pub(crate) fn stored(&mut self, ticket: u64) {
         let durability = &mut self.durability;
         durability.stored = durability.stored.max(ticket);
-        durability.failing = None;
+        if durability.failing.take().is_some() {
+            // Those that waited for the store may be told now.
+            self.to_notify.extend(self.notifications.calls());
+        }
+        let durability = &mut self.durability;
         let later = durability.gated.split_off(&(ticket + 1, 0));
         let open = std::mem::replace(&mut durability.gated, later);
         self.outputs.extend(open.into_values().map(|gated| gated.output));
@@ -432,8 +449,11 @@ impl Control {
     /// The store can write nothing at present. What goes on goes on; who has asked for new work is told, and who has asked
     /// for anything else waits no longer: to stop music is worth more than to be sure of it. Notifications wait, since what
     /// they tell might not be so after a crash.
-    pub(crate) fn store_failed(&mut self, reason: String) {
+    pub(crate) fn store_failed(&mut self, now: MediaTime, reason: String) {
         let refusal = no_store(&reason);
+        for request in std::mem::take(&mut self.loading).into_keys() {
+            self.reply(now, request, None, None, Err(refusal.clone()));
+        }
         self.durability.failing = Some(reason);
         let all = std::mem::take(&mut self.durability.gated);
         let is_reply = |gated: &Gated| matches!(gated.output, Output::Reply { .. });

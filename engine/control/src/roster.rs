@@ -278,9 +278,9 @@ impl Control {
         (call, id): (CallId, ParticipantId),
         mute: Mute,
     ) -> Result<Answer, Refusal> {
-        self.mark(Key::Participant(call, id));
         let participant = self.live_call_mut(call)?.participant_mut(id)?;
         let before = std::mem::replace(&mut participant.muted, mute.muted);
+        self.mark(Key::Participant(call, id));
         if before != mute.muted {
             self.owe_roster(now, call);
         }
@@ -404,9 +404,12 @@ impl Control {
         id: OperationId,
         result: Result<ResultInfo, ResultInfo>,
     ) {
-        self.mark(Key::Operation(call_id, id));
-        self.mark(Key::Call(call_id));
         let Some(call) = self.calls.get_mut(&call_id) else { return };
+        if call.operation(id).is_none_or(Operation::is_over) {
+            return;
+        }
+        self.durability.mark(&self.settings, Key::Operation(call_id, id));
+        self.durability.mark(&self.settings, Key::Call(call_id));
         let version = call.next_etag();
         let Some(operation) = call.operations.get_mut(id) else { return };
         let number = operation.number;

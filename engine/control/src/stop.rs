@@ -101,6 +101,11 @@ impl Control {
         self.reports.entry(leg).or_default().push_back(owed);
     }
 
+    /// Whether a report is waited for that belongs into this stop.
+    pub(crate) fn awaits_report_for(&self, stop: OperationId) -> bool {
+        self.reports.values().flatten().any(|owed| owed.stop == Some(stop))
+    }
+
     /// A report came.
     pub(crate) fn stopped(&mut self, now: Now, leg: LegId, report: HoldReport, next: Numbering) {
         let owed = self.reports.get_mut(&leg).and_then(VecDeque::pop_front);

@@ -463,6 +463,11 @@ impl Leg {
         let bridge = hold.bridge.as_ref().filter(|bridge| position < bridge.frames);
         let reader = bridge.map_or(&hold.music.reader, |bridge| &bridge.reader);
         let mut read = reader.at(position, payload);
+        if read == At::NotYet && position > 0 && !hold.told {
+            // It was to go on from a place that is not there yet; from its beginning it can be heard at once.
+            position = 0;
+            read = reader.at(position, payload);
+        }
         if read == At::Gone {
             // The frames between are lost; sequence and timestamp know nothing of it.
             let rejoined = reader.rejoin();

@@ -57,8 +57,8 @@ pub const BRIDGES: usize = 64;
 /// Batches that wait for the store: one, since control gathers while the disk works.
 pub const BATCHES: usize = 1;
 
-/// Requests that wait for what the store has; it takes ten thousand a second between its commits.
-pub const READS: usize = 1_024;
+/// Requests that wait for what the store has: as many as control lets wait.
+pub const READS: usize = 64;
 
 /// Threads that panicked and whose names wait to be told. The first one closes the engine.
 pub const FALLEN: usize = 16;

@@ -14,7 +14,7 @@ use std::{
     fs::{File, OpenOptions, TryLockError},
     io,
     mem::ManuallyDrop,
-    os::unix::fs::OpenOptionsExt,
+    os::unix::fs::{MetadataExt, OpenOptionsExt},
     panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
     time::Duration,
@@ -78,6 +78,8 @@ pub struct Store {
     _directory: File,
     /// Whether it had to be repaired when it was opened.
     repaired: bool,
+    /// Which file it is: no other one takes its place.
+    identity: (u64, u64),
 }
 
 impl Store {
@@ -98,7 +100,8 @@ impl Store {
         if repaired {
             warn!(path = %path.display(), "the store was damaged, and is as it was a moment before; what came last is lost");
         }
-        Ok(Self { path, database: Some(database), _directory: directory, repaired })
+        let identity = identity(&path).map_err(|error| explain(&path, &error.into()))?;
+        Ok(Self { path, database: Some(database), _directory: directory, repaired, identity })
     }
 
     /// All that is in it.
@@ -113,19 +116,32 @@ impl Store {
 
     fn write(&mut self, batch: &Batch) -> Result<(), redb::Error> {
         if self.database.is_none() {
+            if identity(&self.path)? != self.identity {
+                return Err(io::Error::other("its file is another one now").into());
+            }
             self.database = Some(open(&self.path)?);
         }
-        let written = self.database.as_ref().map_or(Ok(()), |database| write(database, batch));
-        if written.is_err() {
-            self.database = None;
+        let Some(database) = &self.database else { return Ok(()) };
+        // redb believes what a file says of itself: of one that was damaged meanwhile it can panic.
+        match catch_unwind(AssertUnwindSafe(|| write(database, batch))) {
+            Ok(written) => {
+                if written.is_err() {
+                    self.database = None;
+                }
+                written
+            }
+            Err(_) => {
+                // To drop it could panic again.
+                std::mem::forget(self.database.take());
+                Err(redb::Error::Corrupted("its pages make no sense".to_owned()))
+            }
         }
-        written
     }
 
     /// Keys and values of the records whose keys begin so.
     fn load(&self, prefix: &[u8]) -> Result<Vec<Record>, String> {
         let Some(database) = &self.database else { return Err("the disk refuses".to_owned()) };
-        let read = || -> Result<_, redb::Error> {
+        let read = move || -> Result<_, redb::Error> {
             let table = database.begin_read()?.open_table(RECORDS)?;
             let mut records = vec![];
             for entry in table.range(prefix..)? {
@@ -137,7 +153,8 @@ impl Store {
             }
             Ok(records)
         };
-        read().map_err(|error| in_short(&error))
+        let read = catch_unwind(AssertUnwindSafe(read));
+        read.unwrap_or_else(|_| Err(redb::Error::Corrupted(String::new()))).map_err(|error| in_short(&error))
     }
 
     /// Has what a restored control wants persisted on the disk before anything else is done. What else it said.
@@ -183,6 +200,9 @@ impl Store {
                 }
                 failed = true;
                 let _ = tell.send(Tiding::StoreFailed { reason: in_short(&error) });
+                while let Ok(Read { request, .. }) = reads.try_recv() {
+                    let _ = tell.send(Tiding::Loaded { request, records: Err(in_short(&error)) });
+                }
                 if batches.recv_timeout(AGAIN) == Err(RecvTimeoutError::Disconnected) {
                     return error!("leaving although the store does not have everything");
                 }
@@ -294,6 +314,12 @@ fn whole(path: &Path) -> Result<(Database, bool), redb::Error> {
 fn open(path: &Path) -> Result<Database, redb::Error> {
     let backend = FileBackend::new(file(path)?)?;
     Ok(Builder::new().set_cache_size(CACHE_BYTES).create_with_backend(backend)?)
+}
+
+/// Device and number of a file that is there.
+fn identity(path: &Path) -> io::Result<(u64, u64)> {
+    let file = path.metadata()?;
+    Ok((file.dev(), file.ino()))
 }
 
 fn file(path: &Path) -> io::Result<File> {

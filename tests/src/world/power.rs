@@ -165,6 +165,11 @@ impl World {
         crate::hostile::written(self.store.records.iter().map(|(key, value)| (&**key, &**value)))
     }
 
+    /// What was kept of prompts is gone.
+    pub fn forget_prompts(&mut self) {
+        self.store.kept.clear();
+    }
+
     /// From now on a commit takes so long at most.
     pub fn slow_store(&mut self, slowness: Duration) {
         self.store.slowness = slowness;

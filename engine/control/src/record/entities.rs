@@ -412,7 +412,7 @@ fn hold_fields(encoder: &mut Encoder, hold: &Hold, kept: &mut KeptPrompts) {
     encoder.option(hold.asked.as_deref(), |encoder, prompt| encoder.u64(kept.number(prompt)));
     encoder.option(hold.kind, Encoder::code);
     encoder.option(hold.resume(), |encoder, resume| {
-        encoder.bool(resume.is_prompt);
+        encoder.bool(resume.is_wanted);
         encoder.option(resume.since, |encoder, tick| encoder.u64(tick.0));
     });
     encoder.bool(hold.was_heard || hold.heard.is_some());
@@ -484,9 +484,9 @@ fn read_hold(decoder: &mut Decoder<'_>, moments: &Moments, kept: &KeptPrompts) -
     let asked = decoder.option(|decoder| kept.read(decoder))?;
     let kind = decoder.option(Decoder::code)?;
     let resume = decoder.option(|decoder| {
-        let is_prompt = decoder.bool()?;
+        let is_wanted = decoder.bool()?;
         let since = decoder.option(|decoder| decoder.u64().map(|tick| moments.tick(Tick(tick))))?;
-        Ok(Resume { is_prompt, since })
+        Ok(Resume { is_wanted, since })
     })?;
     let was_heard = decoder.bool()?;
     let ends = decoder.option(|decoder| moments.read(decoder))?;

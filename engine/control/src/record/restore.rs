@@ -26,6 +26,7 @@ use crate::{
     access::{Caller, Identity, Known, Limits},
     announce::Play,
     call::{Call, Operations},
+    notification::Says,
     operation::Operation,
     participant::{EndedBy, Leg, Participant},
     prompt::{DEFAULT_SOURCE, Listener, Prompt},
@@ -108,6 +109,12 @@ impl Control {
     ) -> Result<Self, RecordError> {
         let boot = settings.boot;
         let mut control = Self::new(settings, seed);
+        // The server's own default music goes on as well.
+        for output in &mut control.outputs {
+            if let Output::Prepare { unasked, .. } = output {
+                *unasked = true;
+            }
+        }
         let Some((before, read)) = read_all(records, now, boot)? else { return Ok(control) };
         let Before { anchor, moments, kept } = before;
         control.durability.kept = kept;
@@ -376,7 +383,8 @@ impl Control {
             return self.end_hold(now, call, id, EndedBy::Restart, None);
         }
         let (ends, asked) = (hold.ends, hold.asked.clone());
-        let was_default = hold.resume.is_some_and(|resume| !resume.is_prompt);
+        // It was waited for what is wanted, while something else played.
+        let was_instead = hold.resume.is_some_and(|resume| !resume.is_wanted);
         if let Some(ends) = ends {
             self.timers.set(ends, Timer::Longest(call, id));
         }
@@ -386,20 +394,24 @@ impl Control {
             None if failed => None,
             None => self.default_source(now.mono, call),
         };
-        let target = source.unwrap_or(DEFAULT_SOURCE);
+        let target = match source {
+            Some(source) => source,
+            None if failed => self.fallback(call),
+            None => DEFAULT_SOURCE,
+        };
         let is_ready = self.prompts.is_ready(target);
         let grace = now.mono + self.settings.grace;
         let Some(hold) = self.hold_mut(call, id) else { return };
         let before = hold.sources();
         hold.wants = source;
-        if !is_ready && !was_default {
+        if !is_ready && !was_instead {
             hold.grace = Some(grace);
             self.timers.set(grace, Timer::Grace(call, id));
         }
         self.watch(now.mono, call, id, before);
         if is_ready {
             self.play(now.mono, call, id, target);
-        } else if was_default {
+        } else if was_instead {
             let fallback = self.fallback(call);
             self.play(now.mono, call, id, fallback);
         }
@@ -519,7 +531,11 @@ impl Read {
                 self.operations.entry(call).or_default().push(operation);
             }
             Key::Owed(call, number) => {
-                drop(self.owed.insert((call, number), entities::read_owed(number, value, &moments)?));
+                let record = entities::read_owed(number, value, &moments)?;
+                if matches!(record.owed.says, Says::Roster(_)) {
+                    has_call(call)?;
+                }
+                self.owed.insert((call, number), record);
             }
             Key::Undelivered(id) => {
                 let (number, entry) = entities::read_undelivered(id, value)?;
