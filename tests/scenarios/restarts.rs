@@ -218,9 +218,13 @@ fn a_full_disk_stops_new_work_and_no_music() {
     let bob = newcomer(&mut world, &call);
     hold_and_wait(&mut world, &alice, None);
     world.fail_store(seconds(5.0));
-    // The first finds it out and is told; the next ones are refused at once.
+    // The first finds it out and is told, and nothing is left of it; the next ones are refused at once.
     let first = world.start(&bob, None, None).expect(503);
     assert!(first.message().contains("the disk is full"), "{}", first.message());
+    assert_eq!(state(&mut world, &bob)["state"], "none");
+    let sent = world.taps().of(bob.ssrc).len();
+    world.run(seconds(0.5));
+    assert_eq!(world.taps().of(bob.ssrc).len(), sent, "nobody is held who is believed not to be");
     let second =
         world.http("POST", "/communications/calls", json!({ "callbackUri": "http://127.0.0.1:9/b" }));
     assert_eq!((second.status, second.message()), (503, first.message()));

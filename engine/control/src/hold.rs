@@ -16,7 +16,7 @@ use crate::{
     operation::{Operation, OperationKind, ResultInfo},
     participant::{EndedBy, Heard, Hold, Participant, PastHold},
     prompt::{DEFAULT_SOURCE, Found, Freshness, Listener, Prompt, SourceFacts},
-    record::Key,
+    record::{Key, Made},
     stop::StopRequest,
     timer::Timer,
 };
@@ -109,6 +109,7 @@ impl Control {
         self.counts.starts += 1;
         if self.hold_mut(call_id, id).is_none() {
             self.begin_hold(now, accepted, call_id, id, start.rtp_state.as_ref());
+            self.made = Some(Made::Hold(call_id, id, operation));
         } else if !again {
             self.supersede(now, call_id, id, 0);
         }

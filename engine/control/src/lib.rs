@@ -52,7 +52,7 @@ use crate::{
     participant::EndedBy,
     prompt::Prompts,
     receivers::Callback,
-    record::{Durability, Record, Write},
+    record::{Durability, Made, Record, Write},
     settings::OnRestart,
     stop::OwedReport,
     timer::{Timer, Timers},
@@ -388,6 +388,8 @@ pub struct Control {
     durability: Durability,
     /// Operations that are over, and the change with which that goes to the store.
     settled: VecDeque<(u64, CallId, OperationId)>,
+    /// What the request that is being done has made.
+    made: Option<Made>,
     /// Requests that wait for what the store has.
     loading: BTreeMap<RequestId, Loading>,
 }
@@ -420,6 +422,7 @@ impl Control {
             draining: false,
             durability: Durability::default(),
             settled: VecDeque::new(),
+            made: None,
             loading: BTreeMap::new(),
             settings,
         };
@@ -457,7 +460,7 @@ impl Control {
                 self.shelve();
             }
             Input::Loaded { request, records } => self.loaded(now.mono, request, records),
-            Input::StoreFailed { reason } => self.store_failed(now.mono, reason),
+            Input::StoreFailed { reason } => self.store_failed(now, reason),
             Input::Drain => self.drain(now),
         }
         self.notify_all(now);
@@ -545,6 +548,7 @@ impl Control {
             Err((owner, refusal)) => return self.reply(now.mono, request, None, owner, Err(refusal)),
         };
         let about = (ask.call(), ask.is_new_work());
+        self.made = None;
         if about.1
             && let Err(refusal) = self.takes_new_work()
         {
@@ -613,7 +617,8 @@ impl Control {
                 }
             }
         };
-        self.reply(now.mono, request, Some(about), Some(owner), result);
+        let made = about.1.then(|| self.made.take().unwrap_or(Made::Other));
+        self.reply(now.mono, request, Some((about.0, made)), Some(owner), result);
     }
 
     /// Whose a request is, if it may be done: whoever asks has requests left, and the call is theirs.
@@ -636,14 +641,14 @@ impl Control {
         &mut self,
         now: MediaTime,
         request: RequestId,
-        about: Option<(Option<CallId>, bool)>,
+        about: Option<(Option<CallId>, Option<Made>)>,
         owner: Option<OwnerKey>,
         result: Result<Answer, Refusal>,
     ) {
         let standing = owner.map(|owner| self.owners.standing(now, owner)).unwrap_or_default();
         let output = Output::Reply { request, result, standing };
         match about {
-            Some((call, new_work)) => self.promise(call, output, new_work),
+            Some((call, made)) => self.promise(call, output, made),
             None => self.outputs.push_back(output),
         }
     }

@@ -116,7 +116,7 @@ impl Control {
                 }
             }
         };
-        self.reply(now, request, Some((Some(id), false)), owner, result);
+        self.reply(now, request, Some((Some(id), None)), owner, result);
     }
 
     /// Operations of which the store has everything stay there alone, as far as nothing will be done with them any more.

@@ -24,8 +24,8 @@ use std::{
 use holdmusic_media::{MediaTime, Now, Tick, time::TICK_NS};
 
 use crate::{
-    CallId, Control, NotificationId, OperationId, Output, ParticipantId, Refusal, Settings,
-    operation::Operation, prompt::Prompt, timer::Timer,
+    CallId, Control, NotificationId, OperationId, Output, ParticipantId, Refusal, Settings, graph::results,
+    operation::Operation, participant::EndedBy, prompt::Prompt, timer::Timer,
 };
 
 pub use dump::{Dumped, dump};
@@ -279,8 +279,21 @@ pub(crate) struct Durability {
 #[derive(Debug)]
 struct Gated {
     output: Output,
-    /// Whether it is the answer to new work: without a store there is none.
-    new_work: bool,
+    /// If it is the answer to new work, what was made: without a store there is none.
+    made: Option<Made>,
+}
+
+/// What a request has made that would not be there without it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Made {
+    /// A call.
+    Call(CallId),
+    /// A participant.
+    Participant(CallId, ParticipantId),
+    /// A hold.
+    Hold(CallId, ParticipantId, OperationId),
+    /// What ends by itself, or changed what was there before.
+    Other,
 }
 
 impl Durability {
@@ -309,9 +322,9 @@ impl Control {
     }
 
     /// `output` is said at the end of this input, or when what it is about is durable.
-    pub(crate) fn promise(&mut self, call: Option<CallId>, output: Output, new_work: bool) {
+    pub(crate) fn promise(&mut self, call: Option<CallId>, output: Output, made: Option<Made>) {
         match self.settings.durable {
-            true => self.durability.pending.push((call, Gated { output, new_work })),
+            true => self.durability.pending.push((call, Gated { output, made })),
             false => self.outputs.push_back(output),
         }
     }
@@ -449,24 +462,41 @@ impl Control {
     /// The store can write nothing at present. What goes on goes on; who has asked for new work is told, and who has asked
     /// for anything else waits no longer: to stop music is worth more than to be sure of it. Notifications wait, since what
     /// they tell might not be so after a crash.
-    pub(crate) fn store_failed(&mut self, now: MediaTime, reason: String) {
+    pub(crate) fn store_failed(&mut self, now: Now, reason: String) {
         let refusal = no_store(&reason);
         for request in std::mem::take(&mut self.loading).into_keys() {
-            self.reply(now, request, None, None, Err(refusal.clone()));
+            self.reply(now.mono, request, None, None, Err(refusal.clone()));
         }
         self.durability.failing = Some(reason);
         let all = std::mem::take(&mut self.durability.gated);
         let is_reply = |gated: &Gated| matches!(gated.output, Output::Reply { .. });
         let (replies, others): (BTreeMap<_, _>, _) = all.into_iter().partition(|(_, gated)| is_reply(gated));
         self.durability.gated = others;
-        for Gated { mut output, new_work } in replies.into_values() {
-            if let Output::Reply { result, .. } = &mut output
-                && new_work
+        let mut undone = vec![];
+        for Gated { mut output, made } in replies.into_values() {
+            if let (Output::Reply { result, .. }, Some(made)) = (&mut output, made)
                 && result.is_ok()
             {
                 *result = Err(refusal.clone());
+                undone.push(made);
             }
             self.outputs.push_back(output);
+        }
+        undone.into_iter().rev().for_each(|made| self.undo(now, made));
+    }
+
+    /// Whoever was refused finds things as they were before, and nobody is held who is believed not to be.
+    fn undo(&mut self, now: Now, made: Made) {
+        match made {
+            Made::Call(call) => self.end_call(now, call, &results::not_durable()),
+            Made::Participant(call, id) => drop(self.delete_participant(now, call, id)),
+            Made::Hold(call, id, operation) => {
+                let hold = self.hold_mut(call, id);
+                if hold.is_some_and(|hold| hold.operations.first() == Some(&operation)) {
+                    self.end_hold(now, call, id, EndedBy::Stop, None);
+                }
+            }
+            Made::Other => {}
         }
     }
 

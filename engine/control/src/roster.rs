@@ -22,7 +22,7 @@ use crate::{
     participant::{EndedBy, Participant},
     prompt::{Found, Listener, Prompt},
     receivers::Callback,
-    record::Key,
+    record::{Key, Made},
     timer::Timer,
 };
 
@@ -115,6 +115,7 @@ impl Control {
         self.calls.insert(id, Box::new(call));
         self.mark(Key::Call(id));
         self.counts.calls += 1;
+        self.made = Some(Made::Call(id));
         let owner = self.owners.of_mut(owner);
         owner.calls += 1;
         owner.kept += 1;
@@ -155,7 +156,7 @@ impl Control {
         self.end_call(now, id, &results::call_expired());
     }
 
-    fn end_call(&mut self, now: Now, id: CallId, result: &ResultInfo) {
+    pub(crate) fn end_call(&mut self, now: Now, id: CallId, result: &ResultInfo) {
         let Ok(call) = self.live_call(id) else { return };
         let roster: Vec<_> = call.roster().iter().map(|participant| participant.id).collect();
         self.cancel_plays(now, id, results::call_ended);
@@ -246,6 +247,7 @@ impl Control {
         let participant = Participant::new(id, number, info, metadata);
         call.participants.insert(id, Box::new(participant));
         self.counts.participants += 1;
+        self.made = Some(Made::Participant(call_id, id));
         self.mark(Key::Participant(call_id, id));
         if let Some(leg) = leg {
             self.admit_leg(call_id, id, leg);
@@ -694,6 +696,6 @@ impl Control {
             }
         };
         let output = Output::Notify { notification, call, owner, uri, body, attempt };
-        self.promise(Some(call), output, false);
+        self.promise(Some(call), output, None);
     }
 }

@@ -207,6 +207,6 @@ impl Control {
             },
         };
         let owner = self.calls.get(&call_id).map(|call| call.owner);
-        self.reply(now, answer.request, Some((Some(call_id), false)), owner, result);
+        self.reply(now, answer.request, Some((Some(call_id), None)), owner, result);
     }
 }

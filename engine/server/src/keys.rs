@@ -27,7 +27,7 @@ use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-pub use command::{KeysCommand, run};
+pub use command::{KeysCommand, Where, run};
 
 /// The private key, in the data directory.
 const FILE: &str = "notification-key.pem";

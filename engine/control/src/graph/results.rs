@@ -86,6 +86,11 @@ pub(crate) fn call_deleted() -> ResultInfo {
     result(200, 5001, "The call was ended by the application.")
 }
 
+/// The end of a call whose making was refused.
+pub(crate) fn not_durable() -> ResultInfo {
+    result(503, 0, "The call could not be made durable.")
+}
+
 /// The end of a call that was not kept alive.
 pub(crate) fn call_expired() -> ResultInfo {
     result(408, 8537, "The call was not kept alive.")

@@ -38,10 +38,10 @@ Examples:
     },
 }
 
-/// Where the keys are.
+/// Where an engine keeps what outlives it.
 #[derive(Args, Clone, Debug)]
 pub struct Where {
-    /// Where keys are kept [default: a directory of this user's, as for `serve`]
+    /// The data directory [default: a directory of this user's, as for `serve`]
     #[arg(long, env = "HOLDMUSIC_DATA", value_name = "DIR")]
     data: Option<PathBuf>,
     /// TOML file of `serve`, which may name the directory
@@ -50,7 +50,12 @@ pub struct Where {
 }
 
 impl Where {
-    fn directory(self) -> Result<PathBuf, String> {
+    /// The data directory.
+    ///
+    /// # Errors
+    ///
+    /// One line: the file cannot be read, or there is no such directory of this user's.
+    pub fn directory(self) -> Result<PathBuf, String> {
         let Self { data, config } = self;
         Options { data, config, ..Options::default() }.with_file()?.data_directory()
     }

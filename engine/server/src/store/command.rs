@@ -6,7 +6,7 @@ use std::{
     process::ExitCode,
 };
 
-use clap::{Args, Subcommand};
+use clap::Subcommand;
 use holdmusic_control::{
     Control, Settings,
     record::{self, dump},
@@ -14,7 +14,7 @@ use holdmusic_control::{
 use serde_json::json;
 
 use super::{FILE, Store};
-use crate::{clock, config::Options};
+use crate::{clock, keys::Where};
 
 /// Look at what survives a restart: calls, holds, operations and notifications that are owed
 ///
@@ -32,24 +32,6 @@ pub enum StoreCommand {
 Example:
   systemctl stop holdmusic && holdmusic store compact --data /var/lib/holdmusic; systemctl start holdmusic")]
     Compact(Where),
-}
-
-/// Where the store is.
-#[derive(Args, Clone, Debug)]
-pub struct Where {
-    /// Where records are kept [default: a directory of this user's, as for `serve`]
-    #[arg(long, env = "HOLDMUSIC_DATA", value_name = "DIR")]
-    data: Option<PathBuf>,
-    /// TOML file of `serve`, which may name the directory
-    #[arg(long, env = "HOLDMUSIC_CONFIG", value_name = "FILE")]
-    config: Option<PathBuf>,
-}
-
-impl Where {
-    fn directory(self) -> Result<PathBuf, String> {
-        let Self { data, config } = self;
-        Options { data, config, ..Options::default() }.with_file()?.data_directory()
-    }
 }
 
 /// What came of a command: what to print, and whether all is well.
