@@ -260,13 +260,15 @@ impl State {
             }
             Tiding::Delivered { notification, outcome } => Input::Delivered { notification, outcome },
             Tiding::Stored { ticket } => {
-                self.desk.outbox.stored();
+                let took = self.desk.outbox.stored(now.mono);
+                self.desk.metrics.committed(took);
                 self.desk.not_ready.clear(Cause::Store);
                 Input::Stored { ticket }
             }
             Tiding::Loaded { request, records } => Input::Loaded { request, records },
             Tiding::StoreFailed { reason } => {
                 self.desk.outbox.refused();
+                self.desk.metrics.store_refuses();
                 self.desk.not_ready.say(Cause::Store, format!("the store cannot be written: {reason}"));
                 Input::StoreFailed { reason }
             }

@@ -182,6 +182,9 @@ pub struct Metrics {
     control: Mutex<Counts>,
     /// Of each sender; the desk writes them all.
     first_packet: Vec<Histogram<12>>,
+    /// The desk writes it.
+    commits: Histogram<12>,
+    store_refuses: AtomicU64,
 }
 
 impl Metrics {
@@ -193,6 +196,8 @@ impl Metrics {
             desk_round: AtomicU64::new(0),
             control: Mutex::default(),
             first_packet: (0..senders).map(|_| Histogram::new(LATENCY_BOUNDS_NS)).collect(),
+            commits: Histogram::new(LATENCY_BOUNDS_NS),
+            store_refuses: AtomicU64::new(0),
         })
     }
 
@@ -234,6 +239,17 @@ impl Metrics {
         self.first_packet[sender].add(latency_ns);
     }
 
+    /// The disk has a batch, so long after it was sent there. Only the desk calls it.
+    pub fn committed(&self, after: Duration) {
+        self.commits.add(u64::try_from(after.as_nanos()).unwrap_or(u64::MAX));
+        self.store_refuses.store(0, Relaxed);
+    }
+
+    /// The disk refuses. Only the desk calls it.
+    pub fn store_refuses(&self) {
+        self.store_refuses.store(1, Relaxed);
+    }
+
     /// The text of OpenMetrics 1.0.
     pub fn text(self: &Arc<Self>) -> String {
         let mut registry = Registry::with_prefix("holdmusic");
@@ -255,6 +271,7 @@ impl Collector for Scrape {
         };
         let gauges = [
             ("calls", "Calls that have not ended", counts.calls),
+            ("store_refuses", "Whether the store cannot be written", self.0.store_refuses.load(Relaxed)),
             ("applications", "Applications that have calls, or asked a moment ago", counts.owners),
             ("participants", "Participants registered", counts.participants),
             ("held_participants", "Participants on hold", counts.held),
@@ -319,6 +336,10 @@ impl Collector for Scrape {
                 .encode_family(&[("cause", cause.word())])?
                 .encode_counter::<NoLabelSet, _, u64>(&count, None)?;
         }
+        let help = "From a batch of changes on its way to the disk until the disk has it";
+        let name = "store_commit_seconds";
+        let commits = encoder.encode_descriptor(name, help, None, MetricType::Histogram)?;
+        self.0.commits.encode(&mut { commits })?;
         let first_packet = self.0.first_packet.iter();
         let help = "From the acceptance of a start request to its first RTP packet";
         of_senders(&mut encoder, "first_packet_latency_seconds", help, first_packet)?;

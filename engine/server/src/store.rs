@@ -258,13 +258,14 @@ impl Outbox {
         }
     }
 
-    /// The store has what was sent.
-    pub fn stored(&mut self) {
-        self.since = None;
+    /// The store has what was sent: how long it took.
+    pub fn stored(&mut self, now: MediaTime) -> Duration {
+        let took = self.since.take().map_or(Duration::ZERO, |since| now.since(since));
         self.said = false;
         if std::mem::take(&mut self.stalled) {
             info!("the disk answers again");
         }
+        took
     }
 
     /// The disk refuses what was sent, and says why.
@@ -496,7 +497,7 @@ mod tests {
         assert_eq!(outbox.has_stalled(at(1_499)), None);
         assert!(outbox.has_stalled(at(1_500)).is_some());
         assert_eq!(outbox.has_stalled(at(9_000)), None, "once");
-        outbox.stored();
+        assert_eq!(outbox.stored(at(9_000)), Duration::from_secs(9));
         outbox.send(at(9_001));
         let batch = batches.recv().unwrap();
         assert_eq!((batch.ticket, batch.changes.len()), (3, 1));
