@@ -5,7 +5,6 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    env,
     net::SocketAddr,
     time::Duration,
 };
@@ -13,7 +12,7 @@ use std::{
 use holdmusic_codecs::Codec;
 use holdmusic_control::PromptCause;
 use holdmusic_media::{MediaTime, rtp::Ssrc};
-use holdmusic_tests::{Call, End, Manner, Member, SEED_VARIABLE, Sent, World};
+use holdmusic_tests::{Call, End, Manner, Member, Sent, World};
 use rand::RngExt;
 use serde_json::json;
 
@@ -33,11 +32,7 @@ const SILENCE: Duration = Duration::from_secs(1);
 
 #[test]
 fn whatever_happens_numbers_add_up_promises_are_kept_and_nobody_waits_in_silence() {
-    let stories = match env::var("HOLDMUSIC_STORIES") {
-        _ if env::var_os(SEED_VARIABLE).is_some() => 1,
-        Ok(number) => number.trim().parse().expect("HOLDMUSIC_STORIES is a whole number"),
-        Err(_) => STORIES,
-    };
+    let stories = holdmusic_tests::stories("HOLDMUSIC_STORIES", STORIES);
     for seed in 0..stories {
         Story::new(FIRST_SEED + seed).tell();
     }

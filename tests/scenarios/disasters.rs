@@ -6,7 +6,6 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    env,
     sync::{
         Mutex,
         atomic::{AtomicU64, Ordering::Relaxed},
@@ -16,7 +15,7 @@ use std::{
 
 use holdmusic_control::PromptCause;
 use holdmusic_media::{MediaTime, rtp::Ssrc};
-use holdmusic_tests::{Call, Manner, Member, Path, SEED_VARIABLE, Sent, World};
+use holdmusic_tests::{Call, Manner, Member, Path, Sent, World};
 use rand::RngExt;
 use serde_json::{Value, json};
 
@@ -43,11 +42,7 @@ static PACKETS: AtomicU64 = AtomicU64::new(0);
 
 #[test]
 fn whatever_breaks_nothing_accepted_is_lost_and_numbers_never_go_back() {
-    let seeds = match env::var("HOLDMUSIC_SEEDS") {
-        _ if env::var_os(SEED_VARIABLE).is_some() => 1,
-        Ok(number) => number.trim().parse().expect("HOLDMUSIC_SEEDS is a whole number"),
-        Err(_) => SEEDS,
-    };
+    let seeds = holdmusic_tests::stories("HOLDMUSIC_SEEDS", SEEDS);
     let next = Mutex::new(0..seeds);
     std::thread::scope(|scope| {
         for _ in 0..std::thread::available_parallelism().map_or(1, usize::from) {

@@ -23,7 +23,7 @@ pub use customer::{Attempt, Customer, Manner, Told};
 pub use graph::{Reply, read};
 pub use network::{Flow, Path, Port, Sent, SimNetwork, Taps};
 pub use phone::{Arrival, Phone};
-pub use seed::{SEED_VARIABLE, seed};
+pub use seed::{SEED_VARIABLE, seed, stories};
 pub use shelf::{End, Item, Shelf};
 pub use sound::{Likeness, asset, one_shot, reference, silences};
 pub use world::{Call, Member, World, WorldSettings};

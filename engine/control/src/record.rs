@@ -24,8 +24,12 @@ use std::{
 use holdmusic_media::{MediaTime, Now, Tick, time::TICK_NS};
 
 use crate::{
-    CallId, Control, NotificationId, OperationId, Output, ParticipantId, Refusal, Settings, graph::results,
-    operation::Operation, participant::EndedBy, prompt::Prompt, timer::Timer,
+    CallId, Control, NotificationId, OperationId, Output, ParticipantId, Refusal, Settings,
+    graph::results,
+    operation::Operation,
+    participant::EndedBy,
+    prompt::{Origin, Prompt},
+    timer::Timer,
 };
 
 pub use dump::{Dumped, dump};
@@ -36,7 +40,7 @@ pub use restore::RecordError;
 /// (RFC 3550 appendix A.1 has MAX_DROPOUT at 3 000).
 pub const HEARTBEAT: Duration = Duration::from_secs(10);
 
-/// What a record is about. As bytes the keys of one call stand together.
+/// What a record is about. As bytes keys stand by kind, in this order, and those of one call together in each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Key {
     /// The engine itself.
@@ -248,7 +252,6 @@ impl KeptPrompts {
 
 /// Bytes of a prompt, about.
 fn weight(prompt: &Prompt) -> usize {
-    use crate::prompt::Origin;
     let uri = match &prompt.origin {
         Origin::Web(url) | Origin::Directory(url) => url.as_str().len(),
         Origin::Data(data) => data.uri().len(),

@@ -30,7 +30,7 @@ pub fn dump<'a>(
 fn one(key: &[u8], value: &[u8], kept: &mut KeptPrompts) -> Result<Dumped, RecordError> {
     let moments = Moments { shift_ns: 0 };
     let name = Key::read(key).ok_or_else(|| RecordError::unknown_key(key))?;
-    let told = || -> Result<Value, super::bytes::Unreadable> {
+    let mut told = || -> Result<Value, super::bytes::Unreadable> {
         Ok(match name {
             Key::House => {
                 let (anchor, locals) = entities::read_house(value)?;
@@ -99,6 +99,5 @@ fn one(key: &[u8], value: &[u8], kept: &mut KeptPrompts) -> Result<Dumped, Recor
             }
         })
     };
-    let mut told = told;
     told().map(|says| Dumped { key: name.to_string(), says }).map_err(|error| RecordError::new(key, &error))
 }

@@ -13,7 +13,10 @@ use std::{
     time::Duration,
 };
 
-use holdmusic_media::{LegId, MediaTime, Now, Numbering, time::ClockRate, time::TICK_NS};
+use holdmusic_media::{
+    LegId, MediaTime, Now, Numbering, SourceId,
+    time::{ClockRate, TICK_NS},
+};
 use litemap::LiteMap;
 
 use super::{
@@ -23,13 +26,13 @@ use super::{
 };
 use crate::{
     CallId, Control, Output, ParticipantId, Settings,
-    access::{Caller, Identity, Known, Limits},
+    access::{Caller, Identity, Known, Limits, OwnerKey},
     announce::Play,
     call::{Call, Operations},
     notification::Says,
     operation::Operation,
     participant::{EndedBy, Leg, Participant},
-    prompt::{DEFAULT_SOURCE, Listener, Prompt},
+    prompt::{DEFAULT_SOURCE, Found, Listener, Prompt},
     settings::OnRestart,
     timer::Timer,
     undelivered::Undelivered,
@@ -218,7 +221,7 @@ impl Control {
     }
 
     /// Its limits are told with its first request.
-    fn restore_owner(&mut self, now: Now, identity: Identity) -> crate::access::OwnerKey {
+    fn restore_owner(&mut self, now: Now, identity: Identity) -> OwnerKey {
         let caller = Caller { identity: Arc::new(identity), known: Known::BySignature, limits: Limits::NONE };
         self.owners.know(now.mono, &caller, usize::MAX).expect("there is no limit")
     }
@@ -229,23 +232,16 @@ impl Control {
         id: CallId,
         (default, prefetch): (Option<Arc<Prompt>>, Vec<Arc<Prompt>>),
     ) {
-        if let Some(prompt) = default {
+        let mut acquired = |prompt: Arc<Prompt>, listener| {
             let source = self.reacquire(now.mono, id, &prompt);
-            self.prompts.listen(source, Listener::Call(id));
-            self.live_or_ended(id, |call| call.default_source = Some(source));
-        }
-        let mut prefetched = vec![];
-        for prompt in prefetch {
-            let source = self.reacquire(now.mono, id, &prompt);
-            self.prompts.listen(source, Listener::Prefetch(id));
-            prefetched.push(source);
-        }
-        self.live_or_ended(id, |call| call.prefetched = prefetched.into());
-    }
-
-    fn live_or_ended(&mut self, id: CallId, change: impl FnOnce(&mut Call)) {
+            self.prompts.listen(source, listener);
+            source
+        };
+        let default_source = default.map(|prompt| acquired(prompt, Listener::Call(id)));
+        let prefetched =
+            prefetch.into_iter().map(|prompt| acquired(prompt, Listener::Prefetch(id))).collect();
         if let Some(call) = self.calls.get_mut(&id) {
-            change(call);
+            (call.default_source, call.prefetched) = (default_source, prefetched);
         }
     }
 
@@ -419,13 +415,9 @@ impl Control {
 
     /// The source of a prompt that is needed again, without regard to limits: whoever has it had it before. It comes from
     /// what is kept of it, without its origin being asked, if there is such.
-    fn reacquire(&mut self, now: MediaTime, call: CallId, prompt: &Prompt) -> holdmusic_media::SourceId {
+    fn reacquire(&mut self, now: MediaTime, call: CallId, prompt: &Prompt) -> SourceId {
         match self.prompts.find(now, prompt) {
-            Some(
-                crate::prompt::Found::Fresh(source)
-                | crate::prompt::Found::Stale(source)
-                | crate::prompt::Found::StaleMeanwhile(source),
-            ) => source,
+            Some(Found::Fresh(source) | Found::Stale(source) | Found::StaleMeanwhile(source)) => source,
             None => {
                 let owner = self.calls.get(&call).map(|call| call.owner);
                 let source = self.prompts.add(prompt.clone(), owner);
