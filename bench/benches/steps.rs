@@ -17,7 +17,7 @@ use holdmusic_control::{
 };
 use holdmusic_media::{
     Cname, HoldReport, LegId, LegSpec, MediaTime, Music, Now, Numbering, SourceId, Tick, WallTime,
-    pacer::{Command, Pacer},
+    pacer::{Command, Pacer, PacerSettings},
     packetizer::Packetizer,
     protect::{MAX_GROWTH, Protector, Suite},
     rtp::{HEADER_LEN, Header, PayloadType, SeqNo, Ssrc, Timestamp},
@@ -136,7 +136,7 @@ impl Sink for Memory {
 }
 
 fn full_pacer(legs: u64, reader: &holdmusic_media::ring::Reader) -> (Pacer, MediaTime) {
-    let mut pacer = Pacer::new(1, Duration::from_secs(10));
+    let mut pacer = Pacer::new(1, PacerSettings::default());
     for leg in 0..legs {
         let number = u32::try_from(leg).expect("few");
         let destination = SocketAddr::from((std::net::Ipv4Addr::from(0x7f00_0001 + number), 4000));

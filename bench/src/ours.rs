@@ -18,7 +18,7 @@ use holdmusic::{
 use holdmusic_codecs::{Codec, EncoderSettings, Loop, Pcm};
 use holdmusic_media::{
     Cname, LegId, LegSpec, MediaTime, Music, Numbering, SourceId,
-    pacer::{Command, Pacer},
+    pacer::{Command, Pacer, PacerSettings},
     ring::Reader,
     rtp::{PayloadType, SeqNo, Ssrc, Timestamp},
     source::{Progress, rendition},
@@ -64,7 +64,14 @@ impl Ours {
         let worker = thread::spawn(move || {
             let _ = name.send(rustix::thread::gettid().as_raw_nonzero().get());
             let precedence = Precedence { realtime: true, cpu: Some(core) };
-            sender::run(Pacer::new(1, Duration::from_secs(10)), &socket, orders, &tell, &counted, precedence);
+            sender::run(
+                Pacer::new(1, PacerSettings::default()),
+                &socket,
+                orders,
+                &tell,
+                &counted,
+                precedence,
+            );
         });
         let commands = Mutex::new(Commander::new(commands, worker.thread().clone()));
         // What is told is dropped elsewhere, as in the engine.

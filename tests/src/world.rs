@@ -19,7 +19,7 @@ use holdmusic_control::{
 };
 use holdmusic_media::{
     LegId, MediaTime, SourceId,
-    pacer::{Command, Event, Pacer},
+    pacer::{Command, Event, Pacer, PacerSettings},
     rtp::Ssrc,
 };
 use rand::{Rng, RngExt, SeedableRng, rngs::StdRng};
@@ -60,8 +60,8 @@ pub struct WorldSettings {
     pub turn: Duration,
     /// How long a producer takes to make a bridge for a change of music.
     pub bridging: Duration,
-    /// When a destination that says "port unreachable" is given up.
-    pub unreachable_after: Duration,
+    /// When a leg is given up.
+    pub pacer: PacerSettings,
 }
 
 impl Default for WorldSettings {
@@ -76,7 +76,7 @@ impl Default for WorldSettings {
             decoding: Duration::from_millis(5),
             turn: Duration::from_millis(10),
             bridging: Duration::from_millis(8),
-            unreachable_after: Duration::from_secs(10),
+            pacer: PacerSettings::default(),
         }
     }
 }
@@ -164,7 +164,7 @@ impl World {
         let senders = locals
             .into_iter()
             .map(|local| SimSender {
-                pacer: Pacer::new(rng.next_u64(), settings.unreachable_after),
+                pacer: Pacer::new(rng.next_u64(), settings.pacer),
                 local,
                 orders: VecDeque::new(),
                 stalled_until: MediaTime::ZERO,

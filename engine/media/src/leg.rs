@@ -3,6 +3,7 @@
 use std::{
     fmt,
     net::{IpAddr, SocketAddr},
+    time::Duration,
 };
 
 use holdmusic_codecs::Codec;
@@ -179,6 +180,8 @@ pub(crate) struct Leg {
     report_due: Option<MediaTime>,
     /// Who reports about us, and from where; it may say goodbye.
     pub(crate) listener: Option<(Ssrc, SocketAddr)>,
+    /// When a receiver reported last, in this hold or at its beginning; `None` if none ever did.
+    heard_at: Option<MediaTime>,
     /// First and last "port unreachable" in a row.
     pub(crate) unreachable: Option<(MediaTime, MediaTime)>,
 }
@@ -299,6 +302,7 @@ impl Leg {
             payload_bytes: 0,
             report_due: None,
             listener: None,
+            heard_at: None,
             unreachable: None,
         }
     }
@@ -334,6 +338,8 @@ impl Leg {
         random: u64,
     ) {
         self.packetizer.begin(first, due);
+        // Between holds there is nothing to report about.
+        self.heard_at = self.heard_at.map(|_| due);
         self.report_due = Some(rtcp::next_report(due, true, random));
         self.unreachable = None;
         self.hold = Some(Hold {
@@ -607,10 +613,16 @@ impl Leg {
         (len > 0).then_some(len)
     }
 
+    /// Whether who used to report has not for longer than `after`, which is told once.
+    pub(crate) fn is_silent(&mut self, now: MediaTime, after: Duration) -> bool {
+        self.heard_at.take_if(|heard| now.since(*heard) > after).is_some()
+    }
+
     /// What a receiver says it hears.
-    pub(crate) fn heard(&mut self, quality: Quality) {
+    pub(crate) fn heard(&mut self, now: MediaTime, quality: Quality) {
         // A listener is there: whatever said "unreachable" before has passed.
         self.unreachable = None;
+        self.heard_at = Some(now);
         if let Some(hold) = &mut self.hold {
             let round_trip_us = quality.round_trip_us.or(hold.report.quality.and_then(|q| q.round_trip_us));
             hold.report.quality = Some(Quality { round_trip_us, ..quality });

@@ -167,7 +167,8 @@ pub enum Event {
         /// Whose receiver.
         leg: LegId,
     },
-    /// The destination has been answering "port unreachable" for the configured time.
+    /// Nobody listens any more: the destination has been answering "port unreachable" for the configured time, or a
+    /// receiver that used to report has been silent for it.
     Unreachable {
         /// Whose destination.
         leg: LegId,
@@ -215,6 +216,22 @@ pub struct Served {
     pub late: u64,
 }
 
+/// What an operator wants of the legs of a sender.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PacerSettings {
+    /// A leg is unreachable when its destination has said so throughout.
+    pub unreachable_after: Duration,
+    /// Likewise when a receiver that has reported about it does so no more, for so long of a hold; `None`: never. Found
+    /// with the sender reports, which are a few seconds apart. Who never reports is not judged: many devices speak no RTCP.
+    pub silent_after: Option<Duration>,
+}
+
+impl Default for PacerSettings {
+    fn default() -> Self {
+        Self { unreachable_after: Duration::from_secs(10), silent_after: None }
+    }
+}
+
 /// The legs of one sender.
 #[derive(Debug)]
 pub struct Pacer {
@@ -241,7 +258,7 @@ pub struct Pacer {
     /// Whether the batch holds what is due at `serving`: a command makes it stale.
     prepared: bool,
     random: Random,
-    unreachable_after: Duration,
+    settings: PacerSettings,
 }
 
 /// A datagram of the batch, waiting to be settled.
@@ -253,9 +270,8 @@ struct Pending {
 }
 
 impl Pacer {
-    /// A pacer without legs. `seed` spreads RTCP reports; a leg is unreachable when its destination has said so
-    /// throughout `unreachable_after`.
-    pub fn new(seed: u64, unreachable_after: Duration) -> Self {
+    /// A pacer without legs. `seed` spreads RTCP reports.
+    pub fn new(seed: u64, settings: PacerSettings) -> Self {
         Self {
             legs: Vec::new(),
             vacant: Vec::new(),
@@ -274,7 +290,7 @@ impl Pacer {
             events: VecDeque::new(),
             prepared: false,
             random: Random(seed),
-            unreachable_after,
+            settings,
         }
     }
 
@@ -365,6 +381,9 @@ impl Pacer {
             match pending.rtp {
                 None => {
                     leg.reported(due, self.random.next());
+                    if self.settings.silent_after.is_some_and(|after| leg.is_silent(due, after)) {
+                        self.events.push_back(Event::Unreachable { leg: leg.id });
+                    }
                     let report = leg.report_so_far();
                     self.events.extend(report.map(|report| Event::Progress { leg: leg.id, report }));
                     served.rtcp_packets += u64::from(!was_refused);
@@ -438,12 +457,15 @@ impl Pacer {
             return;
         };
         let leg = self.leg(index);
-        leg.heard(Quality {
-            fraction_lost,
-            cumulative_lost,
-            jitter_us: micros(u64::from(jitter) * 1_000_000 / u64::from(leg.codec().clock_rate())),
-            round_trip_us: rtcp::round_trip_us(now.wall, last_sender_report, delay).map(micros),
-        });
+        leg.heard(
+            now.mono,
+            Quality {
+                fraction_lost,
+                cumulative_lost,
+                jitter_us: micros(u64::from(jitter) * 1_000_000 / u64::from(leg.codec().clock_rate())),
+                round_trip_us: rtcp::round_trip_us(now.wall, last_sender_report, delay).map(micros),
+            },
+        );
         if leg.listener != Some((reporter, from)) {
             self.forget_listener(index);
             self.leg(index).listener = Some((reporter, from));
@@ -497,7 +519,7 @@ impl Pacer {
             let (first, last) = leg.unreachable.unwrap_or((now, now));
             let first = if now.since(last) > UNREACHABLE_PAUSE { now } else { first };
             leg.unreachable = Some((first, now));
-            if now.since(first) >= self.unreachable_after {
+            if now.since(first) >= self.settings.unreachable_after {
                 leg.unreachable = None;
                 self.events.push_back(Event::Unreachable { leg: leg.id });
             }

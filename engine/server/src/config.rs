@@ -21,7 +21,7 @@ use holdmusic_control::{
     prompt::Prompt,
     settings::OnRestart,
 };
-use holdmusic_media::prepare::PrepareSettings;
+use holdmusic_media::{pacer::PacerSettings, prepare::PrepareSettings};
 
 use crate::{egress::Egress, fetch::FetchLimits, http::connections::ConnectionLimits, mailbox::WORK};
 use access::{Access, AccessOptions};
@@ -53,6 +53,9 @@ const DEFAULT_ISSUER: &str = "https://api.botframework.com";
 /// Whose the static token is, where nobody says.
 const DEFAULT_APP_ID: &str = "holdmusic";
 const DEFAULT_TENANT_ID: &str = "00000000-0000-0000-0000-000000000000";
+
+/// Receivers report every 2 to 8 s or so (RFC 3550 section 6.2): two in a row may be lost.
+const LEAST_SILENCE_S: u64 = 20;
 
 /// When a destination counts as unreachable, in seconds: longer than a phone takes to start again.
 const DEFAULT_UNREACHABLE_AFTER_S: u64 = 10;
@@ -104,8 +107,8 @@ pub struct Config {
     pub prompt_cache_bytes: u64,
     /// What producers need to know.
     pub producer: PrepareSettings,
-    /// When a leg counts as unreachable.
-    pub unreachable_after: Duration,
+    /// What senders need to know.
+    pub pacer: PacerSettings,
     /// Control's settings; the local media addresses are filled in when the sockets are bound.
     pub control: Settings,
 }
@@ -308,6 +311,12 @@ impl Options {
             Some(CaseChoice::Pascal) => StatusCase::Pascal,
             _ => StatusCase::Camel,
         };
+        let silent_after = self
+            .silent_after
+            .map(|seconds| {
+                within("--silent-after", seconds, LEAST_SILENCE_S, MOST_LIFETIME_S).map(Duration::from_secs)
+            })
+            .transpose()?;
         let egress = Egress::read(self.egress_proxy.as_deref(), &self.egress_direct)?;
         let data = self.data.map_or_else(default_data, Ok)?;
         Ok(Config {
@@ -330,9 +339,12 @@ impl Options {
             fetch,
             prompt_cache_bytes: self.prompt_cache_bytes.unwrap_or(DEFAULT_PROMPT_CACHE_BYTES),
             producer,
-            unreachable_after: Duration::from_secs(
-                self.unreachable_after.unwrap_or(DEFAULT_UNREACHABLE_AFTER_S),
-            ),
+            pacer: PacerSettings {
+                unreachable_after: Duration::from_secs(
+                    self.unreachable_after.unwrap_or(DEFAULT_UNREACHABLE_AFTER_S),
+                ),
+                silent_after,
+            },
             control,
         })
     }

@@ -181,7 +181,7 @@ impl House {
         let mut senders = Vec::new();
         let mut commanders = Vec::new();
         for (index, (socket, (commander, orders))) in sockets.into_iter().zip(commands).enumerate() {
-            let pacer = Pacer::new(dice::number(), config.unreachable_after);
+            let pacer = Pacer::new(dice::number(), config.pacer);
             let (tell, counts) = (tidings.0.clone(), Arc::clone(metrics.sender(index)));
             let cpus = &config.sender_cpus;
             let cpu = (!cpus.is_empty()).then(|| cpus[index % cpus.len()]);

@@ -11,7 +11,7 @@ use holdmusic_codecs::Codec;
 use holdmusic_media::{
     Cname, LegId, LegSpec, MediaTime, Music, Now, Numbering, Receiver, SourceId, WallTime,
     frame::Frame,
-    pacer::{Command, Event, Pacer},
+    pacer::{Command, Event, Pacer, PacerSettings},
     receiver::MAX_STREAMS,
     ring,
     rtp::{Header, PayloadType, SeqNo, Ssrc, Timestamp},
@@ -99,7 +99,10 @@ struct Stage {
 impl Stage {
     fn new() -> Self {
         let mut stage = Self {
-            pacer: Pacer::new(1, UNREACHABLE_AFTER),
+            pacer: Pacer::new(
+                1,
+                PacerSettings { unreachable_after: UNREACHABLE_AFTER, ..PacerSettings::default() },
+            ),
             now: MediaTime::from_millis(1_234),
             wire: Wire::default(),
             held: BTreeSet::new(),

@@ -85,7 +85,7 @@ impl World {
         // There is no engine; this one decides nothing and is told nothing.
         self.control = Control::new(self.settings.control.clone(), [0; 32]);
         for sender in &mut self.senders {
-            sender.pacer = Pacer::new(self.rng.next_u64(), self.settings.unreachable_after);
+            sender.pacer = Pacer::new(self.rng.next_u64(), self.settings.pacer);
             sender.orders.clear();
             (sender.wakes, sender.stalled_until) = (None, MediaTime::ZERO);
         }

@@ -106,7 +106,7 @@ fn start(pacer: &mut Pacer, now: MediaTime, number: u16) {
 }
 
 fn pacer() -> Pacer {
-    Pacer::new(1, Duration::from_secs(10))
+    Pacer::new(1, PacerSettings::default())
 }
 
 #[test]
@@ -809,5 +809,36 @@ fn made_up_errors_end_no_hold_whose_listener_goes_on_reporting() {
             !events.iter().any(|event| matches!(event, Event::Unreachable { .. })),
             "{tenth}: {events:?}"
         );
+    }
+}
+
+/// Reports come as seldom as they ever may; then they end, and in a later hold nobody reports at first.
+#[test]
+fn a_receiver_that_used_to_report_and_is_silent_ends_its_hold_where_that_is_wanted() {
+    let silent_after = Some(Duration::from_secs(20));
+    for (wanted, expected) in [(None, false), (silent_after, true)] {
+        let settings = PacerSettings { silent_after: wanted, ..PacerSettings::default() };
+        let (mut pacer, mut wire) = (Pacer::new(1, settings), Wire::default());
+        // The second never reports, and is not judged.
+        start(&mut pacer, wire.now, 1);
+        start(&mut pacer, wire.now, 2);
+        let mut ended = |pacer: &mut Pacer, seconds: u64| {
+            let events = run(pacer, &mut wire, MediaTime::from_millis(seconds * 1000), punctual);
+            let silent = |event: &Event| match event {
+                Event::Unreachable { leg } => Some(leg.0),
+                _ => None,
+            };
+            events.iter().filter_map(silent).collect::<Vec<_>>()
+        };
+        let report = &report_and_bye(0x1001)[..32];
+        for second in (8..80).step_by(8) {
+            assert_eq!(ended(&mut pacer, second), []);
+            pacer.handle_datagram(at(MediaTime::from_millis(second * 1000)), destination(1), report);
+        }
+        pacer.handle_command(at(MediaTime::from_millis(80_000)), Command::Stop { leg: LegId(1) });
+        assert_eq!(ended(&mut pacer, 200), []);
+        start(&mut pacer, MediaTime::from_millis(200_000), 1);
+        assert_eq!(ended(&mut pacer, 219), []);
+        assert_eq!(ended(&mut pacer, 260), if expected { vec![1] } else { vec![] });
     }
 }

@@ -182,6 +182,10 @@ pub struct Options {
     /// How long a destination may answer "port unreachable" before its hold ends, in seconds [default: 10]
     #[arg(long, env = "HOLDMUSIC_UNREACHABLE_AFTER", value_name = "S", help_heading = "Holds")]
     pub unreachable_after: Option<u64>,
+    /// How long a receiver that has reported (RTCP) may be silent before its hold ends, in seconds; at least 20
+    /// [default: for ever]
+    #[arg(long, env = "HOLDMUSIC_SILENT_AFTER", value_name = "S", help_heading = "Holds")]
+    pub silent_after: Option<u64>,
     /// What becomes of holds when the engine is stopped and started again, or has died [default: resume]
     #[arg(long, env = "HOLDMUSIC_ON_RESTART", value_name = "WHAT", help_heading = "Holds")]
     pub on_restart: Option<RestartChoice>,
@@ -362,6 +366,7 @@ impl Options {
             fetch_total,
             grace,
             unreachable_after,
+            silent_after,
             on_restart,
             max_held_participants,
             on_prompt_failure,
