@@ -16,10 +16,11 @@ use holdmusic_control::{
     },
 };
 use holdmusic_media::{
-    Cname, HoldReport, LegId, LegSpec, MediaTime, Music, Now, Numbering, SourceId, Tick, WallTime,
+    Cname, HoldReport, LegId, LegSpec, MasterKey, MediaTime, Music, Now, Numbering, Protection, SourceId,
+    Suite, Tick, WallTime,
     pacer::{Command, Pacer, PacerSettings},
     packetizer::Packetizer,
-    protect::{MAX_GROWTH, Protector, Suite},
+    protect::{MAX_GROWTH, Protector},
     rtp::{HEADER_LEN, Header, PayloadType, SeqNo, Ssrc, Timestamp},
     sink::{Batch, Sink},
     source::{Progress, rendition},
@@ -86,23 +87,24 @@ fn paid_per_packet(c: &mut Criterion) {
             black_box(header)
         });
     });
-    for suite in Suite::ALL {
-        group.bench_function(format!("protect, {}, 80 byte payload", suite.name()), |b| {
-            let key = vec![1; suite.master_key_len()];
-            let salt = vec![2; suite.master_salt_len()];
-            let mut protector = Protector::new(suite, &key, &salt).expect("lengths of the suite");
-            let mut packetizer = Packetizer::new(Codec::Opus, payload_type(), numbering(1));
-            packetizer.begin(Tick(0), MediaTime::ZERO);
-            let header = packetizer.header(Tick(0));
-            let mut sequence = SeqNo(0);
-            let mut room = [0; HEADER_LEN + 80 + MAX_GROWTH];
-            b.iter(|| {
-                // Each packet has its own place in the keystream; the payload is what the one before left behind.
-                Header { sequence, ..header }.write(room.first_chunk_mut().expect("room for a header"));
-                sequence = sequence.after(1);
-                black_box(protector.protect(&mut room, HEADER_LEN + 80))
+    for suite in Suite::ALL.into_iter().filter(|suite| !suite.is_aead()) {
+        for payload_len in [80, 160] {
+            group.bench_function(format!("protect, {}, {payload_len} byte payload", suite.name()), |b| {
+                let master = MasterKey::new(suite, &vec![1; suite.master_len()]).expect("its length");
+                let mut protector = Protector::new(&master);
+                let mut packetizer = Packetizer::new(Codec::Opus, payload_type(), numbering(1));
+                packetizer.begin(Tick(0), MediaTime::ZERO);
+                let header = packetizer.header(Tick(0));
+                let mut sequence = SeqNo(0);
+                let mut room = [0; HEADER_LEN + 160 + MAX_GROWTH];
+                b.iter(|| {
+                    // Each packet has its own place in the keystream; the payload is what the one before left behind.
+                    Header { sequence, ..header }.write(room.first_chunk_mut().expect("room for a header"));
+                    sequence = sequence.after(1);
+                    black_box(protector.protect(&mut room, HEADER_LEN + payload_len))
+                });
             });
-        });
+        }
     }
     for legs in [100u64, 1000, 3000] {
         group.throughput(Throughput::Elements(legs));
@@ -148,6 +150,7 @@ fn full_pacer(legs: u64, reader: &holdmusic_media::ring::Reader) -> (Pacer, Medi
             payload_type: payload_type(),
             numbering: numbering(number),
             cname: Cname::new(u128::from(number)),
+            protection: Protection::Plain,
         };
         let now = at(MediaTime::from_millis(leg % 20));
         pacer.handle_command(now, Command::AddLeg { leg: LegId(leg), spec: Box::new(spec) });

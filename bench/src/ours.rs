@@ -17,7 +17,7 @@ use holdmusic::{
 };
 use holdmusic_codecs::{Codec, EncoderSettings, Loop, Pcm};
 use holdmusic_media::{
-    Cname, LegId, LegSpec, MediaTime, Music, Numbering, SourceId,
+    Cname, LegId, LegSpec, MediaTime, Music, Numbering, Protection, SourceId,
     pacer::{Command, Pacer, PacerSettings},
     ring::Reader,
     rtp::{PayloadType, SeqNo, Ssrc, Timestamp},
@@ -113,6 +113,7 @@ impl Ours {
                 at: MediaTime::ZERO,
             },
             cname: Cname::new(leg.into()),
+            protection: Protection::Plain,
         };
         self.command(Command::AddLeg { leg: LegId(leg.into()), spec: Box::new(spec) });
     }

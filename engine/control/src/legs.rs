@@ -6,7 +6,7 @@ use std::{
 };
 
 use holdmusic_media::{
-    Cname, LegId, LegSpec, MediaTime, Now, Numbering,
+    Cname, LegId, LegSpec, MediaTime, Now, Numbering, Protection,
     rtp::{SeqNo, Ssrc, Timestamp},
     time::ClockRate,
 };
@@ -39,6 +39,7 @@ impl Control {
             numbering,
             // Random and of this leg alone (RFC 7022 section 4.2).
             cname: Cname::new(u128::from(self.rng.next_u64()) << 32 | u128::from(self.rng.next_u32())),
+            protection: Protection::Plain,
         };
         self.last_leg += 1;
         let answer = self.answer(negotiated, local, &spec, None);

@@ -301,7 +301,7 @@ fn rtpmap(number: u8, codec: Codec) -> String {
 #[cfg(test)]
 mod tests {
     use expect_test::{Expect, expect};
-    use holdmusic_media::{Cname, MediaTime, Numbering};
+    use holdmusic_media::{Cname, MediaTime, Numbering, Protection};
     use proptest::prelude::*;
 
     use super::*;
@@ -336,6 +336,7 @@ mod tests {
                 at: MediaTime::ZERO,
             },
             cname: Cname::new(0xc0ffee),
+            protection: Protection::Plain,
         };
         negotiated.answer("192.168.1.1:20000".parse().unwrap(), &spec, (5, 1)).unwrap()
     }

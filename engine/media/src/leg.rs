@@ -12,6 +12,7 @@ use crate::{
     SourceId,
     announcement::{Announcement, AnnouncementId, Announcements},
     bridge::Bridge,
+    keys::Protection,
     packetizer::Packetizer,
     ring::{At, Reader},
     rtcp::{self, SenderFacts},
@@ -40,6 +41,8 @@ pub struct LegSpec {
     pub numbering: Numbering,
     /// The canonical name in SDES, the same for the life of the leg.
     pub cname: Cname,
+    /// How its packets are protected.
+    pub protection: Protection,
 }
 
 /// A canonical name (RFC 3550 section 6.5.1): 96 random bits in 24 hexadecimal digits (RFC 7022 section 4.2).

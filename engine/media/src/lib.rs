@@ -12,6 +12,7 @@ pub mod bridge;
 pub mod rtp;
 pub mod packetizer;
 pub mod rtcp;
+pub mod keys;
 pub mod protect;
 pub mod announcement;
 pub mod leg;
@@ -20,6 +21,7 @@ pub mod sink;
 pub mod receiver;
 
 pub use announcement::{Announcement, AnnouncementId};
+pub use keys::{Keying, MasterKey, Mki, Protection, Suite};
 pub use leg::{Cname, Crossing, HoldReport, LegId, LegSpec, Music, Numbering, Quality, RtpState};
 pub use receiver::{Decoded, Hearing, Receiver};
 pub use time::{MediaTime, Now, Tick, WallTime};

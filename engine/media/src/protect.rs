@@ -15,7 +15,10 @@ use hmac::{Hmac, Mac};
 use sha1::{Sha1, block_api::Sha1Core};
 use zeroize::{ZeroizeOnDrop, Zeroizing};
 
-use crate::rtp::{HEADER_LEN, SeqNo};
+use crate::{
+    keys::{MasterKey, Suite},
+    rtp::{HEADER_LEN, SeqNo},
+};
 
 /// The most bytes that a packet grows by: SRTCP's index and its tag.
 pub const MAX_GROWTH: usize = INDEX_LEN + LONG_TAG_LEN;
@@ -25,9 +28,6 @@ const INDEX_LEN: usize = 4;
 
 /// 80 bits (RFC 4568 section 6.2).
 const LONG_TAG_LEN: usize = 10;
-
-/// 32 bits (RFC 4568 section 6.2).
-const SHORT_TAG_LEN: usize = 4;
 
 /// 128 bits (RFC 4568 section 6.2).
 const MASTER_KEY_LEN: usize = 16;
@@ -50,56 +50,6 @@ const LAST_SRTCP_INDEX: u32 = u32::MAX >> 1;
 /// The bit that says that an SRTCP packet is encrypted (RFC 3711 section 3.4).
 const ENCRYPTED: u32 = 1 << 31;
 
-/// A cipher and its authentication, as SDES names them (RFC 4568 section 6.2).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Suite {
-    /// AES in counter mode, tags of 80 bits.
-    AesCm128HmacSha1_80,
-    /// The same with 32 bits for RTP, and 80 bits for RTCP.
-    AesCm128HmacSha1_32,
-}
-
-impl Suite {
-    /// All there are, the stronger one first.
-    pub const ALL: [Self; 2] = [Self::AesCm128HmacSha1_80, Self::AesCm128HmacSha1_32];
-
-    /// The suite that SDES calls `name`, if it is one of ours.
-    pub fn named(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|suite| suite.name() == name)
-    }
-
-    /// What SDES calls it.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::AesCm128HmacSha1_80 => "AES_CM_128_HMAC_SHA1_80",
-            Self::AesCm128HmacSha1_32 => "AES_CM_128_HMAC_SHA1_32",
-        }
-    }
-
-    /// Bytes of its master key.
-    pub fn master_key_len(self) -> usize {
-        MASTER_KEY_LEN
-    }
-
-    /// Bytes of its master salt, which follows the key in SDES.
-    pub fn master_salt_len(self) -> usize {
-        MASTER_SALT_LEN
-    }
-
-    /// Bytes that an RTP packet grows by.
-    pub fn rtp_tag_len(self) -> usize {
-        match self {
-            Self::AesCm128HmacSha1_80 => LONG_TAG_LEN,
-            Self::AesCm128HmacSha1_32 => SHORT_TAG_LEN,
-        }
-    }
-
-    /// Bytes of tag that an RTCP packet gets, behind its index: 80 bits in both suites.
-    pub fn rtcp_tag_len(self) -> usize {
-        LONG_TAG_LEN
-    }
-}
-
 /// The outgoing half of one SRTP session: its keys, and how far it has counted.
 ///
 /// Its keys are wiped when it is dropped. What a move leaves behind is not, so it is made once, where it stays.
@@ -115,27 +65,19 @@ pub struct Protector {
 }
 
 impl Protector {
-    /// A session that begins: both counters are zero.
-    ///
-    /// # Errors
-    ///
-    /// [`KeyError`] if key or salt do not have the length that the suite asks for.
-    pub fn new(suite: Suite, master_key: &[u8], master_salt: &[u8]) -> Result<Self, KeyError> {
-        let expected = suite.master_key_len();
-        let master = Aes128Enc::new_from_slice(master_key)
-            .map_err(|_| KeyError::Key { expected, found: master_key.len() })?;
-        let expected = suite.master_salt_len();
-        let salt: &[u8; MASTER_SALT_LEN] =
-            master_salt.try_into().map_err(|_| KeyError::Salt { expected, found: master_salt.len() })?;
-        let salt = shifted(salt);
-        Ok(Self {
+    /// A session that begins: both counters are zero. The suite is one in counter mode.
+    pub fn new(master: &MasterKey) -> Self {
+        let suite = master.suite();
+        let cipher = Aes128Enc::new_from_slice(master.key()).expect("a suite in counter mode");
+        let salt = shifted(master.salt().first_chunk().expect("a suite in counter mode"));
+        Self {
             suite,
-            rtp: Keys::derive(&master, &salt, Labels::RTP),
-            rtcp: Keys::derive(&master, &salt, Labels::RTCP),
+            rtp: Keys::derive(&cipher, &salt, Labels::RTP),
+            rtcp: Keys::derive(&cipher, &salt, Labels::RTCP),
             rollover_counter: 0,
             last: None,
             srtcp_index: 0,
-        })
+        }
     }
 
     /// The suite of the session.
@@ -226,25 +168,6 @@ impl fmt::Debug for Protector {
             .field("srtcp_index", &self.srtcp_index)
             .finish_non_exhaustive()
     }
-}
-
-/// The master key or the master salt is not one of this suite.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum KeyError {
-    /// The key has another length, in bytes.
-    Key {
-        /// What the suite asks for.
-        expected: usize,
-        /// What came.
-        found: usize,
-    },
-    /// The salt has another length, in bytes.
-    Salt {
-        /// What the suite asks for.
-        expected: usize,
-        /// What came.
-        found: usize,
-    },
 }
 
 /// Why a packet cannot be protected.

@@ -9,7 +9,7 @@ use std::{
 
 use holdmusic_codecs::Codec;
 use holdmusic_media::{
-    Cname, LegId, LegSpec, MediaTime, Music, Now, Numbering, Receiver, SourceId, WallTime,
+    Cname, LegId, LegSpec, MediaTime, Music, Now, Numbering, Protection, Receiver, SourceId, WallTime,
     frame::Frame,
     pacer::{Command, Event, Pacer, PacerSettings},
     receiver::MAX_STREAMS,
@@ -124,6 +124,7 @@ impl Stage {
                     at: MediaTime::ZERO,
                 },
                 cname: Cname::new(7),
+                protection: Protection::Plain,
             };
             stage.obey(Command::AddLeg { leg: id(index), spec: Box::new(spec) });
         }

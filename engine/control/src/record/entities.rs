@@ -9,7 +9,7 @@ use std::{borrow::Cow, net::SocketAddr, sync::Arc, time::Duration};
 
 use holdmusic_codecs::Codec;
 use holdmusic_media::{
-    Cname, HoldReport, LegId, LegSpec, MediaTime, Numbering, Quality, RtpState, Tick, WallTime,
+    Cname, HoldReport, LegId, LegSpec, MediaTime, Numbering, Protection, Quality, RtpState, Tick, WallTime,
     rtp::{PayloadType, SeqNo, Ssrc, Timestamp},
 };
 use url::Url;
@@ -468,6 +468,7 @@ fn read_leg(decoder: &mut Decoder<'_>) -> Result<(Leg, SocketAddr), Unreadable> 
         payload_type: PayloadType::new(decoder.u8()?).ok_or(Unreadable("a payload type"))?,
         numbering: decoder.numbering(&as_written)?,
         cname: Cname::new(decoder.u128()?),
+        protection: Protection::Plain,
     };
     let receives = decoder.bool()?;
     let answer = decoder.option(|decoder| {

@@ -541,7 +541,7 @@ impl Read {
 #[cfg(test)]
 mod tests {
     use holdmusic_media::{
-        Cname, LegSpec, WallTime,
+        Cname, LegSpec, Protection, WallTime,
         rtp::{PayloadType, SeqNo, Ssrc, Timestamp},
     };
 
@@ -570,6 +570,7 @@ mod tests {
             payload_type: PayloadType::new(111).unwrap(),
             numbering,
             cname: Cname::new(1),
+            protection: Protection::Plain,
         };
         Leg { id: LegId(1), spec, receives: true, added: false, answer: None, sending, on_air: false }
     }

@@ -4,7 +4,7 @@ use holdmusic_codecs::Codec;
 
 use super::*;
 use crate::{
-    Cname,
+    Cname, Protection,
     frame::Frame,
     ring,
     rtp::{Header, PayloadType, SeqNo, Timestamp},
@@ -86,6 +86,7 @@ fn spec(number: u16) -> Box<LegSpec> {
             at: MediaTime::ZERO,
         },
         cname: Cname::new(0x401d),
+        protection: Protection::Plain,
     })
 }
 

@@ -8,6 +8,8 @@ use sha1::Digest;
 use super::*;
 use crate::rtp::{Header, PayloadType, Ssrc, Timestamp};
 
+const COUNTER_SUITES: [Suite; 2] = [Suite::AesCm128HmacSha1_80, Suite::AesCm128HmacSha1_32];
+
 const KEY: &str = "E1F97A0D3E018BE0D64FA32C06DE4139";
 const SALT: &str = "0EC675AD498AFEEBB6960B3AABE6";
 
@@ -17,7 +19,7 @@ fn bytes(hex: &str) -> Vec<u8> {
 }
 
 fn protector(suite: Suite) -> Protector {
-    Protector::new(suite, &bytes(KEY), &bytes(SALT)).unwrap()
+    Protector::new(&MasterKey::new(suite, &[bytes(KEY), bytes(SALT)].concat()).unwrap())
 }
 
 fn packet(sequence: u16, payload: &[u8]) -> Vec<u8> {
@@ -96,7 +98,7 @@ fn packets_are_those_of_libsrtp() {
 
     let plain = bytes("81c8000bcafebabe abababababababababababababababab");
     let cipher = bytes("81c8000bcafebabe 7128035be487b9bdbef89041f977a5a8 80000001 993e08cd54d6c1230798");
-    for suite in Suite::ALL {
+    for suite in COUNTER_SUITES {
         let mut protector = protector(suite);
         protector.set_srtcp_index(1);
         assert_eq!(protected_rtcp(&mut protector, &plain), cipher, "{}", suite.name());
@@ -210,7 +212,7 @@ fn hmac_sha1(key: &[u8], text: &[u8]) -> Vec<u8> {
 }
 
 fn any_suite() -> impl Strategy<Value = Suite> {
-    prop::sample::select(&Suite::ALL[..])
+    prop::sample::select(&COUNTER_SUITES[..])
 }
 
 proptest! {
@@ -290,7 +292,7 @@ proptest! {
 /// Every bit of a packet, its tag included.
 #[test]
 fn a_flipped_bit_is_noticed() {
-    for suite in Suite::ALL {
+    for suite in COUNTER_SUITES {
         let rtp = protected(&mut protector(suite), &packet(7, &[1; 20]));
         let rtcp = protected_rtcp(&mut protector(suite), &bytes("80c90001cafebabe"));
         assert!(Listener::new(suite).hear(&rtp).is_some() && Listener::new(suite).hear_rtcp(&rtcp).is_some());
@@ -366,18 +368,6 @@ fn a_packet_that_cannot_be_protected_says_why() {
     assert_eq!(protector.protect_rtcp(&mut room, 18), no_room(32));
     assert_eq!(protector.protect_rtcp(&mut room, 7), Err(ProtectError::Malformed));
     assert_eq!(room, packet(0, &[0; 19]));
-}
-
-#[test]
-fn keys_of_another_length_are_refused() {
-    for suite in Suite::ALL {
-        assert_eq!(Suite::named(suite.name()), Some(suite));
-        let of = |key, salt| Protector::new(suite, &vec![0; key], &vec![0; salt]).map(|_| ());
-        assert_eq!(of(16, 14), Ok(()));
-        assert_eq!(of(30, 14), Err(KeyError::Key { expected: 16, found: 30 }));
-        assert_eq!(of(16, 12), Err(KeyError::Salt { expected: 14, found: 12 }));
-    }
-    assert_eq!(Suite::named("AEAD_AES_256_GCM"), None);
 }
 
 /// The whole text, so that a field added to it is seen.
