@@ -106,11 +106,18 @@ fn paid_per_packet(c: &mut Criterion) {
             });
         }
     }
-    for legs in [100u64, 1000, 3000] {
-        group.throughput(Throughput::Elements(legs));
-        group.bench_function(format!("prepare, send to memory and settle, {legs} legs, per packet"), |b| {
+    // Of those with followers every hundredth packet is a copy, then every second one.
+    for (legs, followed) in [(100u64, 0), (1000, 0), (3000, 0), (990, 10), (500, 500)] {
+        group.throughput(Throughput::Elements(legs + followed));
+        let name = match followed {
+            0 => format!("prepare, send to memory and settle, {legs} legs, per packet"),
+            _ => format!(
+                "prepare, send to memory and settle, {legs} legs and {followed} that follow, per packet"
+            ),
+        };
+        group.bench_function(name, |b| {
             b.iter_batched_ref(
-                || full_pacer(legs, &reader),
+                || full_pacer(legs, followed, &reader),
                 |(pacer, now)| {
                     let end = *now + Duration::from_millis(20);
                     while *now < end {
@@ -137,9 +144,10 @@ impl Sink for Memory {
     }
 }
 
-fn full_pacer(legs: u64, reader: &holdmusic_media::ring::Reader) -> (Pacer, MediaTime) {
+/// A pacer with `legs` legs that play, and one more that follows each of the first `followed`.
+fn full_pacer(legs: u64, followed: u64, reader: &holdmusic_media::ring::Reader) -> (Pacer, MediaTime) {
     let mut pacer = Pacer::new(1, PacerSettings::default());
-    for leg in 0..legs {
+    for leg in 0..legs + followed {
         let number = u32::try_from(leg).expect("few");
         let destination = SocketAddr::from((std::net::Ipv4Addr::from(0x7f00_0001 + number), 4000));
         let spec = LegSpec {
@@ -154,6 +162,10 @@ fn full_pacer(legs: u64, reader: &holdmusic_media::ring::Reader) -> (Pacer, Medi
         };
         let now = at(MediaTime::from_millis(leg % 20));
         pacer.handle_command(now, Command::AddLeg { leg: LegId(leg), spec: Box::new(spec) });
+        if let Some(leader) = leg.checked_sub(legs) {
+            pacer.handle_command(now, Command::Follow { leg: LegId(leg), leader: LegId(leader) });
+            continue;
+        }
         let music = Music { source: SourceId(0), reader: reader.clone(), is_default: true };
         pacer.handle_command(now, Command::Play { leg: LegId(leg), music, numbering: None, since: None });
     }

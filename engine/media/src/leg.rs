@@ -1,5 +1,7 @@
 //! A leg: one participant's outgoing media path. It holds a position in a ring, a numbering and a destination.
 
+mod follower;
+
 use std::{
     fmt,
     net::{IpAddr, SocketAddr},
@@ -19,6 +21,10 @@ use crate::{
     rtp::{HEADER_LEN, PayloadType, SeqNo, Ssrc, Timestamp},
     time::{ClockRate, MediaTime, Now, Tick, WallTime},
 };
+
+pub use follower::MAX_FOLLOWERS;
+
+use follower::Company;
 
 /// Names a leg for the life of the process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -175,6 +181,8 @@ pub(crate) struct Leg {
     cname: Cname,
     packetizer: Packetizer,
     hold: Option<Hold>,
+    /// Who follows it, or whom it follows. A box, since few legs have any.
+    company: Option<Box<Company>>,
     /// Packets and payload bytes of all holds, for sender reports.
     /// They wrap round, as sender reports want it (RFC 3550 section 6.4.1).
     packets: u32,
@@ -301,6 +309,7 @@ impl Leg {
             cname: spec.cname,
             packetizer: Packetizer::new(spec.codec, spec.payload_type, spec.numbering),
             hold: None,
+            company: None,
             packets: 0,
             payload_bytes: 0,
             report_due: None,
@@ -329,6 +338,11 @@ impl Leg {
     /// The slot in which it plays.
     pub(crate) fn slot(&self) -> Option<u8> {
         self.hold.as_ref().map(|hold| hold.slot)
+    }
+
+    /// The tick from which on it plays, and its slot; `None` if it does not play.
+    pub(crate) fn plays_from(&self) -> Option<(Tick, u8)> {
+        self.hold.as_ref().map(|hold| (hold.first, hold.slot))
     }
 
     /// Begins a hold: its first packet is due at `due`, in `slot` of `first`. The music begins with it, or goes on as if
@@ -445,9 +459,18 @@ impl Leg {
         self.unreachable = None;
     }
 
-    /// The receiver has said goodbye. Whether that is to be told: once a hold.
+    /// The receiver has said goodbye. Whether that is to be told: once a hold, or once in all if it follows another leg.
     pub(crate) fn take_goodbye(&mut self) -> bool {
-        self.hold.as_mut().is_some_and(|hold| !std::mem::replace(&mut hold.said_goodbye, true))
+        let said = match &mut self.hold {
+            Some(hold) => Some(&mut hold.said_goodbye),
+            None => self.following_mut().map(|following| &mut following.said_goodbye),
+        };
+        said.is_some_and(|said| !std::mem::replace(said, true))
+    }
+
+    /// Whether there is a hold that is heard here.
+    pub(crate) fn is_sending(&self) -> bool {
+        self.hold.is_some() || self.copies_since().is_some()
     }
 
     /// Writes the packet of `tick` into `datagram`; nothing changes until [`Leg::sent`]. `None` if it does not play
@@ -500,12 +523,10 @@ impl Leg {
         sent_at: MediaTime,
         filled: Filled,
     ) -> Option<Sent> {
-        let hold = self.hold.as_mut()?;
+        self.hold.as_ref()?;
         self.packetizer.sent(tick);
-        let payload_bytes =
-            u32::try_from(filled.len - HEADER_LEN).expect("a datagram is shorter than 64 KiB");
-        self.packets = self.packets.wrapping_add(1);
-        self.payload_bytes = self.payload_bytes.wrapping_add(payload_bytes);
+        let payload_bytes = self.count(filled);
+        let hold = self.hold.as_mut()?;
         let in_step = hold.origin.is_none() || filled.position == hold.position(tick);
         let goes_on = filled.beneath.unwrap_or(!filled.starved);
         let mut began = None;
@@ -544,6 +565,15 @@ impl Leg {
         Some(Sent { skipped, began, announced, left })
     }
 
+    /// One packet more, for sender reports; the bytes of its payload.
+    fn count(&mut self, filled: Filled) -> u32 {
+        let payload_bytes =
+            u32::try_from(filled.len - HEADER_LEN).expect("a datagram is shorter than 64 KiB");
+        self.packets = self.packets.wrapping_add(1);
+        self.payload_bytes = self.payload_bytes.wrapping_add(payload_bytes);
+        payload_bytes
+    }
+
     /// The time of `tick` has passed for what is announced. The announcement that has ended, if one has; what it leaves
     /// is put into `left`.
     fn pass_announcement(
@@ -577,11 +607,12 @@ impl Leg {
 
     /// Writes a sender report into `datagram` if one is due at `due`, when the packet of `tick` leaves; its length.
     pub(crate) fn report(&self, now: Now, tick: Tick, due: MediaTime, datagram: &mut [u8]) -> Option<usize> {
-        if self.report_due? > due
-            || self.hold.as_ref()?.first > tick
-            || self.rtcp.is_none()
-            || self.packets == 0
-        {
+        let due_at = self.report_due?;
+        let first = match &self.hold {
+            Some(hold) => hold.first,
+            None => self.copies_since()?,
+        };
+        if due_at > due || first > tick || self.rtcp.is_none() || self.packets == 0 {
             return None;
         }
         let timestamp = self.packetizer.header(tick).timestamp;

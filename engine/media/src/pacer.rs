@@ -4,6 +4,8 @@
 //! Between waking and sending nothing is allocated, freed, locked or logged: datagrams are built before the wait,
 //! and what a leg leaves behind goes out as an [`Event`], to be dropped elsewhere.
 
+mod followers;
+
 use std::{
     collections::{BTreeSet, HashMap, VecDeque},
     net::{IpAddr, SocketAddr},
@@ -106,6 +108,21 @@ pub enum Command {
     /// Announce nothing more: the music is heard again.
     Hush {
         /// Who plays.
+        leg: LegId,
+    },
+    /// From now on a leg that plays nothing gets a copy of every packet that another one sends, in its own numbering and
+    /// to its own destination: also in later holds of the other, until [`Command::Unfollow`] or one of them is removed. It
+    /// is silent while the codecs of the two differ. Passed over if the other follows somebody itself or has
+    /// [`MAX_FOLLOWERS`](crate::leg::MAX_FOLLOWERS) already.
+    Follow {
+        /// Who listens in.
+        leg: LegId,
+        /// On whom.
+        leader: LegId,
+    },
+    /// Follow nobody any more.
+    Unfollow {
+        /// Who listened in.
         leg: LegId,
     },
     /// Send nothing more. Answered by [`Event::Stopped`], also when nothing played.
@@ -245,6 +262,8 @@ pub struct Pacer {
     /// Legs that a listener has reported about, of each host, the latest last.
     by_listener: HashMap<(Ssrc, IpAddr), Vec<Index>>,
     slots: [Vec<Index>; SLOTS],
+    /// How many legs follow those that play in a slot.
+    followers: [usize; SLOTS],
     playing: usize,
     /// The first place that has not been served; a place is counted from the clock's origin, tick · 20 + slot.
     cursor: u64,
@@ -252,6 +271,8 @@ pub struct Pacer {
     serving: u64,
     batch: Batch,
     pending: Vec<Pending>,
+    /// The payload of a leg that others follow.
+    copied: Box<[u8; MAX_PAYLOAD]>,
     refused: Vec<usize>,
     goodbyes: Batch,
     events: VecDeque<Event>,
@@ -280,11 +301,13 @@ impl Pacer {
             by_address: BTreeSet::new(),
             by_listener: HashMap::new(),
             slots: [const { Vec::new() }; SLOTS],
+            followers: [0; SLOTS],
             playing: 0,
             cursor: 0,
             serving: 0,
             batch: Batch::default(),
             pending: Vec::new(),
+            copied: Box::new([0; MAX_PAYLOAD]),
             refused: Vec::new(),
             goodbyes: Batch::default(),
             events: VecDeque::new(),
@@ -309,6 +332,8 @@ impl Pacer {
             Command::Bridge { leg, source, bridge } => self.bridged(leg, source, bridge),
             Command::Announce { leg, announcement } => self.announce(now, leg, announcement),
             Command::Hush { leg } => self.hush(leg),
+            Command::Follow { leg, leader } => self.follow(now, leg, leader),
+            Command::Unfollow { leg } => self.unfollow(leg),
             Command::Stop { leg } => self.stop(leg),
             Command::RemoveLeg { leg } => self.remove(now, leg),
         }
@@ -336,13 +361,35 @@ impl Pacer {
         let (tick, due) = (tick_of(place), due_of(place));
         for &index in &self.slots[slot_of(place)] {
             let leg = self.legs[at(index)].as_ref().expect("a slot names living legs");
+            let leads = leg.leads();
+            let mut copied = None;
             if let Some(filled) = leg.fill(tick, self.batch.free()) {
+                if leads {
+                    copied = followers::keep(&mut *self.copied, &self.batch.free()[HEADER_LEN..filled.len]);
+                }
                 self.batch.push(filled.len, leg.destination);
                 self.pending.push(Pending { index, rtp: Some(filled) });
             }
             if let (Some(to), Some(len)) = (leg.rtcp, leg.report(now, tick, due, self.batch.free())) {
                 self.batch.push(len, to);
                 self.pending.push(Pending { index, rtp: None });
+            }
+            if leads {
+                let codec = leg.codec();
+                for &index in leg.followers() {
+                    let follower = self.legs[at(index)].as_ref().expect("a leader knows who is removed");
+                    let copy =
+                        copied.and_then(|payload| follower.copy(tick, codec, payload, self.batch.free()));
+                    if let Some(filled) = copy {
+                        self.batch.push(filled.len, follower.destination);
+                        self.pending.push(Pending { index, rtp: Some(filled) });
+                    }
+                    let report = follower.report(now, tick, due, self.batch.free());
+                    if let (Some(to), Some(len)) = (follower.rtcp, report) {
+                        self.batch.push(len, to);
+                        self.pending.push(Pending { index, rtp: None });
+                    }
+                }
             }
         }
         // What `settle` may have to tell of a leg: how it goes, what it left, what began, what was announced. An empty
@@ -393,9 +440,17 @@ impl Pacer {
                     self.events.extend(left.map(|left| Event::Retired(Retired(Remains::Left(left)))));
                     let leg = leg.id;
                     self.events.extend(announced.map(|announcement| Event::Announced { leg, announcement }));
+                    followers::pause(&mut self.legs, pending.index);
                 }
                 Some(filled) => {
-                    let Some(sent) = leg.sent(tick, due, sent_at, filled) else { continue };
+                    let Some(sent) = leg.sent(tick, due, sent_at, filled) else {
+                        if leg.copied(tick, filled) {
+                            served.packets += 1;
+                            served.bytes += filled.len as u64;
+                        }
+                        followers::pause(&mut self.legs, pending.index);
+                        continue;
+                    };
                     served.packets += 1;
                     served.bytes += filled.len as u64;
                     served.starved += u64::from(filled.starved);
@@ -513,7 +568,7 @@ impl Pacer {
         for index in of_address(&self.by_address, destination) {
             let Some(leg) = self.legs[at(index)].as_mut() else { continue };
             // Never for RTCP alone.
-            if leg.slot().is_none() || leg.destination != destination {
+            if !leg.is_sending() || leg.destination != destination {
                 continue;
             }
             let (first, last) = leg.unreachable.unwrap_or((now, now));
@@ -544,12 +599,16 @@ impl Pacer {
             self.unregister(index);
             self.leg(index).renegotiate(&spec);
             self.register(index);
+            self.compare_codecs(index);
         }
         self.retire(Remains::Spec(spec));
     }
 
     fn play(&mut self, now: Now, id: LegId, music: Music, numbering: Option<Numbering>, since: Option<Tick>) {
         let Some(&index) = self.by_id.get(&id) else { return self.retire(Remains::Music(music)) };
+        if self.leg(index).leader().is_some() {
+            return self.retire(Remains::Music(music));
+        }
         if let Some(numbering) = numbering {
             self.unregister(index);
             self.leg(index).renumber(numbering);
@@ -568,6 +627,9 @@ impl Pacer {
         let Some(&index) = self.by_id.get(&id) else {
             return self.retire(Remains::Announcement(announcement));
         };
+        if self.leg(index).leader().is_some() {
+            return self.retire(Remains::Announcement(announcement));
+        }
         if self.leg(index).slot().is_none() {
             let Music { source, ref reader, is_default } = announcement.music;
             let music = Music { source, reader: reader.clone(), is_default };
@@ -581,6 +643,7 @@ impl Pacer {
         let Some(&index) = self.by_id.get(&id) else { return };
         if let Some(left) = self.leg(index).hush() {
             self.retire(Remains::Left(left));
+            self.pause_followers(index);
         }
     }
 
@@ -602,13 +665,18 @@ impl Pacer {
             (tick_of(place), (place % SLOTS as u64) as u8, due_of(place)),
             random,
         );
-        let slot = &mut self.slots[slot_of(place)];
-        slot.push(index);
-        let crowd = slot.len();
+        self.slots[slot_of(place)].push(index);
+        self.playing += 1;
+        self.begin_followers(index, place);
+        self.make_room(slot_of(place));
+    }
+
+    /// Room for all that is ever sent in a slot: a packet and a report of each leg.
+    fn make_room(&mut self, slot: usize) {
+        let crowd = self.slots[slot].len() + self.followers[slot];
         self.batch.make_room(2 * crowd, (HEADER_LEN + MAX_PAYLOAD + rtcp::MAX_LEN).div_ceil(2));
         self.pending.reserve((2 * crowd).saturating_sub(self.pending.len()));
         self.refused.reserve((2 * crowd).saturating_sub(self.refused.len()));
-        self.playing += 1;
     }
 
     fn bridged(&mut self, id: LegId, source: SourceId, bridge: Option<Bridge>) {
@@ -632,6 +700,7 @@ impl Pacer {
     fn remove(&mut self, now: Now, id: LegId) {
         let Some(index) = self.by_id.remove(&id) else { return };
         let report = self.end_hold(index);
+        self.part(index);
         self.unregister(index);
         let leg = self.legs[at(index)].take().expect("a named leg lives");
         self.vacant.push(index);
@@ -645,6 +714,7 @@ impl Pacer {
 
     fn end_hold(&mut self, index: Index) -> HoldReport {
         let Some(slot) = self.leg(index).slot() else { return HoldReport::default() };
+        self.end_followers(index, usize::from(slot));
         let (report, hold) = self.leg(index).end().expect("it has a slot, so it plays");
         self.slots[usize::from(slot)].retain(|&other| other != index);
         self.playing -= 1;

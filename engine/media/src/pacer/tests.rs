@@ -1,5 +1,7 @@
 //! What a pacer promises, shown on a wire of our own with a clock that jumps.
 
+mod listening;
+
 use holdmusic_codecs::Codec;
 
 use super::*;
