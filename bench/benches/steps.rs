@@ -159,6 +159,7 @@ fn full_pacer(legs: u64, followed: u64, reader: &holdmusic_media::ring::Reader) 
             numbering: numbering(number),
             cname: Cname::new(u128::from(number)),
             protection: Protection::Plain,
+            peer: None,
         };
         let now = at(MediaTime::from_millis(leg % 20));
         pacer.handle_command(now, Command::AddLeg { leg: LegId(leg), spec: Box::new(spec) });

@@ -114,6 +114,7 @@ impl Ours {
             },
             cname: Cname::new(leg.into()),
             protection: Protection::Plain,
+            peer: None,
         };
         self.command(Command::AddLeg { leg: LegId(leg.into()), spec: Box::new(spec) });
     }

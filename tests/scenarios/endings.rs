@@ -2,6 +2,8 @@
 
 use std::{net::SocketAddr, time::Duration};
 
+use holdmusic_media::rtp::Ssrc;
+use holdmusic_tests::World;
 use serde_json::{Value, json};
 
 use crate::stage::{MUSIC, hold, hold_and_wait, no_rules, one, result, seconds, state};
@@ -215,4 +217,48 @@ fn the_engine_reports_while_it_sends_and_not_else() {
     world.stop(&alice).expect(202);
     world.run(seconds(60.0));
     assert_eq!(world.taps().rtcp.len(), reports, "a stop is no goodbye");
+}
+
+/// A phone behind a NAT: its offer names an address that nobody can reach, or one that was its own a while ago.
+#[test]
+fn a_leg_follows_its_peer_only_where_that_is_wanted_and_only_who_proves_itself() {
+    let seen: SocketAddr = "10.1.2.3:6000".parse().unwrap();
+    let public: SocketAddr = "203.0.113.7:6000".parse().unwrap();
+    for latching in [false, true] {
+        let (mut world, call, _) = {
+            let mut world = World::with(413, |settings| settings.pacer.latching = latching);
+            crate::stage::fill(&mut world);
+            let call = world.call(no_rules());
+            (world, call, ())
+        };
+        let alice = crate::stage::newcomer(&mut world, &call);
+        hold(&mut world, &alice, None);
+        world.run(seconds(1.0));
+        let goes_to = |world: &mut World, to: SocketAddr, why: &str| {
+            world.run(seconds(1.1));
+            assert_eq!(world.taps().of(alice.ssrc).last().unwrap().to, to, "{why}");
+        };
+        // It announced no source, so RTP proves nothing.
+        world.phone_answers_from(alice.phone, seen, Some(Ssrc(77)));
+        goes_to(&mut world, alice.phone, "a stranger's RTP");
+        world.phone_answers_from(alice.phone, public, None);
+        goes_to(&mut world, alice.phone, "where legs may not go");
+        world.phone_answers_from(alice.phone, seen, None);
+        goes_to(&mut world, if latching { seen } else { alice.phone }, "a report about our source");
+        assert!(world.taps().flow(alice.ssrc).is_one_piece(), "the same stream");
+        if !latching {
+            continue;
+        }
+        let sdp = "v=0\r\no=- 1 1 IN IP4 10.1.1.1\r\ns=-\r\nc=IN IP4 10.1.1.1\r\nt=0 0\r\n\
+                   m=audio 7000 RTP/AVP 111\r\na=rtpmap:111 opus/48000/2\r\na=ssrc:77 cname:alice\r\n";
+        world.http("PUT", &format!("{}/mediaLeg", alice.path), json!({ "sdp": sdp })).expect(200);
+        let named = "10.1.1.1:7000".parse().unwrap();
+        goes_to(&mut world, named, "renegotiated");
+        world.phone_answers_from(alice.phone, seen, Some(Ssrc(78)));
+        goes_to(&mut world, named, "another source than the one of the offer");
+        world.phone_answers_from(alice.phone, seen, Some(Ssrc(77)));
+        goes_to(&mut world, seen, "the source of the offer");
+        let leg = world.http("GET", &format!("{}/mediaLeg", alice.path), json!(null)).expect(200).body;
+        assert_eq!(leg["remoteAddress"], seen.to_string());
+    }
 }

@@ -20,7 +20,7 @@ use holdmusic_control::{
 use holdmusic_media::{
     LegId, MediaTime, SourceId,
     pacer::{Command, Event, Pacer, PacerSettings},
-    rtp::Ssrc,
+    rtp::{HEADER_LEN, Header, PayloadType, SeqNo, Ssrc, Timestamp},
 };
 use rand::{Rng, RngExt, SeedableRng, rngs::StdRng};
 use serde_json::{Value, json};
@@ -301,6 +301,27 @@ impl World {
         self.network.carry(self.clock.mono(), from, to, &Phone::bare_goodbye());
     }
 
+    /// What the phone has heard so far is answered from another address: with RTP of the source `ssrc`, or with a report
+    /// about what it heard if there is none.
+    ///
+    /// # Panics
+    ///
+    /// If it has heard nothing yet.
+    pub fn phone_answers_from(&mut self, phone: SocketAddr, from: SocketAddr, ssrc: Option<Ssrc>) {
+        let (report, to) = {
+            let phone = self.phone(phone);
+            (phone.report(false), phone.heard_from().expect("it has heard something"))
+        };
+        let datagram = ssrc.map_or(report, |ssrc| {
+            let payload_type = PayloadType::new(8).expect("below 64");
+            let (sequence, timestamp) = (SeqNo(1), Timestamp(160));
+            let mut datagram = [0; HEADER_LEN];
+            Header { marker: false, payload_type, sequence, timestamp, ssrc }.write(&mut datagram);
+            datagram.to_vec()
+        });
+        self.network.carry(self.clock.mono(), from, to, &datagram);
+    }
+
     /// The thread of a sender gets no time for so long.
     pub fn stall(&mut self, sender: usize, pause: Duration) {
         self.settle();
@@ -530,6 +551,7 @@ impl World {
                 Event::Announced { leg, announcement } => Input::Announced { leg, announcement },
                 Event::Progress { leg, report } => Input::Progress { leg, report },
                 Event::Bye { leg } => Input::Bye { leg },
+                Event::Latch { leg, from, stream } => Input::Latch { leg, from, stream },
                 Event::Unreachable { leg } => Input::Unreachable { leg },
                 Event::Retired(_) => continue,
             };

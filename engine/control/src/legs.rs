@@ -7,6 +7,7 @@ use std::{
 
 use holdmusic_media::{
     Cname, LegId, LegSpec, MediaTime, Now, Numbering, Protection,
+    pacer::Stream,
     rtp::{SeqNo, Ssrc, Timestamp},
     time::ClockRate,
 };
@@ -40,6 +41,7 @@ impl Control {
             // Random and of this leg alone (RFC 7022 section 4.2).
             cname: Cname::new(u128::from(self.rng.next_u64()) << 32 | u128::from(self.rng.next_u32())),
             protection: Protection::Plain,
+            peer: negotiated.peer,
         };
         self.last_leg += 1;
         let answer = self.answer(negotiated, local, &spec, None);
@@ -209,8 +211,8 @@ impl Control {
             (Some(mut leg), None) => {
                 leg.receives = negotiated.receives;
                 if leg.receives {
-                    let &Negotiated { destination, rtcp, codec, payload_type, .. } = &negotiated;
-                    leg.spec = LegSpec { destination, rtcp, codec, payload_type, ..leg.spec };
+                    let &Negotiated { destination, rtcp, codec, payload_type, peer, .. } = &negotiated;
+                    leg.spec = LegSpec { destination, rtcp, codec, payload_type, peer, ..leg.spec };
                 }
                 leg.answer =
                     self.answer(&negotiated, self.settings.local(&leg), &leg.spec, leg.answer.as_deref());
@@ -231,6 +233,27 @@ impl Control {
             (None, None) => unreachable!("without an old leg there is a new one"),
         }
         self.read_leg(base, call, id)
+    }
+
+    /// The peer of `leg` is at another address: the leg goes there, if it may. Where RTP and RTCP share a port both go.
+    pub(crate) fn latch(&mut self, leg: LegId, from: SocketAddr, stream: Stream) {
+        if self.settings.guard.media(from.ip()).is_err() {
+            return;
+        }
+        let Some(&(call, id)) = self.legs.get(&leg) else { return };
+        let Some(leg) = self.participant_mut(call, id).and_then(|owner| owner.leg.as_mut()) else { return };
+        if !leg.added || from.is_ipv4() != leg.spec.destination.is_ipv4() {
+            return;
+        }
+        let shared = leg.spec.rtcp == Some(leg.spec.destination);
+        if shared || stream == Stream::Rtp {
+            leg.spec.destination = from;
+        }
+        if shared || stream == Stream::Rtcp {
+            leg.spec.rtcp = Some(from);
+        }
+        let (leg, spec) = (leg.id, leg.spec.clone());
+        self.outputs.push_back(Output::ChangeLeg { leg, spec });
     }
 
     /// `GET mediaLeg`.

@@ -32,12 +32,13 @@ pub mod undelivered;
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
+    net::SocketAddr,
     sync::Arc,
     time::Duration,
 };
 
 use holdmusic_media::{
-    AnnouncementId, HoldReport, LegId, LegSpec, MediaTime, Now, Numbering, SourceId, Tick, rtp::Ssrc,
+    AnnouncementId, HoldReport, LegId, LegSpec, MediaTime, Now, Numbering, SourceId, Tick, pacer, rtp::Ssrc,
 };
 use rand::{SeedableRng, rngs::StdRng};
 use url::Url;
@@ -150,6 +151,15 @@ pub enum Input {
     Unreachable {
         /// Which leg's.
         leg: LegId,
+    },
+    /// The peer has proved to be at another address than the leg goes to.
+    Latch {
+        /// Which leg's.
+        leg: LegId,
+        /// Where it is.
+        from: SocketAddr,
+        /// Which of its two streams came from there.
+        stream: pacer::Stream,
     },
     /// How the delivery of a notification went.
     Delivered {
@@ -445,6 +455,7 @@ impl Control {
             Input::Progress { leg, report } => self.progress(leg, report),
             Input::Stopped { leg, report, next } => self.stopped(now, leg, report, next),
             Input::Bye { leg } => self.end_by_leg(now, leg, EndedBy::Bye),
+            Input::Latch { leg, from, stream } => self.latch(leg, from, stream),
             Input::Unreachable { leg } => self.end_by_leg(now, leg, EndedBy::Unreachable),
             Input::Delivered { notification, outcome } => {
                 let told =

@@ -68,6 +68,8 @@ pub(crate) struct Negotiated {
     /// Whether the peer wants to hear anything.
     pub(crate) receives: bool,
     pub(crate) state: StateOffer,
+    /// What the peer sends is called so, if it says so.
+    pub(crate) peer: Option<Ssrc>,
     /// What the answer must mirror; `None` if the offer was not SDP.
     lines: Option<Vec<Line>>,
 }
@@ -101,6 +103,7 @@ impl MediaOffer {
                 // The old way to say "send me nothing" (RFC 3264 section 8.4).
                 receives: !rtp.address.ip().is_unspecified(),
                 state: rtp.state,
+                peer: None,
                 lines: None,
             },
             Self::Sdp(text) => read_offer(text)?,
@@ -180,8 +183,15 @@ fn read_offer(text: &str) -> Result<Negotiated, Refusal> {
         payload_type,
         receives: matches!(*wanted, "sendrecv" | "recvonly") && !address.is_unspecified(),
         state: StateOffer::default(),
+        peer: peer_ssrc(media),
         lines: Some(lines.collect()),
     })
+}
+
+/// The first source that the peer announces (RFC 5576 section 4.1).
+fn peer_ssrc(media: &Media) -> Option<Ssrc> {
+    let value = media.get_first_attribute_value("ssrc").flatten()?;
+    value.split_ascii_whitespace().next()?.parse().ok().map(Ssrc)
 }
 
 /// The first format, in the offer's order, that is one of our codecs.
@@ -337,6 +347,7 @@ mod tests {
             },
             cname: Cname::new(0xc0ffee),
             protection: Protection::Plain,
+            peer: None,
         };
         negotiated.answer("192.168.1.1:20000".parse().unwrap(), &spec, (5, 1)).unwrap()
     }

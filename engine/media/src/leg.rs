@@ -49,6 +49,9 @@ pub struct LegSpec {
     pub cname: Cname,
     /// How its packets are protected.
     pub protection: Protection,
+    /// The source identifier of what the peer sends, if its offer says so (`a=ssrc`, RFC 5576): by it the peer is known
+    /// where latching is on.
+    pub peer: Option<Ssrc>,
 }
 
 /// A canonical name (RFC 3550 section 6.5.1): 96 random bits in 24 hexadecimal digits (RFC 7022 section 4.2).
@@ -180,6 +183,10 @@ pub(crate) struct Leg {
     pub(crate) rtcp: Option<SocketAddr>,
     cname: Cname,
     packetizer: Packetizer,
+    /// By which its peer is known besides our own.
+    pub(crate) peer: Option<Ssrc>,
+    /// When the peer was found at another address last.
+    latched_at: Option<MediaTime>,
     hold: Option<Hold>,
     /// Who follows it, or whom it follows. A box, since few legs have any.
     company: Option<Box<Company>>,
@@ -196,6 +203,9 @@ pub(crate) struct Leg {
     /// First and last "port unreachable" in a row.
     pub(crate) unreachable: Option<(MediaTime, MediaTime)>,
 }
+
+/// A leg goes to another address once a second at most, so that two peers who both have its name cost little.
+const LATCH_PAUSE: Duration = Duration::from_secs(1);
 
 /// Frames between the wish for a bridge and the change: time for a producer to make it. 160 ms; making one takes 3 ms.
 const BRIDGE_LEAD: u64 = 8;
@@ -307,6 +317,8 @@ impl Leg {
             destination: spec.destination,
             rtcp: spec.rtcp,
             cname: spec.cname,
+            peer: believable(spec),
+            latched_at: None,
             packetizer: Packetizer::new(spec.codec, spec.payload_type, spec.numbering),
             hold: None,
             company: None,
@@ -456,7 +468,17 @@ impl Leg {
         self.packetizer.renegotiate(spec.codec, spec.payload_type);
         self.destination = spec.destination;
         self.rtcp = spec.rtcp;
+        self.peer = believable(spec);
         self.unreachable = None;
+    }
+
+    /// The peer has proved to be at another address. Whether that is to be told: once a second at most.
+    pub(crate) fn take_latch(&mut self, now: MediaTime) -> bool {
+        let told = self.latched_at.is_some_and(|at| now.since(at) < LATCH_PAUSE);
+        if !told {
+            self.latched_at = Some(now);
+        }
+        !told
     }
 
     /// The receiver has said goodbye. Whether that is to be told: once a hold, or once in all if it follows another leg.
@@ -673,6 +695,11 @@ impl Leg {
             cname,
         }
     }
+}
+
+/// By what its peer is known: on an encrypted leg by nothing, since what it sends is not authenticated here.
+fn believable(spec: &LegSpec) -> Option<Ssrc> {
+    spec.peer.filter(|_| spec.protection == Protection::Plain)
 }
 
 /// Writes the payload that keeps a stream alive without sound; its length.

@@ -18,7 +18,7 @@ use crate::{
     bridge::Bridge,
     leg::{Crossing, Filled, Hold, HoldReport, Left, Leg, LegId, LegSpec, Music, Numbering, Quality},
     rtcp::{self, Word},
-    rtp::{HEADER_LEN, Ssrc},
+    rtp::{self, HEADER_LEN, Ssrc},
     sink::{Batch, Sink},
     time::{MediaTime, Now, TICK_NS, Tick},
 };
@@ -190,8 +190,27 @@ pub enum Event {
         /// Whose destination.
         leg: LegId,
     },
+    /// The peer has proved to be at another address than the leg goes to; told where latching is on. Whether the leg goes
+    /// there is control's decision.
+    Latch {
+        /// Whose peer.
+        leg: LegId,
+        /// Where it is.
+        from: SocketAddr,
+        /// Which of its two streams came from there.
+        stream: Stream,
+    },
     /// Things without use that want to be dropped where it takes no time from anybody.
     Retired(Retired),
+}
+
+/// Media itself, or what is said about it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stream {
+    /// RTP.
+    Rtp,
+    /// RTCP.
+    Rtcp,
 }
 
 /// Something without use. Dropping it may free a whole ring.
@@ -241,11 +260,15 @@ pub struct PacerSettings {
     /// Likewise when a receiver that has reported about it does so no more, for so long of a hold; `None`: never. Found
     /// with the sender reports, which are a few seconds apart. Who never reports is not judged: many devices speak no RTCP.
     pub silent_after: Option<Duration>,
+    /// Whether a leg may follow its peer to another address: symmetric RTP (RFC 4961) for peers behind a NAT. A peer proves
+    /// itself by a source identifier: it reports about ours, which nobody else has heard, or it sends with the one that its
+    /// offer announced.
+    pub latching: bool,
 }
 
 impl Default for PacerSettings {
     fn default() -> Self {
-        Self { unreachable_after: Duration::from_secs(10), silent_after: None }
+        Self { unreachable_after: Duration::from_secs(10), silent_after: None, latching: false }
     }
 }
 
@@ -259,6 +282,8 @@ pub struct Pacer {
     by_ssrc: BTreeSet<(Ssrc, Index)>,
     /// Legs whose RTP or RTCP goes there. Pairs, since most addresses have one leg, and one may have thousands.
     by_address: BTreeSet<(SocketAddr, Index)>,
+    /// Legs whose peer is called so, where latching is on.
+    by_peer: BTreeSet<(Ssrc, Index)>,
     /// Legs that a listener has reported about, of each host, the latest last.
     by_listener: HashMap<(Ssrc, IpAddr), Vec<Index>>,
     slots: [Vec<Index>; SLOTS],
@@ -299,6 +324,7 @@ impl Pacer {
             by_id: HashMap::new(),
             by_ssrc: BTreeSet::new(),
             by_address: BTreeSet::new(),
+            by_peer: BTreeSet::new(),
             by_listener: HashMap::new(),
             slots: [const { Vec::new() }; SLOTS],
             followers: [0; SLOTS],
@@ -488,6 +514,24 @@ impl Pacer {
                 Word::Report { .. } => self.handle_report(now, from, word),
                 Word::Bye(ssrc) => self.handle_bye(from, ssrc),
             });
+        } else if self.settings.latching
+            && let Ok((header, _)) = rtp::Header::read(datagram)
+            && let Some(index) = the_only(&self.by_peer, header.ssrc)
+        {
+            self.latch(now.mono, index, from, Stream::Rtp);
+        }
+    }
+
+    /// The peer of a leg has proved to be at `from`.
+    fn latch(&mut self, now: MediaTime, index: Index, from: SocketAddr, stream: Stream) {
+        let leg = self.leg(index);
+        let known = match stream {
+            Stream::Rtp => Some(leg.destination),
+            Stream::Rtcp => leg.rtcp,
+        };
+        if known.is_some_and(|known| known != from) && leg.take_latch(now) {
+            let leg = leg.id;
+            self.events.push_back(Event::Latch { leg, from, stream });
         }
     }
 
@@ -504,6 +548,12 @@ impl Pacer {
         else {
             return;
         };
+        if self.settings.latching {
+            let index = the_only(&self.by_ssrc, about).or_else(|| the_only(&self.by_peer, reporter));
+            if let Some(index) = index {
+                self.latch(now.mono, index, from, Stream::Rtcp);
+            }
+        }
         let hears = |index: &Index| {
             self.legs[at(*index)].as_ref().is_some_and(|leg| leg.reported_as() == (about, from.ip()))
         };
@@ -728,6 +778,11 @@ impl Pacer {
             self.by_address.insert((address, index));
         }
         self.by_ssrc.insert((leg.reported_as().0, index));
+        if self.settings.latching
+            && let Some(peer) = leg.peer
+        {
+            self.by_peer.insert((peer, index));
+        }
     }
 
     fn unregister(&mut self, index: Index) {
@@ -737,6 +792,9 @@ impl Pacer {
             self.by_address.remove(&(address, index));
         }
         self.by_ssrc.remove(&(leg.reported_as().0, index));
+        if let Some(peer) = leg.peer {
+            self.by_peer.remove(&(peer, index));
+        }
     }
 
     /// It is not known any more who reports about a leg.
@@ -778,6 +836,12 @@ fn of_address(
     address: SocketAddr,
 ) -> impl Iterator<Item = Index> {
     by_address.range((address, Index::MIN)..=(address, Index::MAX)).map(|&(_, index)| index)
+}
+
+/// The leg that is called so, if it is one and no more.
+fn the_only(names: &BTreeSet<(Ssrc, Index)>, ssrc: Ssrc) -> Option<Index> {
+    let mut called_so = names.range((ssrc, Index::MIN)..=(ssrc, Index::MAX)).map(|&(_, index)| index);
+    called_so.next().filter(|_| called_so.next().is_none())
 }
 
 /// What is longer than an hour is told as one.

@@ -344,6 +344,7 @@ impl Options {
                     self.unreachable_after.unwrap_or(DEFAULT_UNREACHABLE_AFTER_S),
                 ),
                 silent_after,
+                latching: self.latching.unwrap_or(false),
             },
             control,
         })

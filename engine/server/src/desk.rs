@@ -214,6 +214,7 @@ impl State {
             Tiding::Media(Event::Announced { leg, announcement }) => Input::Announced { leg, announcement },
             Tiding::Media(Event::Progress { leg, report }) => Input::Progress { leg, report },
             Tiding::Media(Event::Bye { leg }) => Input::Bye { leg },
+            Tiding::Media(Event::Latch { leg, from, stream }) => Input::Latch { leg, from, stream },
             Tiding::Media(Event::Unreachable { leg }) => Input::Unreachable { leg },
             Tiding::Media(Event::Crossing { leg, crossing }) => {
                 if let Err(full) = self.desk.bridges.try_send(BridgeWork { leg, crossing }) {

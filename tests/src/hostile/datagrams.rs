@@ -125,6 +125,7 @@ impl Stage {
                 },
                 cname: Cname::new(7),
                 protection: Protection::Plain,
+                peer: None,
             };
             stage.obey(Command::AddLeg { leg: id(index), spec: Box::new(spec) });
         }
@@ -222,7 +223,7 @@ impl Stage {
                 | Event::Stopped { .. }
                 | Event::Retired(_) => {}
                 Event::Progress { report, .. } => self.reached |= report.quality.is_some(),
-                Event::Bye { .. } | Event::Unreachable { .. } => each(self, event),
+                Event::Bye { .. } | Event::Unreachable { .. } | Event::Latch { .. } => each(self, event),
             }
         }
     }

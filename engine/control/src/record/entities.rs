@@ -469,6 +469,7 @@ fn read_leg(decoder: &mut Decoder<'_>) -> Result<(Leg, SocketAddr), Unreadable> 
         numbering: decoder.numbering(&as_written)?,
         cname: Cname::new(decoder.u128()?),
         protection: Protection::Plain,
+        peer: None,
     };
     let receives = decoder.bool()?;
     let answer = decoder.option(|decoder| {

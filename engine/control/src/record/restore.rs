@@ -571,6 +571,7 @@ mod tests {
             numbering,
             cname: Cname::new(1),
             protection: Protection::Plain,
+            peer: None,
         };
         Leg { id: LegId(1), spec, receives: true, added: false, answer: None, sending, on_air: false }
     }

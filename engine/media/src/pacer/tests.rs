@@ -89,6 +89,7 @@ fn spec(number: u16) -> Box<LegSpec> {
         },
         cname: Cname::new(0x401d),
         protection: Protection::Plain,
+        peer: None,
     })
 }
 

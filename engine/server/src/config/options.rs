@@ -186,6 +186,10 @@ pub struct Options {
     /// [default: for ever]
     #[arg(long, env = "HOLDMUSIC_SILENT_AFTER", value_name = "S", help_heading = "Holds")]
     pub silent_after: Option<u64>,
+    /// Follow a peer to the address that it sends from, for peers behind a NAT (symmetric RTP): one that reports about
+    /// our SSRC, or sends with the SSRC of its offer [default: false]
+    #[arg(long, env = "HOLDMUSIC_LATCHING", value_name = "BOOL", num_args = 0..=1, default_missing_value = "true", help_heading = "Holds")]
+    pub latching: Option<bool>,
     /// What becomes of holds when the engine is stopped and started again, or has died [default: resume]
     #[arg(long, env = "HOLDMUSIC_ON_RESTART", value_name = "WHAT", help_heading = "Holds")]
     pub on_restart: Option<RestartChoice>,
@@ -367,6 +371,7 @@ impl Options {
             grace,
             unreachable_after,
             silent_after,
+            latching,
             on_restart,
             max_held_participants,
             on_prompt_failure,
