@@ -2,44 +2,77 @@
 
 use std::fmt;
 
-use crate::{FRAME_MS, opus};
+use crate::{FRAME_MS, g722, l16, opus, pcma, pcmu};
 
-/// A codec that a leg can carry.
+/// A codec that a leg can carry, as we encode it: a source has one rendition for each. The three kinds of Opus are the
+/// same to a receiver ([`Codec::on_the_wire`]).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Codec {
     /// Opus at 16 kHz, mono (RFC 6716, RFC 7587).
     Opus,
+    /// Opus at 48 kHz, mono, at a higher bit rate: the whole band that people hear.
+    OpusFullband,
+    /// Opus at 16 kHz, mono, at a bit rate for receivers that ask for little.
+    OpusLow,
+    /// ITU-T G.722 at 64 kbit/s: 7 kHz of sound.
+    G722,
+    /// Linear samples of 16 bits at 16 kHz, mono (RFC 3551 section 4.5.11).
+    L16,
+    /// ITU-T G.711, A-law: telephony in most of the world.
+    Pcma,
+    /// ITU-T G.711, µ-law: telephony in North America and Japan.
+    Pcmu,
 }
 
 impl Codec {
-    /// Every codec, in our order of preference.
-    pub const ALL: &[Self] = &[Self::Opus];
+    /// Every codec, in our order of preference. Of those that are the same on the wire the first comes first.
+    pub const ALL: &[Self] =
+        &[Self::Opus, Self::OpusFullband, Self::OpusLow, Self::G722, Self::L16, Self::Pcma, Self::Pcmu];
+
+    /// What a receiver knows of it: the codec whose name and format it has. A decoder for that one decodes every payload
+    /// of all that are the same on the wire, at its own sample rate.
+    pub fn on_the_wire(self) -> Self {
+        match self {
+            Self::Opus | Self::OpusFullband | Self::OpusLow => Self::Opus,
+            other => other,
+        }
+    }
 
     /// The encoding name as in `a=rtpmap` (compared without regard to case).
     pub fn name(self) -> &'static str {
         match self {
-            Self::Opus => "opus",
+            Self::Opus | Self::OpusFullband | Self::OpusLow => "opus",
+            Self::G722 => "G722",
+            Self::L16 => "L16",
+            Self::Pcma => "PCMA",
+            Self::Pcmu => "PCMU",
         }
     }
 
-    /// Rate of the RTP clock in Hz. Opus counts at 48 kHz whatever it encodes (RFC 7587 section 4.1).
+    /// Rate of the RTP clock in Hz. Opus counts at 48 kHz whatever it encodes (RFC 7587 section 4.1); G.722 counts at
+    /// 8 kHz although it samples at 16, by an old mistake that was kept (RFC 3551 section 4.5.2).
     pub fn clock_rate(self) -> u32 {
         match self {
-            Self::Opus => 48_000,
+            Self::Opus | Self::OpusFullband | Self::OpusLow => 48_000,
+            Self::L16 => 16_000,
+            Self::G722 | Self::Pcma | Self::Pcmu => 8_000,
         }
     }
 
     /// The channel count of `a=rtpmap`: Opus always says 2 (RFC 7587 section 7).
     pub fn rtpmap_channels(self) -> u16 {
         match self {
-            Self::Opus => 2,
+            Self::Opus | Self::OpusFullband | Self::OpusLow => 2,
+            Self::G722 | Self::L16 | Self::Pcma | Self::Pcmu => 1,
         }
     }
 
     /// Rate of the samples that its encoder takes and its decoder gives, in Hz.
     pub fn sample_rate(self) -> u32 {
         match self {
-            Self::Opus => 16_000,
+            Self::OpusFullband => 48_000,
+            Self::Opus | Self::OpusLow | Self::G722 | Self::L16 => 16_000,
+            Self::Pcma | Self::Pcmu => 8_000,
         }
     }
 
@@ -48,31 +81,44 @@ impl Codec {
         (self.sample_rate() * FRAME_MS / 1000) as usize
     }
 
-    /// RTP timestamp units in one frame: 960 for Opus (20 ms at 48 kHz, RFC 7587).
+    /// RTP timestamp units in one frame: 960 for Opus (20 ms at 48 kHz, RFC 7587), 160 for G.711 and G.722, 320 for L16.
     pub fn timestamp_step(self) -> u32 {
         self.clock_rate() * FRAME_MS / 1000
     }
 
-    /// The static payload type of RFC 3551 table 4, if the codec has one.
+    /// The static payload type of RFC 3551 table 4, if the codec has one. (L16 has two, but not at our rate.)
     pub fn static_payload_type(self) -> Option<u8> {
         match self {
-            Self::Opus => None,
+            Self::Pcmu => Some(0),
+            Self::Pcma => Some(8),
+            Self::G722 => Some(9),
+            Self::Opus | Self::OpusFullband | Self::OpusLow | Self::L16 => None,
         }
     }
 
     /// By how many samples the sound of a decoder is behind the sound that was encoded. libopus looks 6.5 ms ahead in
-    /// its Audio application (2.5 ms of overlap and 4 ms of delay compensation): 104 samples at 16 kHz.
+    /// its Audio application (2.5 ms of overlap and 4 ms of delay compensation): 104 samples at 16 kHz. The two filters
+    /// of G.722 delay by 22 samples.
     pub fn delay_samples(self) -> usize {
         match self {
-            Self::Opus => 104,
+            Self::Opus | Self::OpusLow => 104,
+            Self::OpusFullband => 312,
+            Self::G722 => 22,
+            Self::L16 | Self::Pcma | Self::Pcmu => 0,
         }
     }
 
-    /// A payload without sound, for a tick that has none: the receiver conceals it and the stream stays alive. For
-    /// Opus a frame of length 0 (RFC 6716 section 3.1: configuration 23, CELT at 16 kHz in frames of 20 ms, mono).
+    /// A payload without sound, for a tick that has none: the stream stays alive. For Opus a frame of length 0, which
+    /// the receiver conceals (RFC 6716 section 3.1: CELT in frames of 20 ms, mono; configuration 23 at 16 kHz, 31 at
+    /// 48 kHz); for the others a frame of silence.
     pub fn nothing(self) -> &'static [u8] {
         match self {
-            Self::Opus => &[23 << 3],
+            Self::Opus | Self::OpusLow => &[23 << 3],
+            Self::OpusFullband => &[31 << 3],
+            Self::G722 => &[g722::SILENCE; g722::PAYLOAD_LEN],
+            Self::L16 => &[0; l16::PAYLOAD_LEN],
+            Self::Pcma => &[pcma::SILENCE; pcma::PAYLOAD_LEN],
+            Self::Pcmu => &[pcmu::SILENCE; pcmu::PAYLOAD_LEN],
         }
     }
 
@@ -82,9 +128,15 @@ impl Codec {
     ///
     /// If the settings are outside what the codec can do.
     pub fn encoder(self, settings: &EncoderSettings) -> Result<Box<dyn Encoder>, EncodeError> {
-        match self {
-            Self::Opus => Ok(Box::new(opus::OpusEncoder::new(settings)?)),
-        }
+        Ok(match self {
+            Self::Opus | Self::OpusFullband | Self::OpusLow => {
+                Box::new(opus::OpusEncoder::new(self, settings)?)
+            }
+            Self::G722 => Box::new(g722::G722Encoder::default()),
+            Self::L16 => Box::new(l16::L16),
+            Self::Pcma => Box::new(pcma::Pcma),
+            Self::Pcmu => Box::new(pcmu::Pcmu),
+        })
     }
 
     /// A decoder that starts from silence.
@@ -93,9 +145,13 @@ impl Codec {
     ///
     /// If the codec's library refuses to make one (out of memory).
     pub fn decoder(self) -> Result<Box<dyn DecodePayload>, EncodeError> {
-        match self {
-            Self::Opus => Ok(Box::new(opus::OpusDecoder::new()?)),
-        }
+        Ok(match self {
+            Self::Opus | Self::OpusFullband | Self::OpusLow => Box::new(opus::OpusDecoder::new(self)?),
+            Self::G722 => Box::new(g722::G722Decoder::default()),
+            Self::L16 => Box::new(l16::L16),
+            Self::Pcma => Box::new(pcma::Pcma),
+            Self::Pcmu => Box::new(pcmu::Pcmu),
+        })
     }
 }
 
@@ -108,15 +164,27 @@ impl fmt::Display for Codec {
 /// What an operator may choose about encoding.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EncoderSettings {
-    /// Opus bit rate in bits per second, constant.
+    /// Bit rate of [`Codec::Opus`] in bits per second, constant.
     pub opus_bitrate: u32,
-    /// Opus complexity, 0 to 10.
+    /// Complexity of all kinds of Opus, 0 to 10.
     pub opus_complexity: u8,
+    /// Bit rate of [`Codec::OpusFullband`] in bits per second, constant.
+    pub opus_fullband_bitrate: u32,
+    /// Bit rate of [`Codec::OpusLow`] in bits per second, constant.
+    pub opus_low_bitrate: u32,
 }
 
 impl Default for EncoderSettings {
     fn default() -> Self {
-        Self { opus_bitrate: 32_000, opus_complexity: 9 }
+        Self {
+            opus_bitrate: 32_000,
+            opus_complexity: 9,
+            // RFC 7587 section 3.1.1 recommends 48 to 64 kbit/s for full-band music in mono that should sound well; this
+            // is half as much again.
+            opus_fullband_bitrate: 96_000,
+            // The least at which libopus still gives music the whole band of 16 kHz (it narrows below 11 kbit/s).
+            opus_low_bitrate: 12_000,
+        }
     }
 }
 
@@ -135,7 +203,8 @@ pub trait Encoder: Send {
 
 /// Turns payloads back into sound, for those who listen (receivers, tests, measurements).
 pub trait DecodePayload: Send {
-    /// Decodes one payload, or conceals a lost one when there is `None`, and appends one frame of mono samples.
+    /// Decodes one payload, of any length, or makes up for a lost one of one frame when there is `None`, and appends
+    /// mono samples. Opus conceals what is lost; the others have nothing to say about it, and are silent.
     ///
     /// # Errors
     ///
@@ -153,6 +222,15 @@ pub enum EncodeError {
         /// Samples handed in.
         found: usize,
     },
+    /// The payload does not fit into the room that was given.
+    Room {
+        /// Bytes of the payload.
+        needed: usize,
+        /// Bytes of room.
+        found: usize,
+    },
+    /// The payload is not a whole number of samples: so many bytes.
+    PayloadLength(usize),
     /// The codec's library said no; its own words.
     Library(String),
 }
@@ -163,9 +241,140 @@ impl fmt::Display for EncodeError {
             Self::FrameLength { expected, found } => {
                 write!(f, "a frame has {expected} samples, {found} were given")
             }
+            Self::Room { needed, found } => {
+                write!(f, "the payload has {needed} bytes, there is room for {found}")
+            }
+            Self::PayloadLength(found) => {
+                write!(f, "a payload of {found} bytes is no whole number of samples")
+            }
             Self::Library(words) => write!(f, "the codec refused: {words}"),
         }
     }
 }
 
 impl std::error::Error for EncodeError {}
+
+/// One frame of `codec` goes sample by sample into a payload of `payload_len` bytes: the part that telephone codecs have in
+/// common.
+pub(crate) fn payload_of<'a>(
+    codec: Codec,
+    samples: &[f32],
+    payload: &'a mut [u8],
+    payload_len: usize,
+) -> Result<&'a mut [u8], EncodeError> {
+    let (expected, found) = (codec.samples_per_frame(), samples.len());
+    if found != expected {
+        return Err(EncodeError::FrameLength { expected, found });
+    }
+    let room = payload.len();
+    payload.get_mut(..payload_len).ok_or(EncodeError::Room { needed: payload_len, found: room })
+}
+
+/// A sample as 16 bits: rounded, and clipped where it is beyond full scale.
+#[expect(clippy::cast_possible_truncation, reason = "clamped to 16 bits")]
+pub(crate) fn to_i16(sample: f32) -> i16 {
+    // A cast makes 0 of what is not a number.
+    (sample * 32_768.0).round().clamp(-32_768.0, 32_767.0) as i16
+}
+
+/// A sample of 16 bits as a fraction of full scale.
+pub(crate) fn to_f32(sample: i16) -> f32 {
+    f32::from(sample) / 32_768.0
+}
+
+#[cfg(test)]
+mod tests {
+    use std::f64::consts::TAU;
+
+    use super::*;
+    use crate::align;
+
+    /// Three seconds in which no two stretches are alike, below 3.4 kHz.
+    fn sweep(codec: Codec) -> Vec<f32> {
+        let rate = f64::from(codec.sample_rate());
+        let sample = |n: usize| {
+            let t = n as f64 / rate;
+            (0.4 * (TAU * (300.0 * t + 200.0 * t * t)).sin()) as f32
+        };
+        (0..150 * codec.samples_per_frame()).map(sample).collect()
+    }
+
+    fn payloads(codec: Codec, sound: &[f32]) -> Vec<Vec<u8>> {
+        let mut encoder = codec.encoder(&EncoderSettings::default()).unwrap();
+        let mut payload = vec![0; encoder.max_payload_len()];
+        let encode = |frame: &[f32]| {
+            let len = encoder.encode(frame, &mut payload).unwrap();
+            payload[..len].to_vec()
+        };
+        sound.chunks_exact(codec.samples_per_frame()).map(encode).collect()
+    }
+
+    /// Every codec, with its delay, the length of its payloads, and a frame that is a frame also when it is lost.
+    #[test]
+    fn what_every_codec_says_of_itself_is_so() {
+        for &codec in Codec::ALL {
+            let sound = sweep(codec);
+            let payloads = payloads(codec, &sound);
+            let mut decoder = codec.decoder().unwrap();
+            let mut heard = Vec::new();
+            for payload in &payloads {
+                assert_eq!(payload.len(), payloads[0].len(), "{codec:?}");
+                decoder.decode(Some(payload), &mut heard).unwrap();
+            }
+            assert_eq!(heard.len(), sound.len(), "{codec:?}");
+            let found = align(&sound, &heard);
+            assert_eq!(found.offset_samples, codec.delay_samples() as i64, "{codec:?}");
+            assert!(found.correlation > 0.95, "{codec:?}: {found:?}");
+            assert_eq!(codec.timestamp_step() * 50, codec.clock_rate(), "{codec:?}");
+            let before = heard.len();
+            decoder.decode(None, &mut heard).unwrap();
+            decoder.decode(Some(codec.nothing()), &mut heard).unwrap();
+            assert_eq!(heard.len() - before, 2 * codec.samples_per_frame(), "{codec:?}");
+        }
+    }
+
+    #[test]
+    fn the_payload_without_sound_is_silent_to_a_receiver_that_has_heard_nothing() {
+        for &codec in Codec::ALL {
+            let mut heard = Vec::new();
+            let mut decoder = codec.decoder().unwrap();
+            (0..10).for_each(|_| decoder.decode(Some(codec.nothing()), &mut heard).unwrap());
+            let peak = heard.iter().fold(0.0_f32, |peak, sample| peak.max(sample.abs()));
+            // The quietest A-law code is 8 of 32 768, -72 dB.
+            assert!(peak <= 8.0 / 32_768.0, "{codec:?}: {peak}");
+        }
+    }
+
+    /// A decoder of what stands for it on the wire hears every codec, and as long as it lasts.
+    #[test]
+    fn what_is_the_same_on_the_wire_is_decoded_by_one_decoder() {
+        for &codec in Codec::ALL {
+            let wire = codec.on_the_wire();
+            assert_eq!((codec.name(), codec.clock_rate()), (wire.name(), wire.clock_rate()));
+            let mut decoder = wire.decoder().unwrap();
+            let mut heard = Vec::new();
+            payloads(codec, &sweep(codec)).iter().for_each(|p| decoder.decode(Some(p), &mut heard).unwrap());
+            let found = align(&sweep(wire), &heard);
+            assert!(found.correlation > 0.95, "{codec:?}: {found:?}");
+        }
+    }
+
+    #[test]
+    fn wrong_lengths_are_refused_by_every_encoder() {
+        for &codec in Codec::ALL {
+            let mut encoder = codec.encoder(&EncoderSettings::default()).unwrap();
+            let expected = codec.samples_per_frame();
+            let mut payload = vec![0; encoder.max_payload_len()];
+            let short = encoder.encode(&vec![0.0; expected - 1], &mut payload);
+            assert_eq!(short, Err(EncodeError::FrameLength { expected, found: expected - 1 }), "{codec:?}");
+            assert!(encoder.encode(&vec![0.0; expected], &mut payload[..1]).is_err(), "{codec:?}");
+            assert!(encoder.encode(&vec![0.0; expected], &mut payload).is_ok(), "{codec:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_beyond_full_scale_is_clipped_and_what_is_no_number_is_silent() {
+        let samples = [2.0, 1.0, -1.0, -2.0, f32::INFINITY, f32::NEG_INFINITY, f32::NAN];
+        assert_eq!(samples.map(to_i16), [32_767, 32_767, -32_768, -32_768, 32_767, -32_768, 0]);
+    }
+}

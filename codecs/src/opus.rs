@@ -1,4 +1,4 @@
-//! Opus: 20 ms of 16 kHz mono in, one payload out, and back.
+//! Opus: 20 ms of mono in, one payload out, and back; at 16 kHz, at 16 kHz with few bits, or at 48 kHz.
 
 use opus::{Application, Bitrate, Channels, Signal};
 
@@ -11,40 +11,50 @@ use crate::{
 /// nothing through their size), no in-band FEC (it forces the speech coder on music), no DTX.
 pub struct OpusEncoder {
     encoder: opus::Encoder,
+    samples_per_frame: usize,
     payload_len: usize,
     /// Whether nothing has been encoded yet.
     first: bool,
 }
 
 impl OpusEncoder {
-    /// An encoder that starts from silence.
+    /// An encoder of one kind of Opus (every other codec is taken for the first) that starts from silence.
     ///
     /// # Errors
     ///
     /// If libopus refuses a setting (bit rate outside 500–512 000, complexity above 10).
-    pub fn new(settings: &EncoderSettings) -> Result<Self, EncodeError> {
-        let bitrate = i32::try_from(settings.opus_bitrate).unwrap_or(i32::MAX);
-        let mut encoder = opus::Encoder::new(Codec::Opus.sample_rate(), Channels::Mono, Application::Audio)?;
-        encoder.set_bitrate(Bitrate::Bits(bitrate))?;
+    pub fn new(codec: Codec, settings: &EncoderSettings) -> Result<Self, EncodeError> {
+        let bitrate = match codec {
+            Codec::OpusFullband => settings.opus_fullband_bitrate,
+            Codec::OpusLow => settings.opus_low_bitrate,
+            _ => settings.opus_bitrate,
+        };
+        let mut encoder = opus::Encoder::new(codec.sample_rate(), Channels::Mono, Application::Audio)?;
+        encoder.set_bitrate(Bitrate::Bits(i32::try_from(bitrate).unwrap_or(i32::MAX)))?;
         encoder.set_vbr(false)?;
         encoder.set_complexity(i32::from(settings.opus_complexity))?;
         encoder.set_signal(Signal::Music)?;
         encoder.set_inband_fec(false)?;
         encoder.set_dtx(false)?;
         // 50 frames a second, rounded up to whole bytes: what constant bit rate makes of every frame.
-        let payload_len = (settings.opus_bitrate as usize).div_ceil(50 * 8);
+        let payload_len = (bitrate as usize).div_ceil(50 * 8);
         // A receiver that has heard another hold meets the first frame with a decoder full of that: predicted from silence, it
         // would be three times too loud.
         encoder.set_prediction_disabled(true)?;
-        Ok(Self { encoder, payload_len, first: true })
+        Ok(Self { encoder, samples_per_frame: codec.samples_per_frame(), payload_len, first: true })
     }
 }
 
 impl Encoder for OpusEncoder {
     fn encode(&mut self, samples: &[f32], payload: &mut [u8]) -> Result<usize, EncodeError> {
-        let expected = Codec::Opus.samples_per_frame();
+        let expected = self.samples_per_frame;
         if samples.len() != expected {
             return Err(EncodeError::FrameLength { expected, found: samples.len() });
+        }
+        let (needed, found) = (self.payload_len, payload.len());
+        if found < needed {
+            // libopus would make do with less.
+            return Err(EncodeError::Room { needed, found });
         }
         let len = self.encoder.encode_float(samples, payload)?;
         if std::mem::take(&mut self.first) {
@@ -61,16 +71,18 @@ impl Encoder for OpusEncoder {
 /// libopus as a receiver.
 pub struct OpusDecoder {
     decoder: opus::Decoder,
+    samples_per_frame: usize,
 }
 
 impl OpusDecoder {
-    /// A decoder that starts from silence.
+    /// A decoder that starts from silence and gives sound at the sample rate of `codec`. It decodes every Opus.
     ///
     /// # Errors
     ///
     /// If libopus is out of memory.
-    pub fn new() -> Result<Self, EncodeError> {
-        Ok(Self { decoder: opus::Decoder::new(Codec::Opus.sample_rate(), Channels::Mono)? })
+    pub fn new(codec: Codec) -> Result<Self, EncodeError> {
+        let decoder = opus::Decoder::new(codec.sample_rate(), Channels::Mono)?;
+        Ok(Self { decoder, samples_per_frame: codec.samples_per_frame() })
     }
 }
 
@@ -79,8 +91,8 @@ impl DecodePayload for OpusDecoder {
         // A packet may hold up to 120 ms (RFC 6716 section 3.2.5). Concealment fills what it is given, so it is
         // given exactly one frame.
         let room = match payload {
-            Some(_) => 6 * Codec::Opus.samples_per_frame(),
-            None => Codec::Opus.samples_per_frame(),
+            Some(_) => 6 * self.samples_per_frame,
+            None => self.samples_per_frame,
         };
         let start = samples.len();
         samples.resize(start + room, 0.0);
@@ -146,12 +158,12 @@ mod tests {
         let circle = music();
         let frames = lap(&mut *encoder(), &circle);
         let peak = |samples: &[f32]| samples.iter().fold(0.0_f32, |peak, sample| peak.max(sample.abs()));
-        let mut alone = OpusDecoder::new().unwrap();
+        let mut alone = OpusDecoder::new(Codec::Opus).unwrap();
         let mut expected = vec![];
         frames[..10].iter().for_each(|frame| alone.decode(Some(frame), &mut expected).unwrap());
         let mut worst: f32 = 0.0;
         for heard in (1..frames.len()).step_by(7) {
-            let mut decoder = OpusDecoder::new().unwrap();
+            let mut decoder = OpusDecoder::new(Codec::Opus).unwrap();
             let mut before = vec![];
             frames[..heard].iter().for_each(|frame| decoder.decode(Some(frame), &mut before).unwrap());
             let mut again = vec![];
@@ -194,6 +206,23 @@ mod tests {
         }
     }
 
+    /// Table 2 of RFC 6716: configuration 31 is CELT-only full band in frames of 20 ms.
+    #[test]
+    fn the_other_kinds_are_celt_too_and_keep_their_bit_rates() {
+        let sound = music();
+        let wide = crate::resample(sound.pcm(), 48_000);
+        for (codec, sound, configuration, len) in
+            [(Codec::OpusFullband, wide.samples(), 31, 240), (Codec::OpusLow, sound.samples(), 23, 30)]
+        {
+            let mut encoder = codec.encoder(&EncoderSettings::default()).expect("an encoder");
+            for frame in sound.chunks_exact(codec.samples_per_frame()) {
+                let mut payload = vec![0; encoder.max_payload_len()];
+                assert_eq!(encoder.encode(frame, &mut payload), Ok(len));
+                assert_eq!(payload[0], configuration << 3, "{codec:?}");
+            }
+        }
+    }
+
     #[test]
     fn a_loop_that_is_encoded_again_and_again_settles() {
         let mut encoder = encoder();
@@ -222,7 +251,7 @@ mod tests {
 
     #[test]
     fn a_lost_payload_is_concealed_by_one_frame() {
-        let mut decoder = OpusDecoder::new().expect("a decoder");
+        let mut decoder = OpusDecoder::new(Codec::Opus).expect("a decoder");
         let mut heard = Vec::new();
         for (index, payload) in lap(&mut *encoder(), &music()).iter().enumerate() {
             let before = heard.len();
@@ -233,7 +262,7 @@ mod tests {
 
     #[test]
     fn hostile_payloads_and_wrong_lengths_are_refused() {
-        let mut decoder = OpusDecoder::new().expect("a decoder");
+        let mut decoder = OpusDecoder::new(Codec::Opus).expect("a decoder");
         let mut heard = Vec::new();
         // Three bytes that announce more than 120 ms (RFC 6716 section 3.4, R5).
         assert!(matches!(
@@ -245,6 +274,6 @@ mod tests {
         let refusal = encoder().encode(&[0.0; 319], &mut payload);
         assert_eq!(refusal, Err(EncodeError::FrameLength { expected: 320, found: 319 }));
         let settings = EncoderSettings { opus_complexity: 11, ..EncoderSettings::default() };
-        assert!(OpusEncoder::new(&settings).is_err());
+        assert!(OpusEncoder::new(Codec::Opus, &settings).is_err());
     }
 }

@@ -6,7 +6,10 @@
 
 use std::{fmt, ops::Range};
 
-use crate::pcm::{BeyondLimit, DecodeLimits, Pcm};
+use crate::{
+    pcm::{BeyondLimit, DecodeLimits, Pcm},
+    pcma, pcmu,
+};
 
 /// What a WAV file holds.
 #[derive(Clone, Debug, PartialEq)]
@@ -519,10 +522,10 @@ impl Layout {
     fn samples(&self, data: &[u8], big_endian: bool, out: &mut Vec<f32>) {
         match (self.coding, self.container_bytes) {
             (Coding::ALaw, _) => {
-                out.extend(data.iter().map(|&code| f32::from(expand_a_law(code)) / 32_768.0))
+                out.extend(data.iter().map(|&code| f32::from(pcma::expand(code)) / 32_768.0))
             }
             (Coding::MuLaw, _) => {
-                out.extend(data.iter().map(|&code| f32::from(expand_mu_law(code)) / 32_768.0));
+                out.extend(data.iter().map(|&code| f32::from(pcmu::expand(code)) / 32_768.0));
             }
             // Eight bits are unsigned, in either byte order.
             (Coding::Integer, 1) => out.extend(data.iter().map(|&byte| (f32::from(byte) - 128.0) / 128.0)),
@@ -563,24 +566,6 @@ const FLOAT_CEILING: f32 = 16.0;
 /// values are held at [`FLOAT_CEILING`] for the same reason.
 fn finite(sample: f32) -> f32 {
     if sample.is_finite() { sample.clamp(-FLOAT_CEILING, FLOAT_CEILING) } else { 0.0 }
-}
-
-/// One A-law code to 16 bits (ITU-T G.711, table 1: 13 bits, shifted up by 3).
-fn expand_a_law(code: u8) -> i16 {
-    let code = code ^ 0x55;
-    let mantissa = i16::from(code & 0x0F) << 4;
-    let magnitude = match (code >> 4) & 0x07 {
-        0 => mantissa + 8,
-        segment => (mantissa + 0x108) << (segment - 1),
-    };
-    if code & 0x80 == 0 { -magnitude } else { magnitude }
-}
-
-/// One µ-law code to 16 bits (ITU-T G.711, table 2: 14 bits, shifted up by 2).
-fn expand_mu_law(code: u8) -> i16 {
-    let code = !code;
-    let magnitude = (((i16::from(code & 0x0F) << 3) + 0x84) << ((code >> 4) & 0x07)) - 0x84;
-    if code & 0x80 == 0 { magnitude } else { -magnitude }
 }
 
 /// The first loop of a `smpl` chunk: 36 bytes, of which the number of loops is at 28, then 24 bytes per loop with
@@ -853,18 +838,6 @@ mod tests {
             let file = riff(&[chunk(b"fmt ", &body), chunk(b"data", &[0x55, 0xAA, 0x12, 0xD5])]);
             let expected = if format_tag == tag::PCM { 2 } else { 4 };
             assert_eq!(accept(&file).pcm.len(), expected, "tag {format_tag}, {extra} bytes extra");
-        }
-    }
-
-    #[test]
-    fn companded_samples_expand_as_in_g711() {
-        // ITU-T G.711 tables: the smallest and the largest value of either sign.
-        assert_eq!([0xFF, 0x7F, 0x80, 0x00].map(expand_mu_law), [0, 0, 32_124, -32_124]);
-        assert_eq!([0xD5, 0x55, 0xAA, 0x2A].map(expand_a_law), [8, -8, 32_256, -32_256]);
-        for code in 0..=255u8 {
-            // Bit 7 is the sign; the rest of the magnitude does not know it.
-            assert_eq!(expand_a_law(code), -expand_a_law(code ^ 0x80), "A-law {code:#x}");
-            assert_eq!(expand_mu_law(code), -expand_mu_law(code ^ 0x80), "µ-law {code:#x}");
         }
     }
 

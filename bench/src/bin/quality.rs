@@ -158,7 +158,11 @@ fn heard(
 ) -> Result<(Vec<f32>, Vec<f32>), Box<dyn std::error::Error>> {
     let codec = Codec::Opus;
     let settings = PrepareSettings {
-        encoder: EncoderSettings { opus_bitrate: bitrate, opus_complexity: complexity },
+        encoder: EncoderSettings {
+            opus_bitrate: bitrate,
+            opus_complexity: complexity,
+            ..EncoderSettings::default()
+        },
         ..PrepareSettings::default()
     };
     let mut prepared = prepare(bytes, codec, &settings, &|| true)?;

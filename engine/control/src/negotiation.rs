@@ -202,7 +202,7 @@ fn best_codec(media: &Media) -> Option<(Codec, PayloadType)> {
             let (number, encoding) = value.split_once(' ')?;
             (number == format).then(|| encoding.trim())
         });
-        let codec = Codec::ALL.iter().find(|codec| match map {
+        let codec = [Codec::Opus].iter().find(|codec| match map {
             Some(encoding) => {
                 let mut parts = encoding.split('/');
                 parts.next().is_some_and(|name| name.eq_ignore_ascii_case(codec.name()))
@@ -289,7 +289,13 @@ impl Negotiated {
             put(&rtpmap(number, codec));
             match codec {
                 // What we send is 16 kHz and mono (RFC 7587 section 6.1).
-                Codec::Opus => put(&format!("a=fmtp:{number} sprop-maxcapturerate=16000;sprop-stereo=0")),
+                Codec::Opus | Codec::OpusLow => {
+                    put(&format!("a=fmtp:{number} sprop-maxcapturerate=16000;sprop-stereo=0"));
+                }
+                Codec::OpusFullband => {
+                    put(&format!("a=fmtp:{number} sprop-maxcapturerate=48000;sprop-stereo=0"));
+                }
+                Codec::G722 | Codec::L16 | Codec::Pcma | Codec::Pcmu => {}
             }
             put(&format!("a=ptime:{}", holdmusic_codecs::FRAME_MS));
             put(if self.receives { "a=sendonly" } else { "a=inactive" });

@@ -14,6 +14,7 @@ use std::{
 };
 
 use aws_lc_rs::digest::{self, SHA256, digest};
+use holdmusic_codecs::EncoderSettings;
 use holdmusic_control::{
     Freshness,
     prompt::{Origin, Prompt},
@@ -124,7 +125,7 @@ impl Cache {
     /// If its directories cannot be made.
     pub fn open(data: &Path, max_bytes: u64, settings: &PrepareSettings) -> io::Result<Self> {
         let directory = data.join("cache");
-        let plan = Hash::of(format!("{SOUND_VERSION} {settings:?}").as_bytes());
+        let plan = Hash::of(plan(settings).as_bytes());
         let (origins, renditions) = (directory.join("origins"), directory.join("renditions"));
         for directory in [&origins, &renditions] {
             DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
@@ -234,6 +235,18 @@ impl Cache {
     fn name_of_rendition(&self, content: Hash) -> String {
         Hash::of(&[content.0, self.plan.0].concat()).into()
     }
+}
+
+/// What the sound of a rendition depends on. (These words are in the names of files that were written before there was
+/// more than one codec.)
+fn plan(settings: &PrepareSettings) -> String {
+    let PrepareSettings { limits, trim_silence_dbfs, level, encoder } = settings;
+    let EncoderSettings { opus_bitrate, opus_complexity, .. } = encoder;
+    format!(
+        "{SOUND_VERSION} PrepareSettings {{ limits: {limits:?}, trim_silence_dbfs: {trim_silence_dbfs:?}, \
+         level: {level:?}, encoder: EncoderSettings {{ opus_bitrate: {opus_bitrate}, \
+         opus_complexity: {opus_complexity} }} }}"
+    )
 }
 
 /// A name for the file of a prompt that tells nothing about its address, which may carry a secret.

@@ -204,6 +204,7 @@ impl Options {
                 0,
                 10,
             )?,
+            ..encoder
         };
         let fetch = FetchLimits::default();
         let fetch = FetchLimits {

@@ -210,7 +210,7 @@ fn put_media_leg() -> RefOr<Schema> {
 }
 
 fn rtp() -> RefOr<Schema> {
-    let codecs: Vec<_> = Codec::ALL.iter().map(|codec| codec.name()).collect();
+    let codecs = [Codec::Opus].map(Codec::name);
     rtp_state_members(object("Where packets go, and in which format."), &[Type::Null])
         .property(
             "address",

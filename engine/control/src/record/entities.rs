@@ -56,7 +56,7 @@ codes! {
     CompletesWhen { 0: MusicStarts, 1: MusicEnds }
     StatusCase { 0: Camel, 1: Pascal }
     Heard { 0: CustomPrompt, 1: DefaultMusic }
-    Codec { 0: Opus }
+    Codec { 0: Opus, 1: OpusFullband, 2: OpusLow, 3: G722, 4: L16, 5: Pcma, 6: Pcmu }
     Status { 0: NotStarted, 1: Running, 2: Completed, 3: Failed }
     OperationKind {
         0: StartHoldMusic, 1: StopHoldMusic, 2: Mute, 3: Unmute, 4: PlayPrompt, 5: CancelMediaProcessing,
