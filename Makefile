@@ -1,7 +1,7 @@
 # Every recipe does its own set-up; on Debian a Rust toolchain is all that must be there. `make` alone lists them.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-clients clients test-openapi bench bench-peers soak overload restart sim crash quality ready loom miri fuzz music fixtures tools
+.PHONY: help demo test test-clients clients test-receivers receivers test-openapi bench bench-peers soak overload restart sim crash quality ready loom miri fuzz music fixtures tools
 
 # One optimised profile for demo, tests and production: the C libraries are built once.
 CARGO := cargo
@@ -54,6 +54,34 @@ clients: tools
 	@mkdir -p $(CLIENTS)/npm && cp tests/clients/package.json tests/clients/package-lock.json $(CLIENTS)/npm && \
 	    cd $(CLIENTS)/npm && npm ci --silent --no-audit --no-fund || \
 	    { echo "The npm packages of tests/clients/package.json could not be installed."; exit 1; }
+
+# Receivers that others made, in Debian's packages.
+RECEIVERS := target/receivers
+RECEIVER_PACKAGES := ffmpeg gstreamer1.0-tools gstreamer1.0-plugins-base gstreamer1.0-plugins-good gstreamer1.0-plugins-bad \
+    baresip-core rtpengine-daemon python3 python3-venv
+
+test-receivers: receivers ## FFmpeg, GStreamer, baresip and rtpengine hear the prompt, in each codec and protection that they can; ONLY=pattern
+	$(CARGO) build $(RELEASE) -p holdmusic
+	$(RECEIVERS)/bin/python tests/receivers/run.py $(ONLY)
+
+# What test-receivers needs besides Rust.
+receivers: tools
+	@missing=; \
+	for tool in ffmpeg gst-launch-1.0 baresip rtpengine python3; do command -v $$tool >/dev/null || missing="$$missing $$tool"; done; \
+	python3 -m venv --help >/dev/null 2>&1 || missing="$$missing python3-venv"; \
+	if [ -n "$$missing" ]; then \
+	    if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	        echo "Missing:$$missing. Installing $(RECEIVER_PACKAGES)."; \
+	        export DEBIAN_FRONTEND=noninteractive; \
+	        apt-get update -qq </dev/null && \
+	            apt-get install -y -qq --no-install-recommends $(RECEIVER_PACKAGES) </dev/null || exit 1; \
+	    else \
+	        echo "Missing:$$missing. On Debian: sudo apt-get install $(RECEIVER_PACKAGES)"; exit 1; \
+	    fi; \
+	fi
+	@test -x $(RECEIVERS)/bin/python || python3 -m venv $(RECEIVERS)
+	@$(RECEIVERS)/bin/python -m pip install --quiet --disable-pip-version-check -r tests/receivers/requirements.txt || \
+	    { echo "The Python packages of tests/receivers/requirements.txt could not be installed."; exit 1; }
 
 SCHEMATHESIS := schemathesis==4.32.5
 
