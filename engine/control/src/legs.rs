@@ -17,19 +17,20 @@ use crate::{
     Control, Output,
     graph::{Answer, Refusal, Writer},
     id::{CallId, ParticipantId},
-    negotiation::{MediaOffer, Negotiated, StateOffer},
+    negotiation::{Local, MediaOffer, Negotiated, Secured, StateOffer},
     participant::{EndedBy, Leg, SdpAnswer, Sending},
 };
 
 impl Control {
     /// A leg as `offer` wants it. Nothing is changed yet.
     pub(crate) fn leg_from(&mut self, now: Now, offer: &MediaOffer) -> Result<Leg, Refusal> {
-        let negotiated = offer.negotiate(&self.settings.guard)?;
+        let negotiated = offer.negotiate(&self.settings)?;
         self.new_leg(now, &negotiated)
     }
 
     fn new_leg(&mut self, now: Now, negotiated: &Negotiated) -> Result<Leg, Refusal> {
         let (sender, local) = self.choose_sender(negotiated.destination.ip())?;
+        let protection = self.protection(&negotiated.secured, None)?;
         let numbering = self.numbering(now, &negotiated.state, negotiated.codec.clock_rate());
         let spec = LegSpec {
             sender,
@@ -40,7 +41,7 @@ impl Control {
             numbering,
             // Random and of this leg alone (RFC 7022 section 4.2).
             cname: Cname::new(u128::from(self.rng.next_u64()) << 32 | u128::from(self.rng.next_u32())),
-            protection: Protection::Plain,
+            protection,
             peer: negotiated.peer,
         };
         self.last_leg += 1;
@@ -70,8 +71,19 @@ impl Control {
             // Within the signed 64 bits of which RFC 3264 section 5 speaks.
             None => (self.rng.next_u64() >> 2, 1),
         };
-        let text = negotiated.answer(local, spec, session)?;
+        let text = negotiated.answer(&Local { address: local, session, dtls: None }, spec)?;
         Some(Box::new(SdpAnswer { text, session }))
+    }
+
+    /// How a leg is protected that was so `before`.
+    fn protection(&mut self, secured: &Secured, before: Option<&Protection>) -> Result<Protection, Refusal> {
+        let _ = before;
+        match secured {
+            Secured::Plain => Ok(Protection::Plain),
+            Secured::Sdes(_) | Secured::Dtls(_) => Err(Refusal::invalid(
+                "'mediaLeg.sdp' asks for SRTP, which is not supported by this build; expected RTP/AVP.",
+            )),
+        }
     }
 
     /// The local address of the right family that carries the fewest legs.
@@ -197,11 +209,13 @@ impl Control {
     ) -> Result<Answer, Refusal> {
         let participant = self.live_call(call)?.participant(id)?;
         let old = participant.leg.clone();
-        let negotiated = offer.negotiate(&self.settings.guard)?;
+        let negotiated = offer.negotiate(&self.settings)?;
         // Another address family means another socket: another leg, on which the hold goes on.
         let local = old.as_ref().map(|leg| self.settings.local(leg));
         let same_socket = local.is_some_and(|local| local.is_ipv4() == negotiated.destination.is_ipv4());
         let new = if same_socket { None } else { Some(self.new_leg(now, &negotiated)?) };
+        let before = old.as_ref().map(|leg| &leg.spec.protection);
+        let protection = self.protection(&negotiated.secured, before)?;
         // From here on nothing is refused.
         if !negotiated.receives {
             self.end_hold(now, call, id, EndedBy::Unreachable, None);
@@ -210,9 +224,10 @@ impl Control {
         match (old, new) {
             (Some(mut leg), None) => {
                 leg.receives = negotiated.receives;
+                let &Negotiated { destination, rtcp, codec, payload_type, peer, .. } = &negotiated;
+                leg.spec = LegSpec { codec, payload_type, protection, peer, ..leg.spec };
                 if leg.receives {
-                    let &Negotiated { destination, rtcp, codec, payload_type, peer, .. } = &negotiated;
-                    leg.spec = LegSpec { destination, rtcp, codec, payload_type, peer, ..leg.spec };
+                    leg.spec = LegSpec { destination, rtcp, ..leg.spec };
                 }
                 leg.answer =
                     self.answer(&negotiated, self.settings.local(&leg), &leg.spec, leg.answer.as_deref());

@@ -1,7 +1,7 @@
 //! A participant: talking or held, and the leg it has. The life of a hold is decided in `hold.rs`; this is what
 //! it consists of.
 
-use std::sync::Arc;
+use std::{fmt, sync::Arc};
 
 use holdmusic_media::{HoldReport, LegId, LegSpec, MediaTime, Numbering, SourceId, Tick, WallTime};
 use smallvec::SmallVec;
@@ -69,11 +69,18 @@ pub(crate) struct Sending {
 }
 
 /// What we answered to an SDP offer.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(crate) struct SdpAnswer {
     pub(crate) text: Box<str>,
     /// Session id and version of it (RFC 8866 section 5.2).
     pub(crate) session: (u64, u64),
+}
+
+/// Without the text, which may have keys in it.
+impl fmt::Debug for SdpAnswer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SdpAnswer").field("session", &self.session).finish_non_exhaustive()
+    }
 }
 
 /// One participant being on hold.

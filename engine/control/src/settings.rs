@@ -2,6 +2,8 @@
 
 use std::{net::SocketAddr, time::Duration};
 
+use holdmusic_codecs::{Codec, EncoderSettings};
+
 use crate::{
     call::HoldRules,
     graph::Refusal,
@@ -20,6 +22,16 @@ pub enum OnRestart {
     End,
 }
 
+/// Whose order decides, where an offer has several codecs that are in use.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum CodecOrder {
+    /// The offer's: whoever offers says first what it likes best (RFC 3264 section 5.1).
+    #[default]
+    Offer,
+    /// That of [`Settings::codecs`].
+    Ours,
+}
+
 /// The settings of [`crate::Control`]. Durations are of the monotonic clock.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -27,6 +39,14 @@ pub struct Settings {
     pub media_locals: Vec<SocketAddr>,
     /// Which addresses a prompt, a callback or a leg may have.
     pub guard: Guard,
+    /// The codecs in use, in the operator's order of preference.
+    pub codecs: Vec<Codec>,
+    /// Whose order decides among them.
+    pub codec_order: CodecOrder,
+    /// How producers encode: a receiver of Opus that wants fewer bits gets another kind of it.
+    pub encoder: EncoderSettings,
+    /// SHA-256 of the certificate that DTLS shows; `None` if there is none, and no leg with DTLS.
+    pub fingerprint: Option<[u8; 32]>,
     /// Hold rules of calls that bring none of their own.
     pub hold: HoldRules,
     /// Whether `file` URIs name prompts in a directory of the operator's.
@@ -108,6 +128,10 @@ impl Default for Settings {
         Self {
             media_locals: Vec::new(),
             guard: Guard::default(),
+            codecs: vec![Codec::Opus],
+            codec_order: CodecOrder::default(),
+            encoder: EncoderSettings::default(),
+            fingerprint: None,
             hold: HoldRules::default(),
             prompt_directory: false,
             default_prompt: None,

@@ -237,8 +237,12 @@ impl Options {
             ..level
         };
         let trim_silence_dbfs = self.trim_silence.as_deref().map_or(Ok(None), trim_silence)?;
-        let mut producer =
-            PrepareSettings { encoder, level, trim_silence_dbfs, ..PrepareSettings::default() };
+        let mut producer = PrepareSettings {
+            encoder: encoder.clone(),
+            level,
+            trim_silence_dbfs,
+            ..PrepareSettings::default()
+        };
         let limits = &mut producer.limits;
         limits.max_seconds = within(
             "--max-prompt-seconds",
@@ -274,6 +278,7 @@ impl Options {
             },
             prompt_directory: fetch.directory.is_some(),
             default_prompt,
+            encoder,
             ..Settings::default()
         };
         control.grace = self.grace.map_or(control.grace, Duration::from_millis);

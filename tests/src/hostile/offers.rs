@@ -72,14 +72,16 @@ fn check_answer(offer: &str, answer: &str) {
         let (name, _) = line.split_once('=').unwrap_or_else(|| panic!("no line of SDP: {line:?}"));
         assert!(name.len() == 1 && !line.contains(char::is_control), "{line:?}");
     }
-    let offer = Session::parse(offer.as_bytes()).expect("it was read before");
+    // By hand, since more is read than the parser likes.
+    let offered: Vec<_> = offer.lines().filter_map(|line| line.strip_prefix("m=")).collect();
     let answer = Session::parse(answer.as_bytes()).expect("what we answer can be read");
-    assert_eq!(answer.medias.len(), offer.medias.len());
+    assert_eq!(answer.medias.len(), offered.len());
     let ours: Vec<_> = answer.medias.iter().filter(|media| media.port != 0).collect();
     assert!(matches!(&ours[..], [media] if media.media == "audio"), "{ours:?}");
-    for (answered, offered) in answer.medias.iter().zip(&offer.medias) {
-        let offered: String = offered.media.chars().filter(|c| !c.is_control()).collect();
-        assert!(answered.media.eq_ignore_ascii_case(&offered), "{answered:?}, {offered:?}");
+    for (answered, offered) in answer.medias.iter().zip(offered) {
+        let kind = offered.split_ascii_whitespace().next().expect("it was read before");
+        let kind: String = kind.chars().filter(|c| !c.is_control()).collect();
+        assert!(answered.media.eq_ignore_ascii_case(&kind), "{answered:?}, {offered:?}");
     }
 }
 
