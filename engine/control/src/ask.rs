@@ -8,6 +8,7 @@ use crate::{
     id::{CallId, NotificationId, OperationId, ParticipantId},
     negotiation::{MediaOffer, StateOffer},
     prompt::Prompt,
+    whep::WhepAsk,
 };
 
 /// One request. A door reads ids and body with the functions of [`crate::graph`].
@@ -38,6 +39,8 @@ pub enum Ask {
     GetMediaLeg { call: CallId, participant: ParticipantId },
     /// `DELETE …/participants/{participant}/mediaLeg`
     DeleteMediaLeg { call: CallId, participant: ParticipantId },
+    /// `…/participants/{participant}/whep` and `/listeners`, and what is below them
+    Whep { call: CallId, participant: ParticipantId, ask: WhepAsk },
     /// `POST …/participants/{participant}/startHoldMusic`
     StartHoldMusic { call: CallId, participant: ParticipantId, start: StartHoldMusic },
     /// `POST …/participants/{participant}/stopHoldMusic`
@@ -84,7 +87,8 @@ impl Ask {
             | Self::PutMediaLeg { .. }
             | Self::StartHoldMusic { .. }
             | Self::PlayPrompt { .. }
-            | Self::Invite { .. } => true,
+            | Self::Invite { .. }
+            | Self::Whep { ask: WhepAsk::Open(_), .. } => true,
             Self::ListCalls { .. }
             | Self::GetCall { .. }
             | Self::DeleteCall { .. }
@@ -94,6 +98,7 @@ impl Ask {
             | Self::DeleteParticipant { .. }
             | Self::GetMediaLeg { .. }
             | Self::DeleteMediaLeg { .. }
+            | Self::Whep { .. }
             | Self::StopHoldMusic { .. }
             | Self::MuteCall { .. }
             | Self::MuteParticipant { .. }
@@ -124,6 +129,7 @@ impl Ask {
             | Self::PutMediaLeg { call, .. }
             | Self::GetMediaLeg { call, .. }
             | Self::DeleteMediaLeg { call, .. }
+            | Self::Whep { call, .. }
             | Self::StartHoldMusic { call, .. }
             | Self::StopHoldMusic { call, .. }
             | Self::MuteCall { call, .. }

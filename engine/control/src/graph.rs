@@ -41,7 +41,7 @@ pub struct Answer {
     pub status: u16,
     /// `Location`: absolute, beginning with the `base` of the request.
     pub location: Option<String>,
-    /// JSON, to be sent as `application/json` (the number that a `/$count` is answered with: as `text/plain`); `None`
-    /// means an empty body.
+    /// JSON, to be sent as `application/json` (the number that a `/$count` is answered with: as `text/plain`; the session
+    /// description that WHEP is answered with, as `application/sdp`); `None` means an empty body.
     pub body: Option<String>,
 }

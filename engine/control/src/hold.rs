@@ -657,6 +657,9 @@ impl Control {
 
     /// A hold ends by itself, because of something at the leg.
     pub(crate) fn end_by_leg(&mut self, now: Now, leg: LegId, by: EndedBy) {
+        if self.end_listening_of(leg) {
+            return;
+        }
         if !self.reports.contains_key(&leg)
             && let Some(&(call, id)) = self.legs.get(&leg)
         {

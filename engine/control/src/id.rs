@@ -112,6 +112,14 @@ guid! {
     ParticipantId
 }
 guid! {
+    /// Names one who listens in on a participant.
+    ListenerId
+}
+guid! {
+    /// Names a token of WHEP, by which somebody is let in without the application's own.
+    GrantId
+}
+guid! {
     /// Names an operation of a call.
     OperationId
 }

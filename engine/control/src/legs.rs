@@ -29,7 +29,17 @@ impl Control {
     }
 
     fn new_leg(&mut self, now: Now, negotiated: &Negotiated) -> Result<Leg, Refusal> {
-        let (sender, local) = self.choose_sender(negotiated.destination.ip())?;
+        let place = self.choose_sender(negotiated.destination.ip())?;
+        self.leg_on(now, negotiated, place)
+    }
+
+    /// A leg that is sent by `sender`, which peers see as `local`.
+    pub(crate) fn leg_on(
+        &mut self,
+        now: Now,
+        negotiated: &Negotiated,
+        (sender, local): (usize, SocketAddr),
+    ) -> Result<Leg, Refusal> {
         let protection = self.protection(&negotiated.secured, None)?;
         let numbering = self.numbering(now, &negotiated.state, negotiated.codec.clock_rate());
         let spec = LegSpec {
@@ -126,11 +136,22 @@ impl Control {
     /// The participant has `leg` from now on.
     pub(crate) fn admit_leg(&mut self, call: CallId, participant: ParticipantId, mut leg: Leg) {
         self.legs.insert(leg.id, (call, participant));
-        self.legs_of_sender[leg.spec.sender] += 1;
-        self.use_ssrc(leg.spec.numbering.ssrc);
-        self.tell_leg(&mut leg);
+        self.register_leg(&mut leg);
         let owner = self.participant_mut(call, participant);
         owner.expect("a leg is made for a participant that is there").leg = Some(leg);
+    }
+
+    /// A leg is there from now on, whoever has it.
+    pub(crate) fn register_leg(&mut self, leg: &mut Leg) {
+        self.legs_of_sender[leg.spec.sender] += 1;
+        self.use_ssrc(leg.spec.numbering.ssrc);
+        self.tell_leg(leg);
+    }
+
+    /// It is not there any more.
+    pub(crate) fn unregister_leg(&mut self, leg: &Leg) {
+        self.legs_of_sender[leg.spec.sender] -= 1;
+        self.free_ssrc(leg.spec.numbering.ssrc);
     }
 
     /// Media hears of the leg once it can receive.
@@ -150,6 +171,7 @@ impl Control {
 
     /// Media forgets the leg of a participant, which says RTCP BYE; the participant keeps it.
     pub(crate) fn say_goodbye(&mut self, now: Now, call: CallId, id: ParticipantId) {
+        self.end_listeners(call, id);
         let owner = self.participant_mut(call, id);
         let Some(leg) = owner.and_then(|owner| owner.leg.as_mut()).filter(|leg| leg.added) else { return };
         leg.added = false;
@@ -159,9 +181,9 @@ impl Control {
     }
 
     fn drop_leg(&mut self, now: Now, call: CallId, participant: ParticipantId, leg: &Leg) {
+        self.end_listeners(call, participant);
         self.legs.remove(&leg.id);
-        self.legs_of_sender[leg.spec.sender] -= 1;
-        self.free_ssrc(leg.spec.numbering.ssrc);
+        self.unregister_leg(leg);
         if leg.added {
             self.outputs.push_back(Output::RemoveLeg { leg: leg.id });
             self.await_report(now, leg.id, call, participant, None, None);
@@ -223,6 +245,10 @@ impl Control {
         }
         match (old, new) {
             (Some(mut leg), None) => {
+                if leg.spec.codec != negotiated.codec {
+                    // What they were answered cannot be sent to them any more.
+                    self.end_listeners(call, id);
+                }
                 leg.receives = negotiated.receives;
                 let &Negotiated { destination, rtcp, codec, payload_type, peer, .. } = &negotiated;
                 leg.spec = LegSpec { codec, payload_type, protection, peer, ..leg.spec };

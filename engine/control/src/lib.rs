@@ -16,6 +16,7 @@ pub mod guard;
 mod hold;
 pub mod id;
 mod legs;
+mod listening;
 pub mod negotiation;
 pub mod notification;
 pub mod operation;
@@ -29,6 +30,7 @@ pub mod settings;
 mod stop;
 mod timer;
 pub mod undelivered;
+pub mod whep;
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -48,6 +50,7 @@ use crate::{
     call::Call,
     cause::CauseCounts,
     graph::Writer,
+    listening::{Listening, ListeningKey},
     notification::Notifications,
     operations::{Loading, Wanted},
     participant::EndedBy,
@@ -63,10 +66,11 @@ pub use ask::Ask;
 pub use cause::{PromptCause, PromptFailure};
 pub use data_uri::DataUri;
 pub use graph::{Answer, Refusal};
-pub use id::{CallId, NotificationId, OperationId, ParticipantId, RequestId};
+pub use id::{CallId, GrantId, ListenerId, NotificationId, OperationId, ParticipantId, RequestId};
 pub use notification::DeliveryOutcome;
 pub use prompt::{DEFAULT_SOURCE, Freshness, Origin, Prompt, SourceFacts};
 pub use settings::Settings;
+pub use whep::{WhepAsk, WhepResource};
 
 /// What enters.
 #[derive(Debug)]
@@ -288,6 +292,13 @@ pub enum Output {
         /// Where.
         leg: LegId,
     },
+    /// A leg that was just added is sent a copy of every packet that another one sends, as long as both are there.
+    Follow {
+        /// Which.
+        leg: LegId,
+        /// The other.
+        leader: LegId,
+    },
     /// Send nothing more on this leg. Answered by `Stopped`.
     Stop {
         /// Where.
@@ -335,6 +346,8 @@ pub struct Counts {
     pub participants: u64,
     /// Participants on hold.
     pub held: u64,
+    /// Who listens in on one.
+    pub listeners: u64,
     /// Prompts prepared or being prepared.
     pub prompts: u64,
     /// Prompts being prepared.
@@ -375,6 +388,8 @@ pub struct Control {
     /// Ended operations by call and number, oldest first.
     over: VecDeque<(CallId, u64)>,
     legs: BTreeMap<LegId, (CallId, ParticipantId)>,
+    listeners: BTreeMap<ListeningKey, Box<Listening>>,
+    listening_legs: BTreeMap<LegId, ListeningKey>,
     /// How many legs each sender carries.
     legs_of_sender: Vec<usize>,
     /// How many legs have it: one, unless customers hand the same one over twice.
@@ -415,6 +430,8 @@ impl Control {
             ended: VecDeque::new(),
             over: VecDeque::new(),
             legs: BTreeMap::new(),
+            listeners: BTreeMap::new(),
+            listening_legs: BTreeMap::new(),
             legs_of_sender: vec![0; settings.media_locals.len()],
             ssrcs: BTreeMap::new(),
             reports: BTreeMap::new(),
@@ -490,6 +507,7 @@ impl Control {
                 Timer::StopAnswer(leg, number) => self.stop_unanswered(now, leg, number),
                 Timer::StopLost(leg, number) => self.report_lost(leg, number),
                 Timer::Notify(call) => self.to_notify.push(call),
+                Timer::Listening(leg) => drop(self.end_listening_of(leg)),
                 Timer::Lifetime(call) => self.lifetime_over(now, call),
                 Timer::Retention(call) => self.retention_over(call),
                 Timer::Heartbeat => self.heartbeat(),
@@ -589,6 +607,7 @@ impl Control {
             }
             Ask::GetMediaLeg { call, participant } => self.read_leg(base, call, participant),
             Ask::DeleteMediaLeg { call, participant } => self.delete_leg(now, call, participant),
+            Ask::Whep { call, participant, ask } => self.whep(now, base, (call, participant), ask),
             Ask::StartHoldMusic { call, participant, start } => {
                 self.start_hold(now, accepted, base, (call, participant), start)
             }

@@ -213,6 +213,8 @@ pub(crate) struct Participant {
     pub(crate) announcing: bool,
     /// Whether it has been muted.
     pub(crate) muted: bool,
+    /// How many listen in on its leg.
+    pub(crate) listeners: u8,
     pub(crate) past: Option<Box<PastHold>>,
 }
 
@@ -233,6 +235,7 @@ impl Participant {
             hold: None,
             announcing: false,
             muted: false,
+            listeners: 0,
             past: None,
         }
     }

@@ -78,6 +78,11 @@ pub struct Settings {
     pub max_calls: usize,
     /// Held participants at a time, over all calls.
     pub max_held: usize,
+    /// Listeners at a time, over all participants. 100: it is for who looks after an engine, and each costs as much as a
+    /// held participant.
+    pub max_listeners: usize,
+    /// How long somebody may listen in. 8 h: a shift; a page that was forgotten stops being sent to.
+    pub listen_for: Duration,
     /// Participants at a time, held or not, over all calls. 100 000: five for each call that may be.
     pub max_participants: usize,
     /// Participants in one call.
@@ -145,6 +150,8 @@ impl Default for Settings {
             max_owners: 10_000,
             max_calls: 20_000,
             max_held: 20_000,
+            max_listeners: 100,
+            listen_for: Duration::from_secs(8 * 3600),
             max_participants: 100_000,
             max_participants_per_call: 1_000,
             max_operations_per_call: 1_000,

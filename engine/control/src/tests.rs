@@ -4,6 +4,7 @@
 mod announcing;
 mod around;
 mod deliveries;
+mod listening;
 mod races;
 mod refresh;
 mod shelved;
@@ -351,6 +352,7 @@ fn line(output: &Output) -> String {
         Output::Announce { leg, announcement, source, frames } => {
             format!("announce {} on leg {}: {frames} frames of {}", announcement.0, leg.0, source.0)
         }
+        Output::Follow { leg, leader } => format!("leg {} follows leg {}", leg.0, leader.0),
         Output::Hush { leg } => format!("hush leg {}", leg.0),
         Output::FirstPacket { latency, .. } => format!("first packet after {} ms", latency.as_millis()),
         Output::Stop { leg } => format!("stop leg {}", leg.0),

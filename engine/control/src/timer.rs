@@ -21,6 +21,8 @@ pub(crate) enum Timer {
     StopLost(LegId, u64),
     /// A notification is to be tried again.
     Notify(CallId),
+    /// Somebody has listened in for long enough.
+    Listening(LegId),
     /// A call was not kept alive.
     Lifetime(CallId),
     /// An ended call is to be forgotten.

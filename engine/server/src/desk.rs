@@ -328,6 +328,7 @@ impl State {
                 }
             }
             Output::Hush { leg } => self.command(leg, Command::Hush { leg }),
+            Output::Follow { leg, leader } => self.command(leg, Command::Follow { leg, leader }),
             Output::Stop { leg } => self.command(leg, Command::Stop { leg }),
             Output::RemoveLeg { leg } => {
                 self.command(leg, Command::RemoveLeg { leg });

@@ -242,6 +242,7 @@ impl World {
                 self.command(leg, Command::Announce { leg, announcement });
             }
             Output::Hush { leg } => self.command(leg, Command::Hush { leg }),
+            Output::Follow { leg, leader } => self.command(leg, Command::Follow { leg, leader }),
             Output::Stop { leg } => self.command(leg, Command::Stop { leg }),
             Output::RemoveLeg { leg } => {
                 self.command(leg, Command::RemoveLeg { leg });

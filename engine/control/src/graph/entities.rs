@@ -284,6 +284,10 @@ pub(super) struct ParticipantHoldMusic<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     pub(super) ended_by: Option<EndedBy>,
+    /// How many listen in. Absent if nobody does.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    pub(super) listeners: Option<u8>,
     /// What was sent in this hold, or in the last one.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]

@@ -82,6 +82,17 @@ impl Refusal {
         Self::new(404, "8522", format!("Media leg not found: participant '{id}' has none."))
     }
 
+    /// 404 8522: no such session of WHEP, or no longer.
+    pub fn unknown_session(id: impl fmt::Display) -> Self {
+        Self::new(404, "8522", format!("WHEP session not found: '{}'.", shorten(&id.to_string())))
+    }
+
+    /// The same where the offer is the body itself: 422, since it is what it says it is, but nothing can be made of it.
+    pub(crate) fn of_whep(self) -> Self {
+        let status = if self.code == "8523" { 422 } else { self.status };
+        Self { status, message: self.message.replace("'mediaLeg.sdp'", "The offer"), ..self }
+    }
+
     /// 405: the path is known, the method is not for it. The door adds `Allow`.
     pub fn method_not_allowed(method: &str, allowed: &str) -> Self {
         let method = shorten(method);

@@ -19,7 +19,7 @@ use super::{
 use crate::{
     call::Call,
     cause::PromptFailure,
-    id::CallId,
+    id::{CallId, ParticipantId},
     operation::{HoldFacts, Invited, Operation, OperationKind, ResultInfo},
     participant::{Leg, Participant},
     prompt::{Origin, Prompt},
@@ -230,6 +230,7 @@ fn participant_hold(participant: &Participant) -> ParticipantHoldMusic<'_> {
             source: Some(hold.kind),
             since: Some(wall_text(hold.since, 6)),
             ended_by: None,
+            listeners: listeners(participant),
             report: Some(hold_report(&hold.report.unwrap_or_default(), hold.reason.as_deref())),
         };
     }
@@ -240,8 +241,13 @@ fn participant_hold(participant: &Participant) -> ParticipantHoldMusic<'_> {
         source: past.map(|past| past.heard),
         since: past.map(|past| wall_text(past.since, 6)),
         ended_by: past.map(|past| past.ended_by),
+        listeners: listeners(participant),
         report: past.map(|past| hold_report(&past.report.unwrap_or_default(), past.reason.as_deref())),
     }
+}
+
+fn listeners(participant: &Participant) -> Option<u8> {
+    (participant.listeners > 0).then_some(participant.listeners)
 }
 
 /// `info` of a participant who was invited by its `identity`, an object in JSON.
@@ -368,6 +374,20 @@ impl Writer<'_> {
         let context = self.context(&format!("calls('{call}')/participants('{}')/mediaLeg", participant.id));
         let json = leg_json(leg, local, participant.report(), Some(context));
         Self::entity(200, None, &json, &Query::default())
+    }
+
+    /// A session of WHEP that was made below the endpoint `of`, with the answer to its offer.
+    pub(crate) fn session(
+        &self,
+        call: CallId,
+        participant: ParticipantId,
+        of: &str,
+        name: &str,
+        sdp: &str,
+    ) -> Answer {
+        let participants = format!("{}/communications/calls/{call}/participants", self.base);
+        let location = format!("{participants}/{participant}/{of}/{name}");
+        Answer { status: 201, location: Some(location), body: Some(sdp.to_owned()) }
     }
 
     /// An operation as the answer to the action that made it.

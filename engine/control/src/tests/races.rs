@@ -5,10 +5,14 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use proptest::prelude::*;
 
-use super::*;
+use holdmusic_media::leg::MAX_FOLLOWERS;
+
+use super::{listening::LISTENER, *};
 use crate::{
+    GrantId, WhepAsk, WhepResource,
     ask::{CancelMedia, Invite, Mute},
     graph::{read_media_leg, read_play_prompt},
+    negotiation::MediaOffer,
 };
 
 #[derive(Clone, Debug)]
@@ -18,6 +22,8 @@ enum Step {
     RemoveParticipant { who: usize },
     RemoveLeg { who: usize },
     PutLeg { who: usize, address: usize },
+    Listen { who: usize, grant: usize },
+    HangUp { which: usize },
     DeleteCall,
     PlayPrompt { first: usize, second: usize, to: usize },
     Heard { which: usize },
@@ -45,6 +51,8 @@ fn step() -> impl Strategy<Value = Step> {
         1 => who.clone().prop_map(|who| Step::RemoveParticipant { who }),
         1 => who.clone().prop_map(|who| Step::RemoveLeg { who }),
         2 => (who.clone(), 0..3_usize).prop_map(|(who, address)| Step::PutLeg { who, address }),
+        3 => (who.clone(), 0..3_usize).prop_map(|(who, grant)| Step::Listen { who, grant }),
+        1 => (0..3_usize).prop_map(|which| Step::HangUp { which }),
         1 => Just(Step::DeleteCall),
         3 => (0..3_usize, 0..4_usize, 0..4_usize)
             .prop_map(|(first, second, to)| Step::PlayPrompt { first, second, to }),
@@ -75,11 +83,13 @@ struct Path {
     /// Whether media sends, or would if it had something.
     begun: bool,
     ssrc: Ssrc,
+    /// Whose packets it is sent copies of.
+    leader: Option<LegId>,
 }
 
 impl Path {
     fn new(ssrc: Ssrc) -> Self {
-        Self { playing: None, announced: VecDeque::new(), begun: false, ssrc }
+        Self { playing: None, announced: VecDeque::new(), begun: false, ssrc, leader: None }
     }
 
     fn hears(&self, source: SourceId) -> bool {
@@ -124,6 +134,7 @@ impl Around {
                     let path = self.legs.get_mut(&leg);
                     prop_assert!(path.is_some(), "plays on an unknown leg");
                     let path = path.unwrap();
+                    prop_assert!(path.leader.is_none(), "plays on a leg that follows another");
                     path.playing = Some(source);
                     path.begun = true;
                     path.ssrc = numbering.map_or(path.ssrc, |numbering| numbering.ssrc);
@@ -136,6 +147,18 @@ impl Around {
                     let path = path.unwrap();
                     path.announced.push_back((announcement, source));
                     path.begun = true;
+                }
+                Output::Follow { leg, leader } => {
+                    let leads = self.legs.get(&leader).is_some_and(|path| path.leader.is_none());
+                    prop_assert!(leads, "follows a leg that cannot be followed");
+                    let followers = self.legs.values().filter(|path| path.leader == Some(leader)).count();
+                    prop_assert!(followers < MAX_FOLLOWERS, "{followers} follow it");
+                    let path = self.legs.get_mut(&leg).filter(|path| !path.begun && path.leader.is_none());
+                    prop_assert!(
+                        path.is_some(),
+                        "a leg that is not there, or has other things to do, follows"
+                    );
+                    path.unwrap().leader = Some(leader);
                 }
                 Output::Hush { leg } => {
                     let path = self.legs.get_mut(&leg);
@@ -155,6 +178,8 @@ impl Around {
                     let path = self.legs.remove(&leg);
                     prop_assert!(path.is_some(), "removes an unknown leg");
                     self.reports.push_back(desk.report_as(leg, path.unwrap().ssrc));
+                    let left = self.legs.values().any(|path| path.leader == Some(leg));
+                    prop_assert!(!left, "nobody is left to follow a leg that is gone");
                 }
                 Output::Prepare { source, instead_of, .. } => {
                     prop_assert!(self.sources.insert(source), "prepared twice");
@@ -189,7 +214,7 @@ impl Around {
                 }
                 Output::Reply { result, .. } => {
                     if let Ok(answer) = result
-                        && answer.body.is_some()
+                        && answer.body.as_ref().is_some_and(|body| !body.starts_with("v=0"))
                     {
                         let told = json(&answer);
                         if told["status"] == "running"
@@ -250,6 +275,17 @@ fn run(steps: &[Step], rules: &str, max_held: usize) -> Result<(), TestCaseError
                 let body = format!(r#"{{"rtp":{{"address":"{}","payloadType":96}}}}"#, addresses[address]);
                 let offer = read_media_leg(body.as_bytes()).unwrap();
                 desk.send(Ask::PutMediaLeg { call, participant: people[who], offer });
+            }
+            Step::Listen { who, grant } => {
+                let grant = [None, Some(GrantId(1)), Some(GrantId(2))][grant];
+                let ask = WhepAsk::Listen(MediaOffer::Sdp(LISTENER.to_owned()), grant);
+                desk.send(Ask::Whep { call, participant: people[who], ask });
+            }
+            Step::HangUp { which } => {
+                if let Some(&(call, participant, listener)) = desk.control.listeners.keys().nth(which) {
+                    let ask = WhepAsk::Close(WhepResource::Listener(listener), None);
+                    desk.send(Ask::Whep { call, participant, ask });
+                }
             }
             Step::DeleteCall => {
                 desk.send(Ask::DeleteCall { call });
@@ -352,6 +388,7 @@ fn run(steps: &[Step], rules: &str, max_held: usize) -> Result<(), TestCaseError
         desk.check_quiet(&around)?;
         desk.check_owner()?;
         desk.check_store()?;
+        desk.check_listeners(&around)?;
         let held = desk.control.counts().held;
         prop_assert!(held as usize <= max_held);
     }
@@ -452,8 +489,8 @@ impl Desk {
     fn check_ssrcs(&self, around: &Around) -> Result<(), TestCaseError> {
         let mut of_legs: BTreeMap<Ssrc, usize> = BTreeMap::new();
         let people = self.control.calls.values().flat_map(|call| call.participants.values());
-        for participant in people {
-            let Some(leg) = &participant.leg else { continue };
+        let legs = people.filter_map(|participant| participant.leg.as_ref());
+        for leg in legs.chain(self.control.listeners.values().map(|listening| &listening.leg)) {
             let ssrc = leg.spec.numbering.ssrc;
             *of_legs.entry(ssrc).or_default() += 1;
             if let Some(path) = around.legs.get(&leg.id).filter(|_| around.reports.is_empty()) {
@@ -461,6 +498,24 @@ impl Desk {
             }
         }
         prop_assert_eq!(&self.control.ssrcs, &of_legs);
+        Ok(())
+    }
+
+    /// Media copies for those who listen in, and each counts for its participant.
+    fn check_listeners(&self, around: &Around) -> Result<(), TestCaseError> {
+        let following = around.legs.iter().filter(|(_, path)| path.leader.is_some());
+        let following: BTreeSet<_> = following.map(|(leg, _)| *leg).collect();
+        let listening: BTreeSet<_> = self.control.listeners.values().map(|found| found.leg.id).collect();
+        prop_assert_eq!(&following, &listening);
+        prop_assert!(self.control.listening_legs.keys().eq(&listening), "all can be found by their legs");
+        prop_assert_eq!(self.control.counts().listeners, listening.len() as u64);
+        for call in self.control.calls.values() {
+            for participant in call.participants.values() {
+                let keys = self.control.listeners.keys();
+                let theirs = keys.filter(|key| (key.0, key.1) == (call.id, participant.id)).count();
+                prop_assert_eq!(usize::from(participant.listeners), theirs);
+            }
+        }
         Ok(())
     }
 

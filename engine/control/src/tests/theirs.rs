@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::{
+    WhepAsk, WhepResource,
     access::{Rate, Standing},
     ask::{CancelMedia, Invite, Mute, PlayPrompt},
     graph::{read_media_leg, read_prompt},
@@ -44,6 +45,14 @@ fn nothing_of_a_call_can_be_read_or_done_by_another_application_or_tenant() {
         Box::new(|| Ask::PutMediaLeg { call, participant, offer: offer().unwrap() }),
         Box::new(|| Ask::GetMediaLeg { call, participant }),
         Box::new(|| Ask::DeleteMediaLeg { call, participant }),
+        Box::new(|| Ask::Whep { call, participant, ask: WhepAsk::Look(None) }),
+        Box::new(|| Ask::Whep { call, participant, ask: WhepAsk::Permit }),
+        Box::new(|| Ask::Whep { call, participant, ask: WhepAsk::Open(offer().unwrap()) }),
+        Box::new(|| Ask::Whep { call, participant, ask: WhepAsk::Listen(offer().unwrap(), None) }),
+        Box::new(|| {
+            let session = WhepResource::Leg("1-1".into());
+            Ask::Whep { call, participant, ask: WhepAsk::Close(session, None) }
+        }),
         Box::new(|| {
             let start = read_start_hold_music(b"{}").unwrap();
             Ask::StartHoldMusic { call, participant, start }
