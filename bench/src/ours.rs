@@ -10,7 +10,7 @@ use std::{
 
 use crossbeam_channel::bounded;
 use holdmusic::{
-    mailbox::Commander,
+    mailbox::{Commander, ToPeers},
     metrics::SenderCounts,
     sender::{self, Precedence},
     udp::MediaSocket,
@@ -69,6 +69,7 @@ impl Ours {
                 &socket,
                 orders,
                 &tell,
+                &ToPeers { sender: 0, queue: bounded(0).0 },
                 &counted,
                 precedence,
             );

@@ -31,6 +31,7 @@ STORIES = {
     "msgraph-sdk, Python, signed in": ([PYTHON, HERE / "bot_signin.py"], "believes an issuer"),
     "microsoft-graph-client, JavaScript": ([NODE, MADE / "npm" / "bot_javascript.mjs"], "speaks TLS"),
     "msgraph-sdk, JavaScript": ([NODE, MADE / "npm" / "bot_typescript.mjs"], None),
+    "aiortc, a WebRTC peer": ([PYTHON, HERE / "peer_aiortc.py"], "is heard by the story alone"),
 }
 
 # Pages whose commands are run. There is no .NET on every machine: the page for C# says so.
@@ -90,7 +91,8 @@ def act(tally, command, engine_is):
             code = run(tally, command, environment)
             if code and not tally.failed:
                 tally.take(f"✗ the story ends well: its exit code was {code}")
-            hear(tally, participant.heard())
+            if engine_is != "is heard by the story alone":
+                hear(tally, participant.heard())
         finally:
             wrong = engine.end()
         tally.take(f"✗ the engine leaves in peace: {wrong}" if wrong else "✓ the engine leaves in peace")

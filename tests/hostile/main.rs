@@ -134,6 +134,11 @@ fn datagrams_to_a_sender_end_nothing_of_others() {
 }
 
 #[test]
+fn datagrams_to_a_webrtc_leg_are_answered_to_its_peer_alone() {
+    replay("peers");
+}
+
+#[test]
 fn datagrams_to_a_receiver_are_counted_and_take_bounded_memory() {
     replay("receiver");
 }

@@ -5,6 +5,7 @@
 
 mod datagrams;
 mod offers;
+mod peers;
 mod requests;
 mod sound;
 mod stores;
@@ -13,6 +14,7 @@ use std::panic::PanicHookInfo;
 
 pub use datagrams::{pacer, receiver};
 pub use offers::offer;
+pub use peers::peers;
 pub use requests::{graph, query};
 pub use sound::{decode, opus_ogg, wav};
 pub use stores::{records, written};
@@ -21,12 +23,13 @@ pub use stores::{records, written};
 pub type Target = fn(&[u8]) -> bool;
 
 /// Every fuzz target by its name.
-pub const TARGETS: [(&str, Target); 9] = [
+pub const TARGETS: [(&str, Target); 10] = [
     ("decode", decode),
     ("graph", graph),
     ("offer", offer),
     ("opus_ogg", opus_ogg),
     ("pacer", pacer),
+    ("peers", peers),
     ("query", query),
     ("receiver", receiver),
     ("records", records),

@@ -19,6 +19,7 @@ use crate::{
     record::{Key, Made},
     stop::StopRequest,
     timer::Timer,
+    transport::Transport,
 };
 use holdmusic_media::{HoldReport, LegId, MediaTime, Now, SourceId, Tick};
 
@@ -132,6 +133,9 @@ impl Control {
             call.rules.status_case,
         );
         self.settle(now, call_id, id);
+        if self.is_peer_gone(call_id, id) {
+            self.end_hold(now, call_id, id, EndedBy::Unreachable, None);
+        }
         Ok(answer)
     }
 
@@ -642,7 +646,8 @@ impl Control {
                 self.fail_prompt(now, call, id, failure);
             }
             // A promise that was not even a packet cannot be kept any more.
-            let why = "no packet could be sent in time";
+            let silent = self.why_silent(call, id).map(|why| why.to_string());
+            let why = silent.as_deref().unwrap_or("no packet could be sent in time");
             if self
                 .operation_mut(call, operation)
                 .is_some_and(|entry| !entry.is_over() && entry.promised.is_none())
@@ -680,6 +685,8 @@ impl Control {
         let Some(participant) = self.participant_mut(call, id) else { return };
         let Some(hold) = participant.hold.take() else { return };
         let leg = participant.leg.as_ref().map(|leg| leg.id);
+        let transport = participant.leg.as_ref().and_then(|leg| leg.transport.as_deref());
+        let silent = transport.and_then(Transport::why_silent).map(|why| why.to_string());
         let last = hold.operations.last().copied();
         participant.past = last.map(|operation| {
             Box::new(PastHold {
@@ -714,9 +721,11 @@ impl Control {
                 EndedBy::MaxDuration => results::cancelled("the longest duration of a hold was over"),
                 EndedBy::PromptFailed => results::cancelled("the prompt failed"),
                 EndedBy::CallEnded => results::call_ended(),
-                EndedBy::Unreachable => results::vanished("nobody listens at the destination"),
+                EndedBy::Unreachable => {
+                    results::vanished(silent.as_deref().unwrap_or("nobody listens at the destination"))
+                }
                 EndedBy::Restart => results::cancelled("the engine was started again, and holds end then"),
-                EndedBy::Bye => results::vanished("the receiver said RTCP BYE"),
+                EndedBy::Bye => results::vanished(silent.as_deref().unwrap_or("the receiver said RTCP BYE")),
             });
             self.let_go(call, operation);
         }

@@ -17,8 +17,9 @@ use crate::{
     Control, Output,
     graph::{Answer, Refusal, Writer},
     id::{CallId, ParticipantId},
-    negotiation::{Local, MediaOffer, Negotiated, Secured, StateOffer},
+    negotiation::{DtlsLocal, Local, MediaOffer, Negotiated, Secured, StateOffer},
     participant::{EndedBy, Leg, SdpAnswer, Sending},
+    transport::{IceCredentials, Transport, TransportState},
 };
 
 impl Control {
@@ -41,6 +42,13 @@ impl Control {
         (sender, local): (usize, SocketAddr),
     ) -> Result<Leg, Refusal> {
         let protection = self.protection(&negotiated.secured, None)?;
+        let transport = match &negotiated.secured {
+            Secured::Dtls(offer) => {
+                let local = IceCredentials::random(&mut self.rng);
+                Some(Box::new(Transport::new(local, offer.peer())))
+            }
+            Secured::Plain | Secured::Sdes(_) => None,
+        };
         let numbering = self.numbering(now, &negotiated.state, negotiated.codec.clock_rate());
         let spec = LegSpec {
             sender,
@@ -55,11 +63,12 @@ impl Control {
             peer: negotiated.peer,
         };
         self.last_leg += 1;
-        let answer = self.answer(negotiated, local, &spec, None);
+        let answer = self.answer(negotiated, local, &spec, transport.as_deref(), None);
         let id = LegId(self.last_leg);
         Ok(Leg {
             id,
             spec,
+            transport,
             receives: negotiated.receives,
             added: false,
             answer,
@@ -74,6 +83,7 @@ impl Control {
         negotiated: &Negotiated,
         local: SocketAddr,
         spec: &LegSpec,
+        transport: Option<&Transport>,
         before: Option<&SdpAnswer>,
     ) -> Option<Box<SdpAnswer>> {
         let session = match before {
@@ -81,7 +91,13 @@ impl Control {
             // Within the signed 64 bits of which RFC 3264 section 5 speaks.
             None => (self.rng.next_u64() >> 2, 1),
         };
-        let text = negotiated.answer(&Local { address: local, session, dtls: None }, spec)?;
+        let dtls = transport.map(|transport| DtlsLocal {
+            ufrag: transport.local.ufrag.clone(),
+            pwd: transport.local.pwd.clone(),
+            fingerprint: self.settings.fingerprint.expect("without a certificate no DTLS was negotiated"),
+            candidates: vec![local],
+        });
+        let text = negotiated.answer(&Local { address: local, session, dtls: dtls.as_ref() }, spec)?;
         Some(Box::new(SdpAnswer { text, session }))
     }
 
@@ -90,7 +106,9 @@ impl Control {
         let _ = before;
         match secured {
             Secured::Plain => Ok(Protection::Plain),
-            Secured::Sdes(_) | Secured::Dtls(_) => Err(Refusal::invalid(
+            // As until now, until the peer has come.
+            Secured::Dtls(_) => Ok(Protection::Awaited),
+            Secured::Sdes(_) => Err(Refusal::invalid(
                 "'mediaLeg.sdp' asks for SRTP, which is not supported by this build; expected RTP/AVP.",
             )),
         }
@@ -146,10 +164,16 @@ impl Control {
         self.legs_of_sender[leg.spec.sender] += 1;
         self.use_ssrc(leg.spec.numbering.ssrc);
         self.tell_leg(leg);
+        let resumed = match leg.transport.as_deref().map(|transport| &transport.state) {
+            Some(TransportState::Connected(destination)) => Some(*destination),
+            _ => None,
+        };
+        self.admit_peer(leg, resumed);
     }
 
     /// It is not there any more.
     pub(crate) fn unregister_leg(&mut self, leg: &Leg) {
+        self.outputs.extend(leg.transport.is_some().then_some(Output::Dismiss { leg: leg.id }));
         self.legs_of_sender[leg.spec.sender] -= 1;
         self.free_ssrc(leg.spec.numbering.ssrc);
     }
@@ -175,8 +199,9 @@ impl Control {
         let owner = self.participant_mut(call, id);
         let Some(leg) = owner.and_then(|owner| owner.leg.as_mut()).filter(|leg| leg.added) else { return };
         leg.added = false;
-        let leg = leg.id;
+        let (leg, had_peer) = (leg.id, leg.transport.is_some());
         self.outputs.push_back(Output::RemoveLeg { leg });
+        self.outputs.extend(had_peer.then_some(Output::Dismiss { leg }));
         self.await_report(now, leg, call, id, None, None);
     }
 
@@ -251,16 +276,24 @@ impl Control {
                 }
                 leg.receives = negotiated.receives;
                 let &Negotiated { destination, rtcp, codec, payload_type, peer, .. } = &negotiated;
-                leg.spec = LegSpec { codec, payload_type, protection, peer, ..leg.spec };
-                if leg.receives {
-                    leg.spec = LegSpec { destination, rtcp, ..leg.spec };
+                leg.spec = LegSpec { codec, payload_type, peer, ..leg.spec };
+                let is_new_peer = self.renew_transport(&mut leg, &negotiated.secured);
+                // Where a peer of ICE is, and what it has the keys of, is what it has said itself.
+                if !leg.transport.as_deref().is_some_and(Transport::is_connected) {
+                    leg.spec.protection = protection;
+                    if leg.receives {
+                        leg.spec = LegSpec { destination, rtcp, ..leg.spec };
+                    }
                 }
-                leg.answer =
-                    self.answer(&negotiated, self.settings.local(&leg), &leg.spec, leg.answer.as_deref());
+                let (local, before) = (self.settings.local(&leg), leg.answer.as_deref());
+                leg.answer = self.answer(&negotiated, local, &leg.spec, leg.transport.as_deref(), before);
                 if leg.receives && leg.added {
                     self.outputs.push_back(Output::ChangeLeg { leg: leg.id, spec: leg.spec.clone() });
                 }
                 self.tell_leg(&mut leg);
+                if is_new_peer {
+                    self.admit_peer(&leg, None);
+                }
                 if let Some(participant) = self.participant_mut(call, id) {
                     participant.leg = Some(leg);
                 }
@@ -283,7 +316,8 @@ impl Control {
         }
         let Some(&(call, id)) = self.legs.get(&leg) else { return };
         let Some(leg) = self.participant_mut(call, id).and_then(|owner| owner.leg.as_mut()) else { return };
-        if !leg.added || from.is_ipv4() != leg.spec.destination.is_ipv4() {
+        // A peer of ICE says itself where it is.
+        if !leg.added || leg.transport.is_some() || from.is_ipv4() != leg.spec.destination.is_ipv4() {
             return;
         }
         let shared = leg.spec.rtcp == Some(leg.spec.destination);

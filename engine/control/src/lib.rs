@@ -29,18 +29,20 @@ mod roster;
 pub mod settings;
 mod stop;
 mod timer;
+pub mod transport;
 pub mod undelivered;
 pub mod whep;
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     sync::Arc,
     time::Duration,
 };
 
 use holdmusic_media::{
-    AnnouncementId, HoldReport, LegId, LegSpec, MediaTime, Now, Numbering, SourceId, Tick, pacer, rtp::Ssrc,
+    AnnouncementId, HoldReport, Keying, LegId, LegSpec, MediaTime, Now, Numbering, SourceId, Tick, pacer,
+    rtp::Ssrc,
 };
 use rand::{SeedableRng, rngs::StdRng};
 use url::Url;
@@ -60,6 +62,7 @@ use crate::{
     settings::OnRestart,
     stop::OwedReport,
     timer::{Timer, Timers},
+    transport::{Disconnection, IceCredentials, PeerOffer},
 };
 
 pub use ask::Ask;
@@ -164,6 +167,29 @@ pub enum Input {
         from: SocketAddr,
         /// Which of its two streams came from there.
         stream: pacer::Stream,
+    },
+    /// The peer of a WebRTC leg has sent a check, or sends them from where media may not be sent to.
+    PeerSeen {
+        /// Which leg's.
+        leg: LegId,
+        /// That address.
+        refused: Option<IpAddr>,
+    },
+    /// The peer of a WebRTC leg can hear, or wants to elsewhere.
+    Connected {
+        /// Which leg's.
+        leg: LegId,
+        /// Where packets are to go.
+        destination: SocketAddr,
+        /// What they are protected with; `None` if that has not changed.
+        keying: Option<Box<Keying>>,
+    },
+    /// The peer of a WebRTC leg never came, has gone, or no longer asks for packets.
+    Disconnected {
+        /// Which leg's.
+        leg: LegId,
+        /// Why.
+        why: Disconnection,
     },
     /// How the delivery of a notification went.
     Delivered {
@@ -306,6 +332,25 @@ pub enum Output {
     },
     /// The leg goes away: stop, RTCP BYE. Answered by `Stopped`.
     RemoveLeg {
+        /// Which.
+        leg: LegId,
+    },
+    /// A WebRTC leg waits for its peer, to which packets will go by its sender's socket. If the leg has one already, this one
+    /// takes its place when it is connected. Answered by `Connected` or `Disconnected`, and `Disconnected` can follow later.
+    Admit {
+        /// Which.
+        leg: LegId,
+        /// By whose socket.
+        sender: usize,
+        /// What the peer calls us by.
+        local: IceCredentials,
+        /// What it offered.
+        offer: PeerOffer,
+        /// Where it was connected before the engine was started again: it need not come again.
+        resumed: Option<SocketAddr>,
+    },
+    /// A WebRTC leg has no peer any more, who is told. Nothing is answered.
+    Dismiss {
         /// Which.
         leg: LegId,
     },
@@ -474,6 +519,9 @@ impl Control {
             Input::Bye { leg } => self.end_by_leg(now, leg, EndedBy::Bye),
             Input::Latch { leg, from, stream } => self.latch(leg, from, stream),
             Input::Unreachable { leg } => self.end_by_leg(now, leg, EndedBy::Unreachable),
+            Input::PeerSeen { leg, refused } => self.peer_seen(leg, refused),
+            Input::Connected { leg, destination, keying } => self.peer_connected(leg, destination, keying),
+            Input::Disconnected { leg, why } => self.peer_disconnected(now, leg, why),
             Input::Delivered { notification, outcome } => {
                 let told =
                     self.notifications.outcome(now, notification, outcome, &self.settings, &mut self.rng);

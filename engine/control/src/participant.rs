@@ -10,6 +10,7 @@ use crate::{
     cause::PromptFailure,
     id::{OperationId, ParticipantId},
     prompt::{DEFAULT_SOURCE, Prompt},
+    transport::Transport,
 };
 
 /// Whose music it is.
@@ -48,6 +49,8 @@ pub(crate) struct Leg {
     pub(crate) id: LegId,
     /// What media was told, or will be once the leg can receive.
     pub(crate) spec: LegSpec,
+    /// How its peer is reached, where that is by ICE and DTLS.
+    pub(crate) transport: Option<Box<Transport>>,
     /// Whether the peer wants to hear anything.
     pub(crate) receives: bool,
     /// Whether media knows the leg.

@@ -5,6 +5,7 @@ mod announcing;
 mod around;
 mod deliveries;
 mod listening;
+mod peers;
 mod races;
 mod refresh;
 mod shelved;
@@ -354,6 +355,11 @@ fn line(output: &Output) -> String {
         }
         Output::Follow { leg, leader } => format!("leg {} follows leg {}", leg.0, leader.0),
         Output::Hush { leg } => format!("hush leg {}", leg.0),
+        Output::Admit { leg, resumed, .. } => {
+            let resumed = resumed.map(|address| format!(", known at {address}")).unwrap_or_default();
+            format!("admit a peer to leg {}{resumed}", leg.0)
+        }
+        Output::Dismiss { leg } => format!("dismiss the peer of leg {}", leg.0),
         Output::FirstPacket { latency, .. } => format!("first packet after {} ms", latency.as_millis()),
         Output::Stop { leg } => format!("stop leg {}", leg.0),
         Output::RemoveLeg { leg } => format!("remove leg {}", leg.0),

@@ -1,6 +1,6 @@
 //! The only place that asks what time it is, and the only one that sleeps.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use holdmusic_media::{MediaTime, Now, WallTime};
 use rustix::{thread::ClockId, time::clock_gettime};
@@ -16,6 +16,12 @@ pub fn mono() -> MediaTime {
     let time = clock_gettime(ClockId::Monotonic);
     let nanos = time.tv_sec * 1_000_000_000 + time.tv_nsec;
     MediaTime::from_nanos(u64::try_from(nanos).expect("the monotonic clock counts upwards from 0"))
+}
+
+/// The present moment on both monotonic clocks: the standard library does not say what its own counts from.
+#[expect(clippy::disallowed_methods, reason = "the clock is read here and nowhere else")]
+pub fn instant() -> (MediaTime, Instant) {
+    (mono(), Instant::now())
 }
 
 /// The boot of this machine, of which [`mono`] counts: whatever the kernel says, the same until the next one.

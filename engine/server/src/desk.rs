@@ -26,9 +26,12 @@ use tracing::{debug, error, info, warn};
 use crate::{
     cache::Hash,
     clock,
-    mailbox::{BridgeWork, Chunk, Commander, REQUEST_WAITS, Reply, Request, Tiding, Work, intake},
+    mailbox::{
+        BridgeWork, Chunk, Commander, PeerCommand, REQUEST_WAITS, Reply, Request, Tiding, Work, intake,
+    },
     metrics::Metrics,
     not_ready::{Cause, NotReady},
+    peers::PeerEvent,
     store::{Outbox, Read},
     supply::{Supplied, Supply},
     webhook::{Notification, Webhook},
@@ -77,6 +80,8 @@ pub struct Desk {
     pub outbox: Outbox,
     /// And back.
     pub reads: Sender<Read>,
+    /// The thread of WebRTC peers.
+    pub peers: Sender<PeerCommand>,
     /// Why the engine is not ready, if it is not, for whoever asks.
     pub not_ready: Arc<NotReady>,
     /// What is counted.
@@ -213,6 +218,11 @@ impl State {
             Tiding::Media(Event::Stopped { leg, report, next }) => Input::Stopped { leg, report, next },
             Tiding::Media(Event::Announced { leg, announcement }) => Input::Announced { leg, announcement },
             Tiding::Media(Event::Progress { leg, report }) => Input::Progress { leg, report },
+            Tiding::Peer(PeerEvent::Seen { leg, refused }) => Input::PeerSeen { leg, refused },
+            Tiding::Peer(PeerEvent::Connected { leg, destination, keying }) => {
+                Input::Connected { leg, destination, keying }
+            }
+            Tiding::Peer(PeerEvent::Disconnected { leg, why }) => Input::Disconnected { leg, why },
             Tiding::Media(Event::Bye { leg }) => Input::Bye { leg },
             Tiding::Media(Event::Latch { leg, from, stream }) => Input::Latch { leg, from, stream },
             Tiding::Media(Event::Unreachable { leg }) => Input::Unreachable { leg },
@@ -334,6 +344,10 @@ impl State {
                 self.command(leg, Command::RemoveLeg { leg });
                 self.legs.remove(&leg);
             }
+            Output::Admit { leg, sender, local, offer, resumed } => {
+                self.tell_peers(PeerCommand::Admit { leg, sender, local, offer, resumed });
+            }
+            Output::Dismiss { leg } => self.tell_peers(PeerCommand::Dismiss { leg }),
             Output::FirstPacket { leg, latency } => {
                 if let Some(&sender) = self.legs.get(&leg) {
                     let latency_ns = u64::try_from(latency.as_nanos()).unwrap_or(u64::MAX);
@@ -355,6 +369,13 @@ impl State {
             error!(leg = leg.0, source = source.0, "a source without frames was to be played");
         }
         Some(Music { source, reader: reader?, is_default })
+    }
+
+    /// Their thread waits for nobody, so this waits for no longer than a handshake takes.
+    fn tell_peers(&self, command: PeerCommand) {
+        if self.desk.peers.send(command).is_err() {
+            error!("the thread of WebRTC peers has ended");
+        }
     }
 
     /// A sender takes thousands of commands a millisecond and never waits for us, so this waits for no longer.

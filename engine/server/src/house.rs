@@ -40,9 +40,10 @@ use crate::{
         connections::{ConnectionLimits, Places},
     },
     keys::{Keyring, write_secret},
-    mailbox::{Chunk, Commander, Mailboxes, Tiding, Work, intake},
+    mailbox::{Chunk, Commander, Mailboxes, Tiding, ToPeers, Work, intake},
     metrics::Metrics,
     not_ready::{Cause, NotReady},
+    peers::{self, Peers},
     producer::Producer,
     room::{MEMORY_MIB, Memory},
     sender::{self, Precedence},
@@ -89,6 +90,7 @@ pub struct House {
     fallen: mpsc::Receiver<String>,
     server: Task<io::Result<()>>,
     desk: JoinHandle<Option<Vec<Commander>>>,
+    peers: JoinHandle<Option<()>>,
     store: JoinHandle<Option<()>>,
     senders: Vec<JoinHandle<Option<()>>>,
     not_ready: Arc<NotReady>,
@@ -118,6 +120,7 @@ impl House {
         let keys =
             Keyring::open(&config.data).map_err(|error| format!("the key for notifications: {error}"))?;
         let keys = Arc::new(keys);
+        let certificate = peers::certificate::open(&config.data)?;
         let mut access = config.access;
         let mut generated = None;
         if !access.is_configured() {
@@ -159,8 +162,8 @@ impl House {
             Fetcher::new(Arc::clone(&guard), config.egress.clone(), config.fetch).map_err(tls_error)?;
         let checker = Checker::new(fetcher.clone(), config.producer.clone(), settings.clone());
         let issuer = config.issuer;
-        let webhook =
-            Webhook::new(guard, &config.egress, Arc::clone(&keys), issuer.clone()).map_err(tls_error)?;
+        let webhook = Webhook::new(Arc::clone(&guard), &config.egress, Arc::clone(&keys), issuer.clone())
+            .map_err(tls_error)?;
 
         if config.lock_memory {
             lock_memory();
@@ -176,18 +179,27 @@ impl House {
             bridges,
             batches,
             reads,
+            peer_commands,
+            peer_datagrams,
             fallen,
         } = Mailboxes::new(sockets.len());
         let mut senders = Vec::new();
         let mut commanders = Vec::new();
+        let sockets: Vec<_> = sockets.into_iter().map(Arc::new).collect();
+        let peers = Peers::new(peers::peer::House::new(certificate, clock::instant()), guard);
+        let (by, tell) = (sockets.clone(), tidings.0.clone());
+        let peers = start("hm-peers", &fallen.0, move || {
+            peers::run(peers, &by, &peer_commands.1, &peer_datagrams.1, &tell);
+        })?;
         for (index, (socket, (commander, orders))) in sockets.into_iter().zip(commands).enumerate() {
             let pacer = Pacer::new(dice::number(), config.pacer);
             let (tell, counts) = (tidings.0.clone(), Arc::clone(metrics.sender(index)));
+            let to_peers = ToPeers { sender: index, queue: peer_datagrams.0.clone() };
             let cpus = &config.sender_cpus;
             let cpu = (!cpus.is_empty()).then(|| cpus[index % cpus.len()]);
             let precedence = Precedence { realtime: config.realtime, cpu };
             let thread = start(&format!("hm-sender-{index}"), &fallen.0, move || {
-                sender::run(pacer, &socket, orders, &tell, &counts, precedence);
+                sender::run(pacer, &socket, orders, &tell, &to_peers, &counts, precedence);
             })?;
             commanders.push(Commander::new(commander, thread.thread().clone()));
             senders.push(thread);
@@ -261,6 +273,7 @@ impl House {
             webhook: Arc::new(webhook),
             outbox: Outbox::new(batches.0),
             reads: reads.0,
+            peers: peer_commands.0,
             not_ready: Arc::clone(&not_ready),
             metrics: Arc::clone(&metrics),
         };
@@ -291,6 +304,7 @@ impl House {
             fallen: fallen.1,
             server,
             desk,
+            peers,
             store,
             senders,
             not_ready,
@@ -404,13 +418,15 @@ impl House {
 
     /// Takes no new holds, delivers what is owed as far as time allows, and ends all threads.
     pub fn close(self) {
-        let Self { runtime, handle, tell, server, desk, store, senders, not_ready, .. } = self;
+        let Self { runtime, handle, tell, server, desk, peers, store, senders, not_ready, .. } = self;
         not_ready.say(Cause::Draining, "the engine is draining".to_owned());
         let by = clock::mono() + DRAIN;
         // Without a control thread there is nobody to drain.
         let _ = tell.send(Tiding::Drain { by });
         drop(tell);
         let commanders = desk.join();
+        // It ends with the desk, when everybody is told who is to be.
+        let _ = peers.join();
         // What control said last is still on its way to clients; whoever is idle is let go at once.
         handle.graceful_shutdown(Some(LAST_ANSWERS));
         let answered = runtime.block_on(async { tokio::time::timeout(2 * LAST_ANSWERS, server).await });

@@ -23,6 +23,7 @@ pub mod analyst;
 pub mod check;
 pub mod sender;
 pub mod udp;
+pub mod peers;
 pub mod data_directory;
 pub mod keys;
 pub mod webhook;

@@ -1,12 +1,13 @@
 //! Every queue between threads, declared side by side. All are bounded; a full one is an answer at the door.
 
-use std::{sync::Arc, thread::Thread, time::Duration};
+use std::{net::SocketAddr, sync::Arc, thread::Thread, time::Duration};
 
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 use holdmusic_control::{
     Answer, Ask, DeliveryOutcome, NotificationId, PromptFailure, Refusal, RequestId, SourceFacts,
     access::{Caller, Standing},
     record::Record,
+    transport::{IceCredentials, PeerOffer},
 };
 use holdmusic_media::{
     Crossing, LegId, MediaTime, SourceId,
@@ -20,6 +21,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::{
     clock,
+    peers::PeerEvent,
     room::Room,
     store::{Batch, Read},
     supply::Supplied,
@@ -59,6 +61,13 @@ pub const BATCHES: usize = 1;
 
 /// Requests that wait for what the store has: as many as control lets wait.
 pub const READS: usize = 64;
+
+/// What control decides about WebRTC peers. Each is done in some microseconds, but for a handshake that is under way.
+pub const PEER_COMMANDS: usize = 1_024;
+
+/// Datagrams of WebRTC peers that wait for their thread: a tenth of a second of handshakes, and a few milliseconds of
+/// checks. Beyond that they are lost, and sent again by who sent them.
+pub const PEER_DATAGRAMS: usize = 1_024;
 
 /// Threads that panicked and whose names wait to be told. The first one closes the engine.
 pub const FALLEN: usize = 16;
@@ -138,6 +147,8 @@ impl Drop for Wake {
 pub enum Tiding {
     /// A sender has something to tell.
     Media(Event),
+    /// Something became of a WebRTC peer.
+    Peer(PeerEvent),
     /// A source can be played. Told again when more is known about it.
     SourceReady {
         /// Which.
@@ -301,6 +312,61 @@ pub struct BridgeWork {
     pub crossing: Crossing,
 }
 
+/// What control decides about a WebRTC peer.
+#[derive(Debug)]
+pub enum PeerCommand {
+    /// A leg waits for one.
+    Admit {
+        /// Which leg.
+        leg: LegId,
+        /// By which sender's socket.
+        sender: usize,
+        /// What the peer calls us by.
+        local: IceCredentials,
+        /// What it offered.
+        offer: PeerOffer,
+        /// Where it was connected before the engine was started again.
+        resumed: Option<SocketAddr>,
+    },
+    /// A leg has none any more.
+    Dismiss {
+        /// Which leg.
+        leg: LegId,
+    },
+}
+
+/// A datagram of STUN or DTLS.
+#[derive(Debug)]
+pub struct PeerDatagram {
+    /// On whose socket it came in.
+    pub sender: usize,
+    /// Where it came from.
+    pub from: SocketAddr,
+    /// What it is.
+    pub bytes: Vec<u8>,
+}
+
+/// A sender's way to the thread of peers.
+#[derive(Clone, Debug)]
+pub struct ToPeers {
+    /// Which sender.
+    pub sender: usize,
+    /// Where datagrams of peers go.
+    pub queue: Sender<PeerDatagram>,
+}
+
+impl ToPeers {
+    /// Passes a datagram on.
+    ///
+    /// # Errors
+    ///
+    /// [`NotWanted`] if there is no room: it is lost.
+    pub fn pass(&self, from: SocketAddr, datagram: &[u8]) -> Result<(), NotWanted> {
+        let datagram = PeerDatagram { sender: self.sender, from, bytes: datagram.to_vec() };
+        self.queue.try_send(datagram).map_err(|_| NotWanted)
+    }
+}
+
 /// The two ends of every queue.
 pub struct Mailboxes {
     /// Customers to control.
@@ -321,6 +387,10 @@ pub struct Mailboxes {
     pub batches: (Sender<Batch>, Receiver<Batch>),
     /// Control to the store, for what is to be read.
     pub reads: (Sender<Read>, Receiver<Read>),
+    /// Control to the thread of peers.
+    pub peer_commands: (Sender<PeerCommand>, Receiver<PeerCommand>),
+    /// Senders to the thread of peers.
+    pub peer_datagrams: (Sender<PeerDatagram>, Receiver<PeerDatagram>),
     /// Threads that panicked, by name, to the house.
     pub fallen: (mpsc::Sender<String>, mpsc::Receiver<String>),
 }
@@ -338,6 +408,8 @@ impl Mailboxes {
             bridges: bounded(BRIDGES),
             batches: bounded(BATCHES),
             reads: bounded(READS),
+            peer_commands: bounded(PEER_COMMANDS),
+            peer_datagrams: bounded(PEER_DATAGRAMS),
             fallen: mpsc::channel(FALLEN),
         }
     }

@@ -94,6 +94,7 @@ pub struct SenderCounts {
     starved: AtomicU64,
     skipped: AtomicU64,
     late: AtomicU64,
+    peer_datagrams_lost: AtomicU64,
     lateness: Histogram<12>,
     /// When its last round began.
     round: AtomicU64,
@@ -112,6 +113,7 @@ impl Default for SenderCounts {
             starved: zero(),
             skipped: zero(),
             late: zero(),
+            peer_datagrams_lost: zero(),
             lateness: Histogram::new(LATENESS_BOUNDS_NS),
             round: zero(),
         }
@@ -133,6 +135,11 @@ impl SenderCounts {
     /// RTP packets that have left.
     pub fn packets(&self) -> u64 {
         self.packets.load(Relaxed)
+    }
+
+    /// A datagram for a WebRTC peer came when the queue to their thread was full.
+    pub fn lose_peer_datagram(&self) {
+        add(&self.peer_datagrams_lost, 1);
     }
 
     /// Adds one round of sending.
@@ -318,6 +325,11 @@ impl Collector for Scrape {
             ),
             ("rtcp_packets", "RTCP packets handed to the network", sum(|sender| &sender.rtcp_packets)),
             ("send_errors", "Datagrams that the network refused", sum(|sender| &sender.refused)),
+            (
+                "peer_datagrams_lost",
+                "Datagrams of ICE and DTLS that came when their queue was full",
+                sum(|sender| &sender.peer_datagrams_lost),
+            ),
             ("ring_underruns", "Packets without sound, for want of a frame", sum(|sender| &sender.starved)),
             ("skipped_ticks", "Packets left out because they were 20 ms late", sum(|sender| &sender.skipped)),
             ("late_packets", "Packets that left more than 5 ms late", sum(|sender| &sender.late)),

@@ -17,8 +17,9 @@ use tracing::{info, warn};
 
 use crate::{
     clock,
-    mailbox::{Orders, Tiding},
+    mailbox::{Orders, Tiding, ToPeers},
     metrics::SenderCounts,
+    peers::is_for_peers,
     udp::MediaSocket,
 };
 
@@ -49,6 +50,7 @@ pub fn run(
     socket: &MediaSocket,
     mut commands: Orders,
     tidings: &Sender<Tiding>,
+    peers: &ToPeers,
     counts: &Arc<SenderCounts>,
     precedence: Precedence,
 ) {
@@ -73,7 +75,11 @@ pub fn run(
         pacer.send_goodbyes(&mut &*socket);
         for _ in 0..DATAGRAMS_AT_ONCE {
             let Some((bytes, from)) = socket.receive(&mut datagram) else { break };
-            pacer.handle_datagram(clock::now(), from, bytes);
+            if !is_for_peers(bytes) {
+                pacer.handle_datagram(clock::now(), from, bytes);
+            } else if peers.pass(from, bytes).is_err() {
+                counts.lose_peer_datagram();
+            }
         }
         for _ in 0..DATAGRAMS_AT_ONCE {
             let Some(destination) = socket.unreachable() else { break };

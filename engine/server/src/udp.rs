@@ -16,7 +16,7 @@ use rustix::{
     io::Errno,
     net::{
         AddressFamily, MMsgHdr, RecvFlags, SendAncillaryBuffer, SendFlags, SocketAddrAny, SocketFlags,
-        SocketType, bind, getsockname, recvfrom, sendmmsg, socket_with, sockopt,
+        SocketType, bind, getsockname, recvfrom, sendmmsg, sendto, socket_with, sockopt,
     },
 };
 
@@ -71,6 +71,18 @@ impl MediaSocket {
     /// Where it is bound.
     pub fn local(&self) -> SocketAddr {
         self.local
+    }
+
+    /// Sends one datagram, without waiting: what the network does not take is lost, as it may be under way. Also from other
+    /// threads than the sender's; the kernel has one after the other.
+    pub fn send_to(&self, datagram: &[u8], to: SocketAddr) {
+        // A pending ICMP error of some other destination shows up once, and is gone with it.
+        for _ in 0..2 {
+            match sendto(&self.socket, datagram, SendFlags::DONTWAIT, &to) {
+                Err(Errno::CONNREFUSED | Errno::INTR | Errno::HOSTUNREACH | Errno::NETUNREACH) => {}
+                _ => return,
+            }
+        }
     }
 
     /// The next datagram that came in and where it came from; `None` if there is none. Longer ones are cut to the

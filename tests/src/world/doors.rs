@@ -248,6 +248,8 @@ impl World {
                 self.command(leg, Command::RemoveLeg { leg });
                 self.legs.remove(&leg);
             }
+            // Phones of this world speak plain RTP; the tests of control and of `peers` have peers.
+            Output::Admit { .. } | Output::Dismiss { .. } => {}
             Output::FirstPacket { .. } => {}
             Output::Notify { notification, call: _, owner: _, uri, body, attempt } => {
                 let now = self.now();

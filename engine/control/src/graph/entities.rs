@@ -336,12 +336,52 @@ pub(super) struct MediaLeg<'a> {
     pub(super) ssrc: u32,
     /// `sendOnly`, or `inactive` where the participant wants to hear nothing.
     pub(super) direction: Direction,
+    /// How the peer is reached, where that is by ICE and DTLS.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    pub(super) transport: Option<TransportJson>,
     /// What was sent in the present hold, or in the last one.
     pub(super) counters: Report<'a>,
     /// The answer, where the leg was offered as SDP.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     pub(super) sdp: Option<&'a str>,
+}
+
+/// How the peer of a WebRTC leg is reached.
+#[derive(Serialize, ToSchema)]
+#[schema(as = mediaLegTransport)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct TransportJson {
+    /// How far it is.
+    pub(super) state: TransportWord,
+    /// The address that the peer has chosen; only while it is connected.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    pub(super) remote: Option<String>,
+    /// What packets are protected with, as SDES names it; only while it is connected.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    pub(super) suite: Option<&'static str>,
+    /// Why it is not connected any more, or never was.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    pub(super) reason: Option<String>,
+}
+
+/// How far the transport of a WebRTC leg is.
+#[derive(Serialize, ToSchema)]
+#[schema(as = transportState)]
+#[serde(rename_all = "camelCase")]
+pub(super) enum TransportWord {
+    /// The peer is waited for.
+    New,
+    /// Its ICE checks come.
+    Checking,
+    /// It can hear.
+    Connected,
+    /// It cannot any more, or never came.
+    Disconnected,
 }
 
 /// What was sent during a hold, and what its receiver reported.

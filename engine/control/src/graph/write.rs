@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, time::Duration};
 
-use holdmusic_media::{HoldReport, RtpState, WallTime};
+use holdmusic_media::{HoldReport, LegSpec, Protection, RtpState, WallTime};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -11,7 +11,7 @@ use super::{
     entities::{
         CallHoldMusic, CallJson, Collection, Given, Invitation, MediaFacts, MediaLeg, MediaPrompt,
         MediaState, MediaStream, OperationHoldMusic, OperationJson, ParticipantHoldMusic, ParticipantJson,
-        Reason, Report, ResultJson, State,
+        Reason, Report, ResultJson, State, TransportJson, TransportWord,
     },
     query::Query,
     words::{CallState, Direction, HoldState, Spelled, StatusCase, wall_text},
@@ -23,6 +23,7 @@ use crate::{
     operation::{HoldFacts, Invited, Operation, OperationKind, ResultInfo},
     participant::{Leg, Participant},
     prompt::{Origin, Prompt},
+    transport::{Transport, TransportState},
 };
 
 impl<'a> From<&'a ResultInfo> for ResultJson<'a> {
@@ -189,9 +190,25 @@ fn leg_json<'a>(
         payload_type: spec.payload_type.number(),
         ssrc: spec.numbering.ssrc.0,
         direction: if leg.receives { Direction::SendOnly } else { Direction::Inactive },
+        transport: leg.transport.as_deref().map(|transport| transport_json(transport, spec)),
         counters: hold_report(&report.copied().unwrap_or_default(), None),
         sdp: leg.answer.as_ref().map(|answer| &*answer.text),
     }
+}
+
+fn transport_json(transport: &Transport, spec: &LegSpec) -> TransportJson {
+    let (state, remote) = match &transport.state {
+        TransportState::New { .. } => (TransportWord::New, None),
+        TransportState::Checking => (TransportWord::Checking, None),
+        TransportState::Connected(remote) => (TransportWord::Connected, Some(remote.to_string())),
+        TransportState::Disconnected(_) => (TransportWord::Disconnected, None),
+    };
+    let suite = match &spec.protection {
+        Protection::Srtp(keying) => Some(keying.send.suite().name()),
+        Protection::Plain | Protection::Awaited => None,
+    };
+    let reason = transport.why_silent().filter(|_| transport.is_over()).map(|why| why.to_string());
+    TransportJson { state, remote, suite, reason }
 }
 
 /// Who a participant is of whom nothing was told.

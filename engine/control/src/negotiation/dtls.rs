@@ -4,7 +4,7 @@
 use std::net::SocketAddr;
 
 use super::offer::Line;
-use crate::graph::shorten;
+use crate::{graph::shorten, transport::PeerOffer};
 
 /// Most fingerprints of a line that are kept. 8: one certificate under each hash, and a spare one.
 const MOST_FINGERPRINTS: usize = 8;
@@ -137,6 +137,12 @@ impl DtlsOffer {
     /// its first packet has come.
     pub(crate) fn we_begin(&self) -> bool {
         self.setup == Setup::Passive
+    }
+
+    /// What is needed of it to hear the peer.
+    pub(crate) fn peer(&self) -> PeerOffer {
+        let is_passive = self.we_begin();
+        PeerOffer { ufrag: self.ufrag.clone(), fingerprints: self.fingerprints.clone(), is_passive }
     }
 
     /// Lines of the answer. All candidates are in it, so there will be no more (RFC 8840 section 4.3).

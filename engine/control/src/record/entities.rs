@@ -378,7 +378,9 @@ pub(super) fn participant(
     encoder.option(participant.info.as_deref(), Encoder::text);
     encoder.option(participant.metadata.as_deref(), Encoder::text);
     encoder.bool(participant.muted);
-    encoder.option(participant.leg.as_ref(), |encoder, leg| leg_fields(encoder, leg, locals));
+    encoder.option(participant.leg.as_ref().filter(|leg| leg.transport.is_none()), |encoder, leg| {
+        leg_fields(encoder, leg, locals)
+    });
     encoder.option(participant.hold.as_deref(), |encoder, hold| hold_fields(encoder, hold, kept));
     encoder.option(participant.past.as_deref(), past_fields);
     encoder.bytes()
@@ -477,7 +479,8 @@ fn read_leg(decoder: &mut Decoder<'_>) -> Result<(Leg, SocketAddr), Unreadable> 
     })?;
     let sending =
         decoder.option(|decoder| Ok(Sending { since: as_written.read(decoder)?, times: decoder.u32()? }))?;
-    Ok((Leg { id: LegId(0), spec, receives, added: false, answer, sending, on_air: false }, local))
+    let transport = None;
+    Ok((Leg { id: LegId(0), spec, transport, receives, added: false, answer, sending, on_air: false }, local))
 }
 
 fn read_hold(decoder: &mut Decoder<'_>, moments: &Moments, kept: &KeptPrompts) -> Result<Hold, Unreadable> {

@@ -573,7 +573,16 @@ mod tests {
             protection: Protection::Plain,
             peer: None,
         };
-        Leg { id: LegId(1), spec, receives: true, added: false, answer: None, sending, on_air: false }
+        Leg {
+            id: LegId(1),
+            spec,
+            transport: None,
+            receives: true,
+            added: false,
+            answer: None,
+            sending,
+            on_air: false,
+        }
     }
 
     fn sending(millis: u64, times: u32) -> Option<Sending> {

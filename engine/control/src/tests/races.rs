@@ -166,6 +166,8 @@ impl Around {
                     path.unwrap().announced.clear();
                 }
                 Output::FirstPacket { .. } | Output::Persist { .. } | Output::Load { .. } => {}
+                // Nobody here is a browser.
+                Output::Admit { .. } | Output::Dismiss { .. } => prop_assert!(false, "a peer of a phone"),
                 Output::Stop { leg } => {
                     let path = self.legs.get_mut(&leg);
                     prop_assert!(path.is_some(), "stops an unknown leg");
