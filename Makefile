@@ -200,6 +200,9 @@ T ?= 300
 fuzz: tools ## the readers against damaged files, requests, offers and datagrams, T seconds each (needs nightly and cargo-fuzz); what is found: tests/fuzz/artifacts
 	@$(CARGO) +nightly fuzz --version >/dev/null 2>&1 || { \
 	    echo "cargo-fuzz or the nightly toolchain is missing: cargo install --locked cargo-fuzz"; exit 1; }
+	cd tests/fuzz && mkdir -p target/found/offer && for offer in ../../assets/sdp/*.sdp; do \
+	    { printf '\000'; cat $$offer; } > target/found/offer/$$(basename $$offer); \
+	done
 	cd tests/fuzz && for target in $(basename $(notdir $(wildcard tests/fuzz/fuzz_targets/*.rs))); do \
 	    mkdir -p target/found/$$target; \
 	    $(CARGO) +nightly fuzz run --fuzz-dir . --features aac $$target target/found/$$target corpus/$$target -- \

@@ -126,6 +126,19 @@ fn queries_are_answered_or_refused() {
 #[test]
 fn offers_lead_to_allowed_addresses_or_nowhere() {
     replay("offer");
+    // Those of real equipment, with a new participant and in the middle of a hold.
+    let offers = files(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../assets/sdp"));
+    let offers: Vec<_> = offers.into_iter().filter(|(name, _)| name.ends_with(".sdp")).collect();
+    assert!(!offers.is_empty());
+    for (name, offer) in offers {
+        for manner in [0, 2] {
+            let input = [&[manner], &offer[..]].concat();
+            play(hostile::offer, &name, &input);
+            for input in damaged(&input) {
+                play(hostile::offer, &name, &input);
+            }
+        }
+    }
 }
 
 #[test]

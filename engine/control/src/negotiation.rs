@@ -166,4 +166,6 @@ impl RtpOffer {
 }
 
 #[cfg(test)]
+mod corpus;
+#[cfg(test)]
 mod tests;

@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use holdmusic_codecs::{EncoderSettings, level::LevelSettings};
+use holdmusic_codecs::{Codec, EncoderSettings, level::LevelSettings};
 use holdmusic_control::{
     Origin, Settings,
     access::Identity,
@@ -19,14 +19,17 @@ use holdmusic_control::{
     graph::{StatusCase, read_prompt},
     guard::Guard,
     prompt::Prompt,
-    settings::OnRestart,
+    settings::{CodecOrder, OnRestart},
 };
 use holdmusic_media::{pacer::PacerSettings, prepare::PrepareSettings};
 
 use crate::{egress::Egress, fetch::FetchLimits, http::connections::ConnectionLimits, mailbox::WORK};
 use access::{Access, AccessOptions};
 
-pub use options::{CaseChoice, CompletionChoice, LogForm, Options, PromptFailureChoice, RestartChoice};
+pub use options::{
+    CaseChoice, CodecChoice, CodecOrderChoice, CompletionChoice, LogForm, Options, PromptFailureChoice,
+    RestartChoice,
+};
 
 /// The most that `--max-prompt-bytes` may be: 4 GiB, as long as a WAV can be.
 const MOST_PROMPT_BYTES: u64 = 4 << 30;
@@ -323,6 +326,13 @@ impl Options {
                 within("--silent-after", seconds, LEAST_SILENCE_S, MOST_LIFETIME_S).map(Duration::from_secs)
             })
             .transpose()?;
+        if !self.codecs.is_empty() {
+            control.codecs = codecs(&self.codecs)?;
+        }
+        control.codec_order = match self.codec_order {
+            Some(CodecOrderChoice::Ours) => CodecOrder::Ours,
+            _ => CodecOrder::Offer,
+        };
         let egress = Egress::read(self.egress_proxy.as_deref(), &self.egress_direct)?;
         let data = self.data.map_or_else(default_data, Ok)?;
         Ok(Config {
@@ -368,6 +378,18 @@ fn target_lufs(text: &str) -> Result<Option<f64>, String> {
 /// A time that the network may take: at least a second, and no longer than an operation can wait for anything.
 fn seconds(name: &str, given: Option<u64>, default: Duration) -> Result<Duration, String> {
     within(name, given.unwrap_or(default.as_secs()), 1, 600).map(Duration::from_secs)
+}
+
+fn codecs(given: &[CodecChoice]) -> Result<Vec<Codec>, String> {
+    let mut codecs = Vec::new();
+    for choice in given {
+        let codec = choice.codec();
+        if codecs.contains(&codec) {
+            return Err(format!("--codecs names {codec:?} twice; expected each once"));
+        }
+        codecs.push(codec);
+    }
+    Ok(codecs)
 }
 
 fn trim_silence(text: &str) -> Result<Option<f64>, String> {

@@ -50,7 +50,10 @@ fn read(value: &str) -> Result<Sdes, String> {
     let tag = (tag.len() <= 9 && is_number(tag)).then(|| tag.parse().ok()).flatten();
     let tag = tag.ok_or("has no tag that is a number")?;
     let name = words.next().ok_or("has no suite")?;
-    let suite = Suite::named(&name.to_ascii_uppercase()).ok_or_else(|| format!("has '{}'", shorten(name)))?;
+    let suite = Suite::named(&name.to_ascii_uppercase()).ok_or_else(|| match is_word(name) {
+        true => format!("has '{}'", shorten(name)),
+        false => "has something else in the place of a suite".to_owned(),
+    })?;
     let keys = words.next().ok_or("has no key")?;
     for parameter in words {
         check_session_parameter(parameter)?;
@@ -91,16 +94,22 @@ fn is_lifetime(text: &str) -> bool {
 
 /// What would change how packets are protected makes a line useless; what only advises does not (RFC 4568 section 6.3).
 fn check_session_parameter(parameter: &str) -> Result<(), String> {
-    let name = parameter.split('=').next().unwrap_or_default().to_ascii_uppercase();
-    match &*name {
+    let name = parameter.split('=').next().unwrap_or_default();
+    match &*name.to_ascii_uppercase() {
         // How far a receiver should look back; ours looks as far as it does.
         "WSH" => Ok(()),
         // Session keys that are derived once: the default, said aloud.
         "KDR" if parameter.ends_with("=0") => Ok(()),
         // Who does not know what stands behind a dash may pass it over (section 6.3.7).
         _ if name.starts_with('-') => Ok(()),
-        _ => Err(format!("asks for '{}'", shorten(&name))),
+        _ if is_word(name) => Err(format!("asks for '{}'", shorten(name))),
+        _ => Err("has something behind its key that is no parameter".to_owned()),
     }
+}
+
+/// Whether `text` may be shown: what stands in a wrong place may be a key, and those have small letters.
+fn is_word(text: &str) -> bool {
+    text.bytes().all(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit() || byte == b'_')
 }
 
 fn is_number(text: &str) -> bool {

@@ -7,7 +7,10 @@ use holdmusic_media::prepare::PrepareSettings;
 use super::{
     DEFAULT_APP_ID, DEFAULT_ISSUER, DEFAULT_LISTEN, DEFAULT_MEDIA_BIND, DEFAULT_PROMPT_CACHE_BYTES,
     DEFAULT_TENANT_ID, DEFAULT_UNREACHABLE_AFTER_S, access,
-    options::{CaseChoice, CompletionChoice, LogForm, Options, PromptFailureChoice, RestartChoice},
+    options::{
+        CaseChoice, CodecChoice, CodecOrderChoice, CompletionChoice, LogForm, Options, PromptFailureChoice,
+        RestartChoice,
+    },
 };
 use crate::{fetch::FetchLimits, http::connections::ConnectionLimits};
 
@@ -114,6 +117,8 @@ impl Options {
             target_lufs: prompt.level.target_lufs.map(|target| target.to_string()),
             ceiling_dbtp: Some(prompt.level.ceiling_dbtp),
             trim_silence: Some("off".to_owned()),
+            codecs: control.codecs.iter().filter_map(|codec| CodecChoice::of(*codec)).collect(),
+            codec_order: Some(CodecOrderChoice::Offer),
             opus_bitrate: Some(prompt.encoder.opus_bitrate),
             opus_complexity: Some(prompt.encoder.opus_complexity),
         }
@@ -189,6 +194,7 @@ impl Options {
             target_lufs = "target-lufs": quoted(target_lufs),
             ceiling_dbtp = "ceiling-dbtp": ceiling_dbtp.to_string(),
             trim_silence = "trim-silence": quoted(trim_silence),
+            codec_order = "codec-order": word(*codec_order),
             opus_bitrate = "opus-bitrate": opus_bitrate.to_string(),
             opus_complexity = "opus-complexity": opus_complexity.to_string(),
         );
@@ -211,6 +217,10 @@ impl Options {
                 let texts: Vec<_> = texts.iter().map(quoted).collect();
                 given.insert(key, format!("[{}]", texts.join(", ")));
             }
+        }
+        if !self.codecs.is_empty() {
+            let codecs: Vec<_> = self.codecs.iter().map(|codec| word(*codec)).collect();
+            given.insert("codecs", format!("[{}]", codecs.join(", ")));
         }
         if !self.sender_cpus.is_empty() {
             given.insert("sender-cpus", format!("{:?}", self.sender_cpus));
@@ -278,7 +288,10 @@ mod tests {
             let help = help.to_string();
             let Some((_, rest)) = help.split_once("[default: ") else { continue };
             let default = rest.split(']').next().unwrap_or_default();
-            let value = shown.iter().find(|(name, _)| *name == key).map(|(_, value)| value.trim_matches('"'));
+            let value = shown
+                .iter()
+                .find(|(name, _)| *name == key)
+                .map(|(_, value)| value.replace(['"', '[', ']'], ""));
             match value {
                 Some(value) => assert_eq!(value, default, "--{key}"),
                 None => {

@@ -6,7 +6,8 @@ use std::{
     path::PathBuf,
 };
 
-use clap::Args;
+use clap::{Args, ValueEnum};
+use holdmusic_codecs::Codec;
 use ipnet::IpNet;
 use serde::Deserialize;
 
@@ -239,6 +240,18 @@ pub struct Options {
         allow_hyphen_values = true
     )]
     pub trim_silence: Option<String>,
+    /// Codecs that legs may have, best first: opus, opus-fullband, g722, l16, pcma, pcmu [default: opus]
+    #[arg(
+        long,
+        env = "HOLDMUSIC_CODECS",
+        value_name = "LIST",
+        help_heading = "Sound",
+        value_delimiter = ','
+    )]
+    pub codecs: Vec<CodecChoice>,
+    /// Whose order decides where an SDP offer has several of them [default: offer]
+    #[arg(long, env = "HOLDMUSIC_CODEC_ORDER", value_name = "WHOSE", help_heading = "Sound")]
+    pub codec_order: Option<CodecOrderChoice>,
     /// Opus bit rate in bits per second, constant [default: 32000]
     #[arg(long, env = "HOLDMUSIC_OPUS_BITRATE", value_name = "N", help_heading = "Sound")]
     pub opus_bitrate: Option<u32>,
@@ -256,6 +269,53 @@ pub enum LogForm {
     Text,
     /// One JSON object a line.
     Json,
+}
+
+/// `--codecs`
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum CodecChoice {
+    /// Opus at 16 kHz.
+    Opus,
+    /// Opus at 48 kHz, for receivers that play it.
+    OpusFullband,
+    /// G.722: 7 kHz of sound at 64 kbit/s.
+    G722,
+    /// Linear samples at 16 kHz.
+    L16,
+    /// G.711 A-law.
+    Pcma,
+    /// G.711 µ-law.
+    Pcmu,
+}
+
+impl CodecChoice {
+    /// The codec that is meant.
+    pub fn codec(self) -> Codec {
+        match self {
+            Self::Opus => Codec::Opus,
+            Self::OpusFullband => Codec::OpusFullband,
+            Self::G722 => Codec::G722,
+            Self::L16 => Codec::L16,
+            Self::Pcma => Codec::Pcma,
+            Self::Pcmu => Codec::Pcmu,
+        }
+    }
+
+    /// How `codec` is chosen, if it can be: Opus with few bits goes with Opus.
+    pub fn of(codec: Codec) -> Option<Self> {
+        Self::value_variants().iter().copied().find(|choice| choice.codec() == codec)
+    }
+}
+
+/// `--codec-order`
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum CodecOrderChoice {
+    /// The offer's.
+    Offer,
+    /// That of `--codecs`.
+    Ours,
 }
 
 /// `--on-restart`
@@ -382,6 +442,7 @@ impl Options {
             target_lufs,
             ceiling_dbtp,
             trim_silence,
+            codec_order,
             opus_bitrate,
             opus_complexity;
             allow_fetch,
@@ -392,6 +453,7 @@ impl Options {
             issuers,
             apps,
             egress_direct,
+            codecs,
             sender_cpus
         )
     }
