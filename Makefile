@@ -1,7 +1,7 @@
 # Every recipe does its own set-up; on Debian a Rust toolchain is all that must be there. `make` alone lists them.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-clients clients test-receivers receivers test-openapi bench bench-peers soak overload restart sim crash quality ready loom miri fuzz music fixtures tools
+.PHONY: help demo test test-clients clients test-receivers receivers test-browser browser test-openapi bench bench-peers soak overload restart sim crash quality ready loom miri fuzz music fixtures tools
 
 # One optimised profile for demo, tests and production: the C libraries are built once.
 CARGO := cargo
@@ -82,6 +82,34 @@ receivers: tools
 	@test -x $(RECEIVERS)/bin/python || python3 -m venv $(RECEIVERS)
 	@$(RECEIVERS)/bin/python -m pip install --quiet --disable-pip-version-check -r tests/receivers/requirements.txt || \
 	    { echo "The Python packages of tests/receivers/requirements.txt could not be installed."; exit 1; }
+
+# A browser that looks at the console, and what drives it.
+BROWSER := target/browser
+BROWSER_PACKAGES := chromium fonts-dejavu-core nodejs npm
+
+test-browser: browser ## Chromium looks at the console: live, by keyboard alone, light, dark, on a phone; pictures in target/browser
+	$(CARGO) build $(RELEASE) -p holdmusic
+	node tests/browser/run.mjs
+
+# What test-browser needs besides Rust.
+browser: tools
+	@missing=; \
+	for tool in chromium node npm; do command -v $$tool >/dev/null || missing="$$missing $$tool"; done; \
+	if [ -n "$$missing" ]; then \
+	    if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	        echo "Missing:$$missing. Installing $(BROWSER_PACKAGES)."; \
+	        export DEBIAN_FRONTEND=noninteractive; \
+	        apt-get update -qq </dev/null && \
+	            apt-get install -y -qq --no-install-recommends $(BROWSER_PACKAGES) </dev/null || exit 1; \
+	    else \
+	        echo "Missing:$$missing. On Debian: sudo apt-get install $(BROWSER_PACKAGES)"; exit 1; \
+	    fi; \
+	fi; \
+	node -e 'process.exit(Number(process.versions.node.split(".")[0]) < 20 ? 1 : 0)' || \
+	    { echo "Node.js $$(node --version) is too old: playwright-core needs 20 or later (https://nodejs.org)."; exit 1; }
+	@mkdir -p $(BROWSER)/npm && cp tests/browser/package.json tests/browser/package-lock.json $(BROWSER)/npm && \
+	    cd $(BROWSER)/npm && npm ci --silent --no-audit --no-fund || \
+	    { echo "The npm packages of tests/browser/package.json could not be installed."; exit 1; }
 
 SCHEMATHESIS := schemathesis==4.32.5
 

@@ -13,6 +13,7 @@ mod ear;
 mod process;
 mod service;
 mod connections;
+mod console;
 mod overload;
 mod access;
 mod hold;

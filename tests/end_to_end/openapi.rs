@@ -183,6 +183,7 @@ fn every_operation_answers_as_the_document_says() {
     let nothing = &Value::Null;
 
     for path in [
+        "/",
         "/openapi.json",
         "/healthz",
         "/readyz",

@@ -42,6 +42,11 @@ pub(crate) struct Play {
 }
 
 impl Play {
+    /// All that it listens to.
+    pub(crate) fn sources(&self) -> impl Iterator<Item = SourceId> {
+        self.sources.iter().copied()
+    }
+
     /// As it was before the engine was started again: what was not heard to its end waits to be heard, all of it.
     pub(crate) fn restored(
         operation: OperationId,

@@ -19,6 +19,8 @@ pub enum Ask {
     CreateCall(CreateCall),
     /// `GET /communications/calls`
     ListCalls { query: Query },
+    /// `GET /console/events`: what the console shows. `again` is how a watcher's stream goes on, and counts as no request.
+    Overview { again: bool },
     /// `GET …/calls/{call}`
     GetCall { call: CallId, query: Query },
     /// `DELETE …/calls/{call}`
@@ -90,6 +92,7 @@ impl Ask {
             | Self::Invite { .. }
             | Self::Whep { ask: WhepAsk::Open(_), .. } => true,
             Self::ListCalls { .. }
+            | Self::Overview { .. }
             | Self::GetCall { .. }
             | Self::DeleteCall { .. }
             | Self::KeepAlive { .. }
@@ -141,6 +144,7 @@ impl Ask {
             | Self::GetOperation { call, .. } => Some(*call),
             Self::CreateCall(_)
             | Self::ListCalls { .. }
+            | Self::Overview { .. }
             | Self::ListUndelivered { .. }
             | Self::GetUndelivered { .. }
             | Self::DropUndelivered { .. }

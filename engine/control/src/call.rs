@@ -188,6 +188,16 @@ impl Operations {
         self.at_hand.iter().map(|(_, operation)| &**operation)
     }
 
+    /// Those at hand, the latest first.
+    pub(crate) fn latest(&self) -> impl Iterator<Item = &Operation> {
+        self.at_hand.iter().rev().map(|(_, operation)| &**operation)
+    }
+
+    /// The one at hand with this number.
+    pub(crate) fn numbered(&self, number: u64) -> Option<&Operation> {
+        self.at(number).map(|at| &*self.at_hand[at].1)
+    }
+
     pub(crate) fn get(&self, id: OperationId) -> Option<&Operation> {
         self.at_hand.iter().rev().find(|(name, _)| *name == id).map(|(_, operation)| &**operation)
     }

@@ -9,6 +9,7 @@ mod document;
 mod entities;
 mod errors;
 mod json;
+mod overview;
 mod query;
 mod read;
 pub(crate) mod results;
@@ -21,6 +22,7 @@ mod write;
 pub use check::{Notice, Playable, PromptCheck, Terms};
 pub use document::schemas;
 pub use errors::{Refusal, error_body, known_action, shorten};
+pub(crate) use overview::OverviewRows;
 pub use query::Query;
 pub use read::{
     call_id, operation_id, participant_id, read_cancel_media, read_create_call, read_create_participant,

@@ -21,6 +21,7 @@ pub mod negotiation;
 pub mod notification;
 pub mod operation;
 mod operations;
+mod overview;
 pub mod participant;
 pub mod prompt;
 mod receivers;
@@ -55,6 +56,7 @@ use crate::{
     listening::{Listening, ListeningKey},
     notification::Notifications,
     operations::{Loading, Wanted},
+    overview::Glance,
     participant::EndedBy,
     prompt::Prompts,
     receivers::Callback,
@@ -456,6 +458,8 @@ pub struct Control {
     last_announcement: u64,
     draining: bool,
     durability: Durability,
+    /// What the console sees.
+    glance: Glance,
     /// Operations that are over, and the change with which that goes to the store.
     settled: VecDeque<(u64, CallId, OperationId)>,
     /// What the request that is being done has made.
@@ -493,6 +497,7 @@ impl Control {
             last_announcement: 0,
             draining: false,
             durability: Durability::default(),
+            glance: Glance::default(),
             settled: VecDeque::new(),
             made: None,
             loading: BTreeMap::new(),
@@ -636,6 +641,7 @@ impl Control {
             Ask::CheckPrompt => Ok(Answer { status: 200, location: None, body: None }),
             Ask::CreateCall(create) => self.create_call(now, base, owner, create),
             Ask::ListCalls { query } => Ok(self.list_calls(base, owner, &query)),
+            Ask::Overview { .. } => Ok(self.overview(now, owner)),
             Ask::GetCall { call, query } => {
                 self.readable_call(call).map(|call| Writer { base }.call(200, call, &query))
             }
@@ -708,7 +714,9 @@ impl Control {
     ) -> Result<OwnerKey, (Option<OwnerKey>, Refusal)> {
         let known = self.owners.know(now, caller, self.settings.max_owners);
         let owner = known.map_err(|refusal| (None, refusal))?;
-        self.owners.take_request(now, owner).map_err(|refusal| (Some(owner), refusal))?;
+        if !matches!(ask, Ask::Overview { again: true }) {
+            self.owners.take_request(now, owner).map_err(|refusal| (Some(owner), refusal))?;
+        }
         match ask.call().and_then(|id| self.calls.get(&id)) {
             Some(call) if call.owner != owner => Err((Some(owner), Refusal::not_theirs(call.id))),
             _ => Ok(owner),

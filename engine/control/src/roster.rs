@@ -112,6 +112,7 @@ impl Control {
             ticket: 0,
         };
         let answer = Writer { base }.call(201, &call, &Query::default());
+        self.glance.add(&call);
         self.calls.insert(id, Box::new(call));
         self.mark(Key::Call(id));
         self.counts.calls += 1;
@@ -177,6 +178,7 @@ impl Control {
         call.participants = LiteMap::new();
         call.echo = None;
         call.ended = Some(now.mono);
+        self.glance.remove(call);
         self.owners.of_mut(call.owner).calls -= 1;
         let (expires, default) = (call.expires.take(), call.default_source.take());
         let prefetched = std::mem::take(&mut call.prefetched);
@@ -438,6 +440,9 @@ impl Control {
         let Some(call) = self.calls.get_mut(&call_id) else { return };
         call.over += 1;
         self.over.push_back((call_id, number));
+        if let Some(operation) = call.operations.numbered(number) {
+            self.glance.remember(call, operation);
+        }
         while call.over > self.settings.max_operations_per_call {
             let Some(oldest) = call.operations.remove_oldest_over() else { break };
             self.durability.mark(&self.settings, Key::Operation(call_id, oldest));

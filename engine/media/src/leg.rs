@@ -278,6 +278,8 @@ pub(crate) struct Filled {
 pub(crate) struct Sent {
     /// Ticks left out before this packet.
     pub(crate) skipped: u32,
+    /// The time since the packet before it in this hold, in nanoseconds; 0 if there was none.
+    pub(crate) gap_ns: u64,
     /// The music whose first packet this was.
     pub(crate) began: Option<SourceId>,
     /// The announcement whose last packet this was.
@@ -563,10 +565,10 @@ impl Leg {
         let skipped = hold.skipped_before(tick);
         hold.last = Some(tick);
         let report = &mut hold.report;
-        if let Some(last) = report.last_sent {
-            let gap = u64::try_from(sent_at.since(last).as_nanos()).unwrap_or(u64::MAX);
-            report.longest_gap_ns = report.longest_gap_ns.max(gap);
-        }
+        let gap = report
+            .last_sent
+            .map_or(0, |last| u64::try_from(sent_at.since(last).as_nanos()).unwrap_or(u64::MAX));
+        report.longest_gap_ns = report.longest_gap_ns.max(gap);
         report.packets += 1;
         report.payload_bytes += u64::from(payload_bytes);
         report.first_sent = report.first_sent.or(Some(sent_at));
@@ -584,7 +586,7 @@ impl Leg {
             None
         };
         let announced = self.pass_announcement(tick, filled.starved, &mut left);
-        Some(Sent { skipped, began, announced, left })
+        Some(Sent { skipped, gap_ns: gap, began, announced, left })
     }
 
     /// One packet more, for sender reports; the bytes of its payload.

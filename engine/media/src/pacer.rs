@@ -250,6 +250,9 @@ pub struct Served {
     pub lateness_ns: u64,
     /// Packets that had left more than [`crate::leg::LATE_NS`] after their time.
     pub late: u64,
+    /// The longest time between one of these packets and the one before it on the same leg, in nanoseconds; 0 if all are
+    /// the first of their holds.
+    pub longest_gap_ns: u64,
 }
 
 /// What an operator wants of the legs of a sender.
@@ -481,6 +484,7 @@ impl Pacer {
                     served.bytes += filled.len as u64;
                     served.starved += u64::from(filled.starved);
                     served.skipped += u64::from(sent.skipped);
+                    served.longest_gap_ns = served.longest_gap_ns.max(sent.gap_ns);
                     self.events.extend(sent.left.map(|left| Event::Retired(Retired(Remains::Left(left)))));
                     if let Some(source) = sent.began {
                         self.events.push_back(Event::Started { leg: leg.id, source, sent_at });

@@ -291,7 +291,9 @@ impl House {
             keys,
             issuer,
             not_ready: Arc::clone(&not_ready),
+            console: Arc::default(),
         });
+        runtime.spawn(Arc::clone(&door.console).keep_looking(Arc::clone(&door.metrics)));
         let handle = Handle::new();
         let (server, tls) = serve(&runtime, listener, &door, &handle, connections, config.tls)?;
         Ok(Self {
@@ -418,8 +420,10 @@ impl House {
 
     /// Takes no new holds, delivers what is owed as far as time allows, and ends all threads.
     pub fn close(self) {
-        let Self { runtime, handle, tell, server, desk, peers, store, senders, not_ready, .. } = self;
+        let Self { runtime, handle, tell, server, desk, peers, store, senders, not_ready, door, .. } = self;
         not_ready.say(Cause::Draining, "the engine is draining".to_owned());
+        door.console.close();
+        drop(door);
         let by = clock::mono() + DRAIN;
         // Without a control thread there is nobody to drain.
         let _ = tell.send(Tiding::Drain { by });

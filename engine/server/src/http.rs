@@ -31,7 +31,9 @@ use tokio::sync::oneshot;
 use crate::{
     authority::Authority,
     check::Checker,
-    clock, dice,
+    clock,
+    console::{self, Console, Look},
+    dice,
     keys::Keyring,
     mailbox::{Reply, Request},
     metrics::Metrics,
@@ -76,6 +78,8 @@ pub struct Door {
     pub issuer: String,
     /// Why we are not ready; empty when we are.
     pub not_ready: Arc<NotReady>,
+    /// Those who watch.
+    pub console: Arc<Console>,
 }
 
 /// Every request of every client.
@@ -178,7 +182,7 @@ fn named<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
 }
 
 async fn respond(
-    door: &Door,
+    door: &Arc<Door>,
     accepted: holdmusic_media::MediaTime,
     parts: &Parts,
     body: &mut Body,
@@ -211,6 +215,7 @@ async fn respond(
     };
     let base: Arc<str> = format!("{}/{version}", door.base(&host)).into();
     let (reply, result) = oneshot::channel();
+    let watcher = (place == Place::ConsoleEvents && denial.is_none()).then(|| Arc::clone(&caller.identity));
     let request = Request { ask, accepted, queued: clock::mono(), base, caller, reply };
     door.requests.try_send(request).map_err(|error| match error {
         TrySendError::Full(_) => Refusal::unavailable("The engine has more requests than it can take.", 1),
@@ -220,6 +225,21 @@ async fn respond(
     let Reply { result, standing } = reply;
     let result = match (result, prompt) {
         (Ok(_), Some(prompt)) => door.check_prompt(prompt).await,
+        (result, _) => result,
+    };
+    let result = match (result, watcher) {
+        (Ok(answer), Some(who)) => match door.console.admit(&who) {
+            Ok(watcher) => {
+                let first = answer.body.unwrap_or_default();
+                let (watched, headers) = (Arc::clone(door), parts.headers.clone());
+                let not_ready = Arc::clone(&door.not_ready);
+                let look = move || look(Arc::clone(&watched), headers.clone());
+                let under_way = parts.extensions.get::<UnderWay>().cloned();
+                let response = watcher.watch(first, look, move || not_ready.reason(), under_way);
+                return Ok(with_standing(response, &standing));
+            }
+            Err(refusal) => Err(refusal),
+        },
         (result, _) => result,
     };
     let response = match result {
@@ -236,6 +256,27 @@ async fn respond(
         }
     };
     Ok(with_standing(response, &standing))
+}
+
+/// What somebody who watches finds: as long as his token is good, and control has time for him.
+async fn look(door: Arc<Door>, headers: HeaderMap) -> Look {
+    let caller = match door.authority.caller(&headers).await {
+        Ok(caller) => caller,
+        // The keys of his issuer cannot be had just now.
+        Err(refusal) if refusal.status == 503 => return Look::Busy,
+        Err(refusal) => return Look::Over(refusal),
+    };
+    let (reply, result) = oneshot::channel();
+    let now = clock::mono();
+    let ask = Ask::Overview { again: true };
+    let request = Request { ask, accepted: now, queued: now, base: Arc::from(""), caller, reply };
+    if door.requests.try_send(request).is_err() {
+        return Look::Busy;
+    }
+    match tokio::time::timeout(console::PATIENCE, result).await {
+        Ok(Ok(Reply { result: Ok(Answer { body: Some(rows), .. }), .. })) => Look::Rows(rows),
+        _ => Look::Busy,
+    }
 }
 
 /// What a request asks: of control, or a dry run.
@@ -366,6 +407,7 @@ fn open_resource(door: &Door, place: &Place, host: &str) -> Response {
         }
         Place::Keys => (json_response(StatusCode::OK, door.keys.current().jwks().to_string()), "max-age=300"),
         Place::OpenApi => (json_response(StatusCode::OK, openapi::text()), "max-age=300"),
+        Place::Console => return console::page(),
         _ => {
             let (status, body) = match supervisor::standing_still(&door.metrics) {
                 None => (StatusCode::OK, json!({ "status": "alive" })),

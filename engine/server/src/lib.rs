@@ -10,6 +10,7 @@ pub mod room;
 pub mod mailbox;
 pub mod authority;
 pub mod http;
+pub mod console;
 pub mod not_ready;
 pub mod store;
 pub mod desk;

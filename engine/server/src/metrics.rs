@@ -25,6 +25,23 @@ const LATENESS_BOUNDS_NS: [u64; 12] = [
     15_000_000, 20_000_000,
 ];
 
+/// Upper bounds of the histogram of gaps between packets, in nanoseconds: from the 20 ms that they should be, in steps of
+/// what a jitter buffer feels, to what everybody hears.
+const GAP_BOUNDS_NS: [u64; 12] = [
+    20_200_000,
+    20_500_000,
+    21_000_000,
+    22_000_000,
+    25_000_000,
+    30_000_000,
+    35_000_000,
+    40_000_000,
+    60_000_000,
+    100_000_000,
+    200_000_000,
+    1_000_000_000,
+];
+
 /// Upper bounds of the first-packet histogram, in nanoseconds.
 const LATENCY_BOUNDS_NS: [u64; 12] = [
     500_000,
@@ -63,6 +80,12 @@ impl<const N: usize> Histogram<N> {
         add(&self.sum_ns, value_ns);
     }
 
+    /// Adds what is counted up to each bound, and beyond the last one, to `into`.
+    fn sum_up(&self, into: &mut [u64]) {
+        let counts = self.counts.iter().chain([&self.beyond]);
+        into.iter_mut().zip(counts).for_each(|(sum, count)| *sum += count.load(Relaxed));
+    }
+
     fn encode(&self, metric: &mut MetricEncoder<'_>) -> fmt::Result {
         let mut buckets: Vec<_> = self
             .bounds_ns
@@ -96,6 +119,7 @@ pub struct SenderCounts {
     late: AtomicU64,
     peer_datagrams_lost: AtomicU64,
     lateness: Histogram<12>,
+    gaps: Histogram<12>,
     /// When its last round began.
     round: AtomicU64,
 }
@@ -115,6 +139,7 @@ impl Default for SenderCounts {
             late: zero(),
             peer_datagrams_lost: zero(),
             lateness: Histogram::new(LATENESS_BOUNDS_NS),
+            gaps: Histogram::new(GAP_BOUNDS_NS),
             round: zero(),
         }
     }
@@ -152,6 +177,9 @@ impl SenderCounts {
         add(&self.skipped, served.skipped);
         add(&self.late, served.late);
         self.lateness.add(served.lateness_ns);
+        if served.longest_gap_ns > 0 {
+            self.gaps.add(served.longest_gap_ns);
+        }
     }
 }
 
@@ -257,6 +285,23 @@ impl Metrics {
         self.store_refuses.store(1, Relaxed);
     }
 
+    /// What all senders have counted so far, for the console's graphs.
+    pub fn sending(&self) -> Sending {
+        let mut sending = Sending::default();
+        for sender in &self.senders {
+            let count = |counter: &AtomicU64| counter.load(Relaxed);
+            sending.playing += count(&sender.playing);
+            sending.packets += count(&sender.packets);
+            sending.late += count(&sender.late);
+            sending.skipped += count(&sender.skipped);
+            sending.starved += count(&sender.starved);
+            sending.refused += count(&sender.refused);
+            sender.lateness.sum_up(&mut sending.lateness);
+            sender.gaps.sum_up(&mut sending.gaps);
+        }
+        sending
+    }
+
     /// The text of OpenMetrics 1.0.
     pub fn text(self: &Arc<Self>) -> String {
         let mut registry = Registry::with_prefix("holdmusic");
@@ -265,6 +310,45 @@ impl Metrics {
         prometheus_client::encoding::text::encode(&mut text, &registry).expect("a string takes all text");
         text
     }
+}
+
+/// What all senders together have counted since the engine was started.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Sending {
+    /// Legs that are being sent to at present.
+    pub playing: u64,
+    /// RTP packets that have left.
+    pub packets: u64,
+    /// Of these, more than 5 ms late.
+    pub late: u64,
+    /// Packets left out because they were 20 ms late.
+    pub skipped: u64,
+    /// Packets without sound, for want of a frame.
+    pub starved: u64,
+    /// Datagrams that the network refused.
+    pub refused: u64,
+    /// Rounds of sending by how late they began: up to each of [`Sending::LATENESS_MS`], and beyond.
+    pub lateness: [u64; 13],
+    /// Rounds of sending by the longest gap before one of their packets: up to each of [`Sending::GAPS_MS`], and beyond.
+    pub gaps: [u64; 13],
+}
+
+impl Sending {
+    /// Upper bounds of what is counted in `lateness`, in milliseconds.
+    pub const LATENESS_MS: [f64; 12] = millis(LATENESS_BOUNDS_NS);
+
+    /// Upper bounds of what is counted in `gaps`, in milliseconds.
+    pub const GAPS_MS: [f64; 12] = millis(GAP_BOUNDS_NS);
+}
+
+const fn millis(bounds_ns: [u64; 12]) -> [f64; 12] {
+    let mut bounds = [0.0; 12];
+    let mut at = 0;
+    while at < bounds.len() {
+        bounds[at] = bounds_ns[at] as f64 / 1e6;
+        at += 1;
+    }
+    bounds
 }
 
 #[derive(Debug)]
@@ -356,7 +440,10 @@ impl Collector for Scrape {
         let help = "From the acceptance of a start request to its first RTP packet";
         of_senders(&mut encoder, "first_packet_latency_seconds", help, first_packet)?;
         let lateness = self.0.senders.iter().map(|sender| &sender.lateness);
-        of_senders(&mut encoder, "tick_lateness_seconds", "How late a sender woke for a slot", lateness)
+        of_senders(&mut encoder, "tick_lateness_seconds", "How late a sender woke for a slot", lateness)?;
+        let gaps = self.0.senders.iter().map(|sender| &sender.gaps);
+        let help = "Of each round of sending: the longest time since the packet before on the same leg";
+        of_senders(&mut encoder, "packet_gap_seconds", help, gaps)
     }
 }
 
@@ -391,7 +478,8 @@ mod tests {
     fn the_scrape_sums_up_what_the_senders_counted() {
         let metrics = Metrics::new(2);
         for (index, packets) in [(0, 3), (1, 4)] {
-            let served = Served { packets, lateness_ns: 600_000, ..Served::default() };
+            let gap = 20_400_000;
+            let served = Served { packets, lateness_ns: 600_000, longest_gap_ns: gap, ..Served::default() };
             metrics.sender(index).add(&served);
         }
         metrics.set_control(Counts { held: 5, ..Counts::default() });
@@ -407,10 +495,16 @@ mod tests {
             "holdmusic_prompt_failures_total{cause=\"dnsFailed\"} 0",
             "holdmusic_prompt_failures_total{cause=\"encodeFailed\"} 0",
             "holdmusic_tick_lateness_seconds_bucket{le=\"0.001\",sender=\"1\"} 1",
+            "holdmusic_packet_gap_seconds_bucket{le=\"0.0205\",sender=\"1\"} 1",
+            "holdmusic_packet_gap_seconds_bucket{le=\"0.0202\",sender=\"1\"} 0",
         ] {
             assert!(text.lines().any(|found| found == line), "{line} is not in\n{text}");
         }
         assert!(text.ends_with("# EOF\n"));
+        let sending = metrics.sending();
+        assert_eq!((sending.packets, sending.lateness[4], sending.gaps[1]), (7, 2, 2));
+        assert_eq!((sending.lateness.iter().sum::<u64>(), sending.gaps.iter().sum::<u64>()), (2, 2));
+        assert_eq!((Sending::LATENESS_MS[4], Sending::GAPS_MS[1]), (1.0, 20.5));
     }
 
     #[test]

@@ -799,7 +799,6 @@ fn ids() -> Vec<Case> {
 fn paths() -> Vec<Case> {
     let mut cases = vec![];
     for path in [
-        "/",
         "/v1.0",
         "/v2.0/communications/calls",
         "/v1.0/communications",
@@ -819,7 +818,6 @@ fn paths() -> Vec<Case> {
         "/v1.0/%00",
         "/v1.0/%1b[2J",
         "/v1.0/%zz/%",
-        "//",
     ] {
         cases.push(get(format!("'{path}'"), path));
     }

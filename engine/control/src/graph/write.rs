@@ -102,7 +102,7 @@ fn hold_facts(facts: &HoldFacts, kind: OperationKind) -> Option<OperationHoldMus
     (hold != OperationHoldMusic::default()).then_some(hold)
 }
 
-fn hold_report<'a>(report: &HoldReport, reason: Option<&'a PromptFailure>) -> Report<'a> {
+pub(super) fn hold_report<'a>(report: &HoldReport, reason: Option<&'a PromptFailure>) -> Report<'a> {
     let duration = match (report.first_sent, report.last_sent) {
         (Some(first), Some(last)) => last.since(first).as_nanos(),
         _ => 0,

@@ -212,6 +212,9 @@ impl Control {
             ended: record.ended,
             ticket: 0,
         };
+        if call.ended.is_none() {
+            self.glance.add(&call);
+        }
         self.calls.insert(id, Box::new(call));
         // Nobody hears anything in a call that has ended.
         match record.ended {

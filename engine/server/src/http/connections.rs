@@ -182,7 +182,7 @@ impl<B, S: Service<Request<B>>> Service<Request<B>> for Visit<S> {
 
 /// Stands in a request's extensions: as long as that is there, its connection is not idle.
 #[derive(Clone, Debug)]
-pub(super) struct UnderWay(Arc<Counted>);
+pub struct UnderWay(Arc<Counted>);
 
 impl UnderWay {
     /// Whether the connection came when there was no room.

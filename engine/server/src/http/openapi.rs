@@ -45,6 +45,9 @@ HEAD is answered like GET, without a body, and OPTIONS with the header `Allow`. 
 Bodies are JSON. Members that are not described are passed over, `null` counts as absent, words may be in any letter \
 case, comments and trailing commas are forgiven, and an empty body counts as `{}`.
 
+`/` is a console for people, with an event stream of its own (`/console/events`) that is no part of the API: it changes \
+with the page.
+
 Every answer has a `request-id`. A client names its request by the header `client-request-id`, up to 128 visible \
 characters of ASCII, and the answer repeats it.";
 
@@ -394,6 +397,9 @@ mod tests {
     /// The path in the document that means `place`. Whoever adds a place is asked for its path by the compiler.
     fn documented(place: &Place) -> Option<&'static str> {
         Some(match place {
+            Place::Console => "/",
+            // Of the page alone, which comes with the same binary: its shape changes with it, and it has no end.
+            Place::ConsoleEvents => return None,
             Place::Health => "/healthz",
             Place::Ready => "/readyz",
             Place::Metrics => "/metrics",

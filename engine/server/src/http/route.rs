@@ -22,6 +22,10 @@ pub(super) struct Target {
 /// Everything that has a path. Ids are as they came.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Place {
+    /// The page for whoever looks after the engine.
+    Console,
+    /// What that page lives on.
+    ConsoleEvents,
     Health,
     Ready,
     Metrics,
@@ -102,6 +106,8 @@ impl Target {
 /// Paths of ours beside Graph's.
 fn own(words: &[&str]) -> Place {
     match words {
+        [] => Place::Console,
+        ["console", "events"] => Place::ConsoleEvents,
         ["healthz"] => Place::Health,
         ["readyz"] => Place::Ready,
         ["metrics"] => Place::Metrics,
@@ -212,7 +218,13 @@ impl Place {
     pub(super) fn is_open(&self) -> bool {
         matches!(
             self,
-            Self::Health | Self::Ready | Self::Metrics | Self::OpenApi | Self::Discovery | Self::Keys
+            Self::Console
+                | Self::Health
+                | Self::Ready
+                | Self::Metrics
+                | Self::OpenApi
+                | Self::Discovery
+                | Self::Keys
         )
     }
 
@@ -236,6 +248,8 @@ impl Place {
             | Self::PurgePrompts
             | Self::Redeliver(_)
             | Self::RedeliverAll => "POST, OPTIONS",
+            // An answer without an end has no use for HEAD.
+            Self::ConsoleEvents => "GET, OPTIONS",
             _ => "GET, HEAD, OPTIONS",
         }
     }
@@ -256,6 +270,7 @@ impl Place {
         let call_id = |id: &String| graph::call_id(id);
         let ask = match (self, method.as_str()) {
             (Self::Calls, "POST") => Ask::CreateCall(graph::read_create_call(body)?),
+            (Self::ConsoleEvents, _) => Ask::Overview { again: false },
             (Self::Calls, _) => Ask::ListCalls { query: query()?.without_filter()? },
             (Self::Call(call), "DELETE") => Ask::DeleteCall { call: call_id(call)? },
             (Self::Call(call), _) => Ask::GetCall { call: call_id(call)?, query: query()? },
@@ -381,7 +396,15 @@ mod tests {
             let place = Target::read(path).place;
             assert_eq!(place, Place::NotImplemented(action), "{path}");
         }
-        for path in ["/", "/v1.0", "/v1.0/users", "/v1.0/communications/calls/C/nonsense", "/v2/keys"] {
+        for (path, place) in [
+            ("/", Place::Console),
+            ("//", Place::Console),
+            ("/console/events", Place::ConsoleEvents),
+            ("/console", Place::Unknown),
+        ] {
+            assert_eq!(Target::read(path).place, place, "{path}");
+        }
+        for path in ["/v1.0", "/v1.0/users", "/v1.0/communications/calls/C/nonsense", "/v2/keys"] {
             assert_eq!(Target::read(path).place, Place::Unknown, "{path}");
         }
         for path in ["/v1.0/communications/prompts/check", "/beta//app/Prompts/microsoft.graph.Check/"] {

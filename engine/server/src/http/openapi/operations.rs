@@ -566,6 +566,17 @@ pub(super) fn asked() -> Vec<Asked> {
                 }],
             )
         },
+        open(
+            "/",
+            "getConsole",
+            "The console: a page for people",
+            vec![Answered {
+                status: 200,
+                description: "A page. It asks for the token itself.",
+                content: Said::Text("text/html; charset=utf-8"),
+                location: false,
+            }],
+        ),
         open("/openapi.json", "getOpenApi", "This document", vec![json(200, "openApi", "OpenAPI 3.1.")]),
     ]
 }
