@@ -345,9 +345,9 @@ fn a_leg_that_goes_away_dismisses_its_peer() {
     check(
         &mut desk,
         &expect![[r#"
-        remove leg 1
-        dismiss the peer of leg 1
-    "#]],
+            dismiss the peer of leg 1
+            remove leg 1
+        "#]],
     );
     desk.renegotiate((call, participant), &offer("abcd", 1));
     desk.said.clear();
