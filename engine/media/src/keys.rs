@@ -270,6 +270,13 @@ pub enum Protection {
     Awaited,
 }
 
+/// Bytes of hexadecimal digits; what stands between them is passed over.
+#[cfg(test)]
+pub(crate) fn hex(text: &str) -> Vec<u8> {
+    let digits: Vec<_> = text.chars().filter_map(|digit| digit.to_digit(16)).collect();
+    digits.chunks(2).map(|pair| u8::try_from(pair[0] << 4 | pair[1]).unwrap()).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
