@@ -1,6 +1,7 @@
 //! A leg: one participant's outgoing media path. It holds a position in a ring, a numbering and a destination.
 
 mod follower;
+mod security;
 
 use std::{
     fmt,
@@ -25,6 +26,8 @@ use crate::{
 pub use follower::MAX_FOLLOWERS;
 
 use follower::Company;
+use security::Security;
+pub(crate) use security::Key;
 
 /// Names a leg for the life of the process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -102,6 +105,10 @@ pub struct Numbering {
     pub timestamp: Timestamp,
     /// The moment for which `timestamp` is right.
     pub at: MediaTime,
+    /// How often the sequence number has come round to 0 (RFC 3711 section 3.2.1).
+    pub rollover_counter: u32,
+    /// The index of the next SRTCP packet, in 31 bits (RFC 3711 section 3.2.1).
+    pub srtcp_index: u32,
 }
 
 /// What was sent during one hold, and how well.
@@ -160,6 +167,10 @@ pub struct RtpState {
     pub timestamp: Timestamp,
     /// The moment for which `timestamp` is right.
     pub at: WallTime,
+    /// SRTP's roll-over counter.
+    pub rollover_counter: u32,
+    /// SRTCP's index.
+    pub srtcp_index: u32,
 }
 
 /// What a leg plays.
@@ -183,6 +194,7 @@ pub(crate) struct Leg {
     pub(crate) rtcp: Option<SocketAddr>,
     cname: Cname,
     packetizer: Packetizer,
+    security: Security,
     /// By which its peer is known besides our own.
     pub(crate) peer: Option<Ssrc>,
     /// When the peer was found at another address last.
@@ -322,6 +334,7 @@ impl Leg {
             peer: believable(spec),
             latched_at: None,
             packetizer: Packetizer::new(spec.codec, spec.payload_type, spec.numbering),
+            security: Security::Plain,
             hold: None,
             company: None,
             packets: 0,
