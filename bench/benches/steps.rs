@@ -21,7 +21,7 @@ use holdmusic_media::{
     pacer::{Command, Pacer, PacerSettings},
     packetizer::Packetizer,
     protect::{MAX_GROWTH, Protector},
-    rtp::{HEADER_LEN, Header, PayloadType, SeqNo, Ssrc, Timestamp},
+    rtp::{HEADER_LEN, Header, PayloadType, SeqNo, Ssrc},
     sink::{Batch, Sink},
     source::{Progress, rendition},
 };
@@ -183,7 +183,7 @@ fn payload_type() -> PayloadType {
 }
 
 fn numbering(number: u32) -> Numbering {
-    Numbering { ssrc: Ssrc(number), sequence: SeqNo(0), timestamp: Timestamp(0), at: MediaTime::ZERO }
+    Numbering::new(Ssrc(number))
 }
 
 /// Paid for every request: control's decisions, with the answer and the notifications written, as HTTP finds them.

@@ -112,6 +112,8 @@ impl Ours {
                 sequence: SeqNo(0),
                 timestamp: Timestamp(0),
                 at: MediaTime::ZERO,
+                rollover_counter: 0,
+                srtcp_index: 0,
             },
             cname: Cname::new(leg.into()),
             protection: Protection::Plain,

@@ -94,6 +94,11 @@ impl Control {
             None => self.default_source(now.mono, call_id),
         };
 
+        if let Some(state) = &start.rtp_state
+            && let Some(leg) = &self.live_call(call_id)?.participant(id)?.leg
+        {
+            Self::check_state(leg, state)?;
+        }
         // From here on nothing is refused.
         if start.rtp_state.is_some() {
             // Another numbering begins with a first packet.
@@ -181,9 +186,9 @@ impl Control {
         state: Option<&StateOffer>,
     ) {
         let numbering = state.map(|state| {
-            let leg = self.participant_mut(call_id, id).and_then(|participant| participant.leg.as_ref());
-            let rate = leg.map_or(0, |leg| leg.spec.codec.clock_rate());
-            self.numbering(now, state, rate)
+            let leg = self.participant_mut(call_id, id).and_then(|participant| participant.leg.clone());
+            let leg = leg.expect("who is held has a leg");
+            self.handed_over(now, &leg, state)
         });
         let call = self.calls.get_mut(&call_id).expect("the call is live");
         let ends = call.rules.max_duration.map(|longest| accepted + longest);

@@ -6,7 +6,7 @@ use std::{
 };
 
 use holdmusic_media::{
-    Cname, LegId, LegSpec, MediaTime, Now, Numbering, Protection,
+    Cname, Keying, LegId, LegSpec, MasterKey, MediaTime, Now, Numbering, Protection,
     pacer::Stream,
     rtp::{SeqNo, Ssrc, Timestamp},
     time::ClockRate,
@@ -19,6 +19,7 @@ use crate::{
     id::{CallId, ParticipantId},
     negotiation::{DtlsLocal, Local, MediaOffer, Negotiated, Secured, StateOffer},
     participant::{EndedBy, Leg, SdpAnswer, Sending},
+    record::Key,
     transport::{IceCredentials, Transport, TransportState},
 };
 
@@ -47,7 +48,7 @@ impl Control {
                 let local = IceCredentials::random(&mut self.rng);
                 Some(Box::new(Transport::new(local, offer.peer())))
             }
-            Secured::Plain | Secured::Sdes(_) => None,
+            Secured::Plain | Secured::Given(_) | Secured::Sdes(_) => None,
         };
         let numbering = self.numbering(now, &negotiated.state, negotiated.codec.clock_rate());
         let spec = LegSpec {
@@ -74,6 +75,7 @@ impl Control {
             answer,
             sending: None,
             on_air: false,
+            used: false,
         })
     }
 
@@ -106,6 +108,13 @@ impl Control {
         let _ = before;
         match secured {
             Secured::Plain => Ok(Protection::Plain),
+            Secured::Given(key) => Ok(Protection::Srtp(Box::new(Keying {
+                send: MasterKey::clone(key),
+                receive: Some(MasterKey::clone(key)),
+                mki: None,
+                rollover_counter: 0,
+                srtcp_index: 0,
+            }))),
             // As until now, until the peer has come.
             Secured::Dtls(_) => Ok(Protection::Awaited),
             Secured::Sdes(_) => Err(Refusal::invalid(
@@ -148,7 +157,9 @@ impl Control {
             Some(at) => timestamp.after(units_between(at.0, now.wall.0, ClockRate(clock_rate))),
             None => timestamp,
         };
-        Numbering { ssrc, sequence, timestamp, at: now.mono }
+        let rollover_counter = state.rollover_counter.unwrap_or_default();
+        let srtcp_index = state.srtcp_index.unwrap_or_default();
+        Numbering { ssrc, sequence, timestamp, at: now.mono, rollover_counter, srtcp_index }
     }
 
     /// The participant has `leg` from now on.
@@ -221,7 +232,58 @@ impl Control {
         let Some(leg) = self.participant_mut(call, id).and_then(|owner| owner.leg.as_mut()) else { return };
         if !std::mem::replace(&mut leg.on_air, true) {
             leg.sending.get_or_insert(Sending { since: now, times: 0 }).times += 1;
+            leg.used = true;
+            // Keys that a handshake makes end with this process.
+            let waits = leg.spec.protection != Protection::Plain && leg.transport.is_none();
+            let leg = leg.id;
+            if waits {
+                self.mark(Key::Participant(call, id));
+                self.wait_for_store(leg);
+            }
         }
+    }
+
+    /// Whether a customer's numbers can be those of the next packet. Nothing but what has been sent with a key speaks
+    /// against them: with the same numbers again two packets would share a keystream (RFC 3711 section 9.1).
+    pub(crate) fn check_state(leg: &Leg, state: &StateOffer) -> Result<(), Refusal> {
+        let next = &leg.spec.numbering;
+        let (Some(sequence), true) = (state.sequence, repeats(leg, state)) else { return Ok(()) };
+        let back = |(counter, sequence): (u32, SeqNo)| {
+            (counter, sequence.0) < (next.rollover_counter, next.sequence.0)
+        };
+        if state.rollover_counter.is_some_and(|counter| back((counter, sequence))) {
+            return Err(Refusal::invalid(format!(
+                "'holdMusic.rtpState' has 'rolloverCounter' {} and 'sequenceNumber' {}, which this leg has used with its \
+                 key; expected {} and {} or later ones.",
+                state.rollover_counter.unwrap_or_default(),
+                sequence.0,
+                next.rollover_counter,
+                next.sequence.0
+            )));
+        }
+        if state.srtcp_index.is_some_and(|index| index < next.srtcp_index) {
+            return Err(Refusal::invalid(format!(
+                "'holdMusic.rtpState' has 'srtcpIndex' {}, which this leg has used with its key; expected {} or a later \
+                 one.",
+                state.srtcp_index.unwrap_or_default(),
+                next.srtcp_index
+            )));
+        }
+        Ok(())
+    }
+
+    /// The numbers with which `leg` goes on as a customer asks. What was not said about the counters of SRTP is found such
+    /// that no number comes again.
+    pub(crate) fn handed_over(&mut self, now: Now, leg: &Leg, state: &StateOffer) -> Numbering {
+        let before = leg.spec.numbering;
+        let mut numbering = self.numbering(now, state, leg.spec.codec.clock_rate());
+        if repeats(leg, state) {
+            let came_round = numbering.sequence.0 < before.sequence.0;
+            let next = before.rollover_counter.saturating_add(came_round.into());
+            numbering.rollover_counter = state.rollover_counter.unwrap_or(next);
+            numbering.srtcp_index = state.srtcp_index.unwrap_or(before.srtcp_index);
+        }
+        numbering
     }
 
     /// The leg of a participant has other numbers from now on.
@@ -352,6 +414,11 @@ impl Control {
         self.remove_leg(now, call, id);
         Ok(Answer { status: 204, location: None, body: None })
     }
+}
+
+/// Whether a customer's numbers belong to a stream that this leg has sent with its key.
+fn repeats(leg: &Leg, state: &StateOffer) -> bool {
+    leg.used && leg.spec.protection != Protection::Plain && state.ssrc == Some(leg.spec.numbering.ssrc)
 }
 
 /// RTP units that pass from one moment of the calendar to another, in microseconds; negative ones wrap round.

@@ -14,7 +14,7 @@ use std::{fmt, net::SocketAddr};
 
 use holdmusic_codecs::Codec;
 use holdmusic_media::{
-    WallTime,
+    MasterKey, WallTime,
     rtp::{PayloadType, SeqNo, Ssrc, Timestamp},
 };
 
@@ -44,6 +44,8 @@ pub struct RtpOffer {
     pub codec: Codec,
     /// Its number.
     pub payload_type: PayloadType,
+    /// What packets are protected with, in both directions; without it not at all.
+    pub srtp: Option<MasterKey>,
     /// Members of `rtpState` that stand beside the others.
     pub state: StateOffer,
 }
@@ -59,9 +61,9 @@ pub struct StateOffer {
     pub timestamp: Option<Timestamp>,
     /// The moment for which `timestamp` is right; now if it is not said.
     pub at: Option<WallTime>,
-    /// SRTP's roll-over counter; read and checked, used once legs are encrypted.
+    /// SRTP's roll-over counter.
     pub rollover_counter: Option<u32>,
-    /// SRTCP's index; likewise.
+    /// The index of the next SRTCP packet.
     pub srtcp_index: Option<u32>,
 }
 
@@ -90,6 +92,8 @@ pub(crate) struct Negotiated {
 pub(crate) enum Secured {
     /// Not at all.
     Plain,
+    /// With this key, in both directions.
+    Given(Box<MasterKey>),
     /// With keys that are in the offer and in the answer.
     Sdes(Box<Sdes>),
     /// With keys that a handshake will bring.
@@ -157,7 +161,7 @@ impl RtpOffer {
             payload_type: self.payload_type,
             packet_ms: holdmusic_codecs::FRAME_MS,
             receives,
-            secured: Secured::Plain,
+            secured: self.srtp.clone().map_or(Secured::Plain, |key| Secured::Given(Box::new(key))),
             state: self.state,
             peer: None,
             mirror: None,

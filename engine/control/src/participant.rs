@@ -61,6 +61,8 @@ pub(crate) struct Leg {
     pub(crate) sending: Option<Sending>,
     /// Whether media was told to play on it, and not to stop since.
     pub(crate) on_air: bool,
+    /// Whether anything may have been sent on it.
+    pub(crate) used: bool,
 }
 
 /// How much a leg may have sent that its numbering does not know of: one packet a tick since then.

@@ -21,7 +21,7 @@ use std::{
     time::Duration,
 };
 
-use holdmusic_media::{MediaTime, Now, Tick, time::TICK_NS};
+use holdmusic_media::{LegId, MediaTime, Now, Tick, time::TICK_NS};
 
 use crate::{
     CallId, Control, NotificationId, OperationId, Output, ParticipantId, Refusal, Settings,
@@ -271,11 +271,28 @@ pub(crate) struct Durability {
     /// What leaves once the store has a ticket, in order.
     gated: BTreeMap<(u64, u64), Gated>,
     gated_so_far: u64,
+    /// Legs that may send only when the store has this change: their numbers would come again with the same key if it were
+    /// lost. What media is told about them meanwhile waits as well, so that it stays in order.
+    waiting: BTreeMap<LegId, u64>,
     /// What leaves at the end of this input, and the call that it is about.
     pending: Vec<(Option<CallId>, Gated)>,
     /// Why nothing can be written at present.
     failing: Option<String>,
     heartbeat: Option<MediaTime>,
+}
+
+/// The leg that media is told something about.
+fn about(output: &Output) -> Option<LegId> {
+    match output {
+        Output::AddLeg { leg, .. }
+        | Output::ChangeLeg { leg, .. }
+        | Output::Play { leg, .. }
+        | Output::Announce { leg, .. }
+        | Output::Hush { leg }
+        | Output::Stop { leg }
+        | Output::RemoveLeg { leg } => Some(*leg),
+        _ => None,
+    }
 }
 
 /// Something that promises.
@@ -364,6 +381,7 @@ impl Control {
         }
         marked.clear();
         self.durability.marked = marked;
+        self.hold_back();
         let wrote = if self.durability.last_ticket > before { self.durability.last_ticket } else { 0 };
         for (call, gated) in std::mem::take(&mut self.durability.pending) {
             let needed = match call.and_then(|call| self.calls.get(&call)) {
@@ -377,6 +395,32 @@ impl Control {
             } else {
                 durability.gated_so_far += 1;
                 durability.gated.insert((needed, durability.gated_so_far), gated);
+            }
+        }
+    }
+
+    /// What is told about a leg from now on waits until what has been marked is durable.
+    pub(crate) fn wait_for_store(&mut self, leg: LegId) {
+        if self.settings.durable {
+            self.durability.waiting.insert(leg, self.durability.last_ticket + 1);
+        }
+    }
+
+    /// What is to be told about legs that wait for the store waits with them.
+    fn hold_back(&mut self) {
+        let durability = &mut self.durability;
+        durability.waiting.retain(|_, ticket| *ticket > durability.stored);
+        if durability.waiting.is_empty() {
+            return;
+        }
+        for output in std::mem::take(&mut self.outputs) {
+            match about(&output).and_then(|leg| durability.waiting.get(&leg)) {
+                Some(&ticket) => {
+                    durability.gated_so_far += 1;
+                    let gated = Gated { output, made: None };
+                    durability.gated.insert((ticket, durability.gated_so_far), gated);
+                }
+                None => self.outputs.push_back(output),
             }
         }
     }

@@ -121,8 +121,12 @@ impl Control {
             past.report = Some(report);
         }
         let at = now.wall_at(next.at);
+        let owner = self.participant_mut(owed.call, owed.participant);
+        let protection = owner.and_then(|owner| owner.leg.as_ref()).map(|leg| leg.spec.protection.clone());
+        let protection = protection.unwrap_or_default();
         if let Some(entry) = owed.stop.and_then(|stop| self.operation_mut(owed.call, stop)) {
-            entry.facts.stopped = Some(Box::new(StopFacts { rtp_state: wire_state(next, at), report }));
+            entry.facts.stopped =
+                Some(Box::new(StopFacts { rtp_state: wire_state(next, at, &protection), report }));
         }
         if let Some(answer) = owed.answer {
             self.answer_stop(now.mono, owed.call, &answer);

@@ -182,7 +182,8 @@ impl Desk {
 
     fn report_as(&self, leg: LegId, ssrc: Ssrc) -> Input {
         let report = HoldReport { packets: 7, payload_bytes: 560, ..HoldReport::default() };
-        let next = Numbering { ssrc, sequence: SeqNo(10), timestamp: Timestamp(11), at: self.now().mono };
+        let (sequence, timestamp, at) = (SeqNo(10), Timestamp(11), self.now().mono);
+        let next = Numbering { sequence, timestamp, at, ..Numbering::new(ssrc) };
         Input::Stopped { leg, report, next }
     }
 

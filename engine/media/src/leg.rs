@@ -26,8 +26,7 @@ use crate::{
 pub use follower::MAX_FOLLOWERS;
 
 use follower::Company;
-use security::Security;
-pub(crate) use security::Key;
+pub(crate) use security::Security;
 
 /// Names a leg for the life of the process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -111,6 +110,20 @@ pub struct Numbering {
     pub srtcp_index: u32,
 }
 
+impl Numbering {
+    /// That of a stream that begins with nothing but zeros.
+    pub fn new(ssrc: Ssrc) -> Self {
+        Self {
+            ssrc,
+            sequence: SeqNo(0),
+            timestamp: Timestamp(0),
+            at: MediaTime::ZERO,
+            rollover_counter: 0,
+            srtcp_index: 0,
+        }
+    }
+}
+
 /// What was sent during one hold, and how well.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct HoldReport {
@@ -167,10 +180,10 @@ pub struct RtpState {
     pub timestamp: Timestamp,
     /// The moment for which `timestamp` is right.
     pub at: WallTime,
-    /// SRTP's roll-over counter.
-    pub rollover_counter: u32,
-    /// SRTCP's index.
-    pub srtcp_index: u32,
+    /// SRTP's roll-over counter, if the leg is protected.
+    pub rollover_counter: Option<u32>,
+    /// The index of the next SRTCP packet, likewise.
+    pub srtcp_index: Option<u32>,
 }
 
 /// What a leg plays.
@@ -276,8 +289,10 @@ pub struct Crossing {
 /// What [`Leg::fill`] made of a tick.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Filled {
-    /// Bytes of the datagram.
+    /// Bytes of header and payload.
     pub(crate) len: usize,
+    /// Bytes of the datagram, once it is protected.
+    pub(crate) sealed_len: usize,
     /// Whether the ring had no frame, and a packet without sound keeps the stream alive.
     pub(crate) starved: bool,
     /// The position in the music that was read.
@@ -326,7 +341,7 @@ impl Left {
 
 impl Leg {
     pub(crate) fn new(id: LegId, spec: &LegSpec) -> Self {
-        Self {
+        let mut leg = Self {
             id,
             destination: spec.destination,
             rtcp: spec.rtcp,
@@ -343,7 +358,9 @@ impl Leg {
             listener: None,
             heard_at: None,
             unreachable: None,
-        }
+        };
+        leg.secure(spec);
+        leg
     }
 
     /// Where its datagrams go: RTP, and RTCP if that is elsewhere.
@@ -478,13 +495,15 @@ impl Leg {
         self.packetizer.renumber(numbering);
     }
 
-    /// Goes on to another destination, or with another codec or payload type; the numbering stays.
-    pub(crate) fn renegotiate(&mut self, spec: &LegSpec) {
+    /// Goes on to another destination, or with another codec, payload type or protection; the numbering stays. What is
+    /// left is to be dropped elsewhere.
+    pub(crate) fn renegotiate(&mut self, spec: &LegSpec) -> Option<Security> {
         self.packetizer.renegotiate(spec.codec, spec.payload_type);
         self.destination = spec.destination;
         self.rtcp = spec.rtcp;
         self.peer = believable(spec);
         self.unreachable = None;
+        self.secure(spec)
     }
 
     /// The peer has proved to be at another address. Whether that is to be told: once a second at most.
@@ -513,7 +532,8 @@ impl Leg {
     /// Writes the packet of `tick` into `datagram`; nothing changes until [`Leg::sent`]. `None` if it does not play
     /// then, or not yet.
     pub(crate) fn fill(&self, tick: Tick, datagram: &mut [u8]) -> Option<Filled> {
-        let hold = self.hold.as_ref().filter(|hold| hold.first <= tick)?;
+        let awaits = self.awaits_keys();
+        let hold = self.hold.as_ref().filter(|hold| !awaits && hold.first <= tick)?;
         let (header, payload) = datagram.split_first_chunk_mut::<HEADER_LEN>()?;
         self.packetizer.header(tick).write(header);
         let mut position = hold.position(tick);
@@ -524,7 +544,8 @@ impl Leg {
                 At::NotYet | At::Gone => (write_nothing(self.codec(), payload)?, true),
             };
             let beneath = !hold.only_announced && hold.music.reader.at(position, &mut []) != At::NotYet;
-            return Some(Filled { len: HEADER_LEN + payload_len, starved, position, beneath: Some(beneath) });
+            let len = HEADER_LEN + payload_len;
+            return Some(Filled { len, sealed_len: len, starved, position, beneath: Some(beneath) });
         }
         if hold.only_announced {
             return None;
@@ -549,7 +570,8 @@ impl Leg {
             At::Frame(len) => (len, false),
             At::NotYet | At::Gone => (write_nothing(self.codec(), payload)?, true),
         };
-        Some(Filled { len: HEADER_LEN + payload_len, starved, position, beneath: None })
+        let len = HEADER_LEN + payload_len;
+        Some(Filled { len, sealed_len: len, starved, position, beneath: None })
     }
 
     /// The packet of `tick`, due at `due`, has left at `sent_at`.
@@ -631,11 +653,15 @@ impl Leg {
     }
 
     /// The network refused the packet of `tick`: it costs no number, and its time passes. An announcement may have ended.
+    /// A protected one costs a number: should any of it have left all the same, its index is not used for another.
     pub(crate) fn refused(&mut self, tick: Tick) -> (Option<AnnouncementId>, Option<Left>) {
         if let Some(hold) = &mut self.hold {
             hold.report.skipped_ticks = hold.report.skipped_ticks.saturating_add(hold.skipped_before(tick));
             hold.report.send_errors += 1;
             hold.last = Some(tick);
+        }
+        if self.is_protected() {
+            self.packetizer.pass_over();
         }
         let mut left = None;
         let announced = self.pass_announcement(tick, false, &mut left);
@@ -654,12 +680,13 @@ impl Leg {
         }
         let timestamp = self.packetizer.header(tick).timestamp;
         let len = rtcp::write_report(&self.facts(now.wall_at(due), timestamp, &self.cname.text()), datagram);
-        (len > 0).then_some(len)
+        (len > 0).then(|| self.seal_rtcp(len, datagram)).flatten()
     }
 
     /// A sender report has left; the next one is due after an interval drawn with `random`.
     pub(crate) fn reported(&mut self, due: MediaTime, random: u64) {
         self.report_due = Some(rtcp::next_report(due, false, random));
+        self.packetizer.reported();
     }
 
     /// How the hold goes; `None` if it does not play.
@@ -669,7 +696,7 @@ impl Leg {
 
     /// Writes a goodbye into `datagram`; its length. `None` if the leg has never been heard: such a participant
     /// must not say goodbye (RFC 3550 section 6.3.7).
-    pub(crate) fn goodbye(&self, now: Now, datagram: &mut [u8]) -> Option<usize> {
+    pub(crate) fn goodbye(&mut self, now: Now, datagram: &mut [u8]) -> Option<usize> {
         if self.packets == 0 || self.rtcp.is_none() {
             return None;
         }
@@ -681,7 +708,9 @@ impl Leg {
             .after(clock.units(now.mono.since(next.at)))
             .after(clock.units(next.at.since(now.mono)).wrapping_neg());
         let len = rtcp::write_bye(&self.facts(now.wall, timestamp, &self.cname.text()), datagram);
-        (len > 0).then_some(len)
+        let len = (len > 0).then(|| self.seal_rtcp(len, datagram)).flatten();
+        self.packetizer.reported();
+        len
     }
 
     /// Whether who used to report has not for longer than `after`, which is told once.

@@ -5,6 +5,7 @@
 //! and what a leg leaves behind goes out as an [`Event`], to be dropped elsewhere.
 
 mod followers;
+mod trust;
 
 use std::{
     collections::{BTreeSet, HashMap, VecDeque},
@@ -12,16 +13,22 @@ use std::{
     time::Duration,
 };
 
+use smallvec::SmallVec;
+
 use crate::{
     SourceId,
     announcement::{Announcement, AnnouncementId},
     bridge::Bridge,
-    leg::{Crossing, Filled, Hold, HoldReport, Left, Leg, LegId, LegSpec, Music, Numbering, Quality},
+    leg::{
+        Crossing, Filled, Hold, HoldReport, Left, Leg, LegId, LegSpec, Music, Numbering, Quality, Security,
+    },
+    protect,
     rtcp::{self, Word},
     rtp::{self, HEADER_LEN, Ssrc},
     sink::{Batch, Sink},
     time::{MediaTime, Now, TICK_NS, Tick},
 };
+use trust::{LOOKED_AT, Trust};
 
 /// Slots in a tick. A leg that begins while nobody else plays waits for the next one, a quarter of a millisecond in the
 /// middle.
@@ -68,7 +75,7 @@ pub enum Command {
         /// What it is made of.
         spec: Box<LegSpec>,
     },
-    /// The leg goes on with another destination, codec or payload type; its numbering stays.
+    /// The leg goes on with another destination, codec, payload type or protection; its numbering stays.
     ChangeLeg {
         /// Its name.
         leg: LegId,
@@ -229,6 +236,7 @@ enum Remains {
     Bridge(Bridge),
     Announcement(Announcement),
     Spec(Box<LegSpec>),
+    Security(Security),
 }
 
 /// What one round of sending did, for the metrics.
@@ -306,6 +314,10 @@ pub struct Pacer {
     events: VecDeque<Event>,
     /// Whether the batch holds what is due at `serving`: a command makes it stale.
     prepared: bool,
+    /// How many legs are protected.
+    protected: usize,
+    /// For what came in for one of them.
+    scratch: Vec<u8>,
     random: Random,
     settings: PacerSettings,
 }
@@ -341,6 +353,8 @@ impl Pacer {
             goodbyes: Batch::default(),
             events: VecDeque::new(),
             prepared: false,
+            protected: 0,
+            scratch: Vec::new(),
             random: Random(seed),
             settings,
         }
@@ -392,12 +406,14 @@ impl Pacer {
             let leg = self.legs[at(index)].as_ref().expect("a slot names living legs");
             let leads = leg.leads();
             let mut copied = None;
-            if let Some(filled) = leg.fill(tick, self.batch.free()) {
+            if let Some(mut filled) = leg.fill(tick, self.batch.free()) {
                 if leads {
                     copied = followers::keep(&mut *self.copied, &self.batch.free()[HEADER_LEN..filled.len]);
                 }
-                self.batch.push(filled.len, leg.destination);
-                self.pending.push(Pending { index, rtp: Some(filled) });
+                if leg.seal(&mut filled, self.batch.free()) {
+                    self.batch.push(filled.sealed_len, leg.destination);
+                    self.pending.push(Pending { index, rtp: Some(filled) });
+                }
             }
             if let (Some(to), Some(len)) = (leg.rtcp, leg.report(now, tick, due, self.batch.free())) {
                 self.batch.push(len, to);
@@ -409,8 +425,10 @@ impl Pacer {
                     let follower = self.legs[at(index)].as_ref().expect("a leader knows who is removed");
                     let copy =
                         copied.and_then(|payload| follower.copy(tick, codec, payload, self.batch.free()));
-                    if let Some(filled) = copy {
-                        self.batch.push(filled.len, follower.destination);
+                    if let Some(mut filled) = copy
+                        && follower.seal(&mut filled, self.batch.free())
+                    {
+                        self.batch.push(filled.sealed_len, follower.destination);
                         self.pending.push(Pending { index, rtp: Some(filled) });
                     }
                     let report = follower.report(now, tick, due, self.batch.free());
@@ -475,13 +493,13 @@ impl Pacer {
                     let Some(sent) = leg.sent(tick, due, sent_at, filled) else {
                         if leg.copied(tick, filled) {
                             served.packets += 1;
-                            served.bytes += filled.len as u64;
+                            served.bytes += filled.sealed_len as u64;
                         }
                         followers::pause(&mut self.legs, pending.index);
                         continue;
                     };
                     served.packets += 1;
-                    served.bytes += filled.len as u64;
+                    served.bytes += filled.sealed_len as u64;
                     served.starved += u64::from(filled.starved);
                     served.skipped += u64::from(sent.skipped);
                     served.longest_gap_ns = served.longest_gap_ns.max(sent.gap_ns);
@@ -514,13 +532,21 @@ impl Pacer {
     /// A datagram came in on the sender's socket.
     pub fn handle_datagram(&mut self, now: Now, from: SocketAddr, datagram: &[u8]) {
         if rtcp::is_rtcp(datagram) {
-            rtcp::read(datagram, |word| match word {
-                Word::Report { .. } => self.handle_report(now, from, word),
-                Word::Bye(ssrc) => self.handle_bye(from, ssrc),
+            let authentic = self.authenticate(from, datagram);
+            let scratch = std::mem::take(&mut self.scratch);
+            let (trust, compound) = match authentic {
+                Some((index, len)) => (Trust::Key(index), &scratch[..len]),
+                None => (Trust::Anybody, datagram),
+            };
+            rtcp::read(compound, |word| match word {
+                Word::Report { .. } => self.handle_report(now, from, trust, word),
+                Word::Bye(ssrc) => self.handle_bye(from, trust, ssrc),
             });
+            self.scratch = scratch;
         } else if self.settings.latching
             && let Ok((header, _)) = rtp::Header::read(datagram)
             && let Some(index) = the_only(&self.by_peer, header.ssrc)
+            && self.is_peers(index, datagram)
         {
             self.latch(now.mono, index, from, Stream::Rtp);
         }
@@ -539,7 +565,7 @@ impl Pacer {
         }
     }
 
-    fn handle_report(&mut self, now: Now, from: SocketAddr, word: Word) {
+    fn handle_report(&mut self, now: Now, from: SocketAddr, trust: Trust, word: Word) {
         let Word::Report {
             reporter,
             about,
@@ -554,12 +580,13 @@ impl Pacer {
         };
         if self.settings.latching {
             let index = the_only(&self.by_ssrc, about).or_else(|| the_only(&self.by_peer, reporter));
-            if let Some(index) = index {
+            if let Some(index) = index.filter(|index| self.counts(trust, *index)) {
                 self.latch(now.mono, index, from, Stream::Rtcp);
             }
         }
         let hears = |index: &Index| {
-            self.legs[at(*index)].as_ref().is_some_and(|leg| leg.reported_as() == (about, from.ip()))
+            let leg = self.legs[at(*index)].as_ref();
+            leg.is_some_and(|leg| leg.reported_as() == (about, from.ip())) && self.counts(trust, *index)
         };
         let called_so = self.by_ssrc.range((about, Index::MIN)..=(about, Index::MAX));
         let Some(index) = called_so.map(|&(_, index)| index).take(CALLED_THE_SAME).find(hears) else {
@@ -591,19 +618,23 @@ impl Pacer {
     /// A goodbye names the listener, not us, and need not come with a report (RFC 3550 section 6.1). It counts for the
     /// legs that this listener has reported about from this address; else for the leg whose destination this is, if it
     /// is of one leg and nobody else is known to listen there; else for the only leg that this listener has reported
-    /// about from this host. Many receivers of a host may have the same SSRC, so of several none is meant.
-    fn handle_bye(&mut self, from: SocketAddr, ssrc: Ssrc) {
+    /// about from this host. Many receivers of a host may have the same SSRC, so of several none is meant. Of protected legs
+    /// only those are looked at whose receivers' key it was said with.
+    fn handle_bye(&mut self, from: SocketAddr, trust: Trust, ssrc: Ssrc) {
         let listener_of = |index: Index| self.legs[at(index)].as_ref().and_then(|leg| leg.listener);
-        let known: &[Index] = self.by_listener.get(&(ssrc, from.ip())).map_or(&[], Vec::as_slice);
+        let known = self.by_listener.get(&(ssrc, from.ip())).into_iter().flatten().copied();
+        let known: SmallVec<[Index; HEARD_BY_ONE]> =
+            known.filter(|index| self.counts(trust, *index)).collect();
         let here = |index: &Index| listener_of(*index) == Some((ssrc, from));
         let mut gone: Vec<Index> = known.iter().copied().filter(here).collect();
         if gone.is_empty() {
-            let mut of_address = of_address(&self.by_address, from);
-            match (of_address.next(), of_address.next(), known) {
+            let mut of_address =
+                of_address(&self.by_address, from).take(LOOKED_AT).filter(|index| self.counts(trust, *index));
+            match (of_address.next(), of_address.next(), &known[..]) {
                 (Some(leg), None, _) if listener_of(leg).is_none_or(|(listener, _)| listener == ssrc) => {
                     gone.push(leg)
                 }
-                (_, _, &[leg]) => gone.push(leg),
+                (_, _, [leg]) => gone.push(*leg),
                 _ => {}
             }
         }
@@ -651,7 +682,8 @@ impl Pacer {
     fn change(&mut self, id: LegId, spec: Box<LegSpec>) {
         if let Some(&index) = self.by_id.get(&id) {
             self.unregister(index);
-            self.leg(index).renegotiate(&spec);
+            let security = self.leg(index).renegotiate(&spec);
+            self.events.extend(security.map(|security| Event::Retired(Retired(Remains::Security(security)))));
             self.register(index);
             self.compare_codecs(index);
         }
@@ -728,7 +760,8 @@ impl Pacer {
     /// Room for all that is ever sent in a slot: a packet and a report of each leg.
     fn make_room(&mut self, slot: usize) {
         let crowd = self.slots[slot].len() + self.followers[slot];
-        self.batch.make_room(2 * crowd, (HEADER_LEN + MAX_PAYLOAD + rtcp::MAX_LEN).div_ceil(2));
+        let most = HEADER_LEN + MAX_PAYLOAD + rtcp::MAX_LEN + 2 * protect::MAX_GROWTH;
+        self.batch.make_room(2 * crowd, most.div_ceil(2));
         self.pending.reserve((2 * crowd).saturating_sub(self.pending.len()));
         self.refused.reserve((2 * crowd).saturating_sub(self.refused.len()));
     }
@@ -756,13 +789,14 @@ impl Pacer {
         let report = self.end_hold(index);
         self.part(index);
         self.unregister(index);
-        let leg = self.legs[at(index)].take().expect("a named leg lives");
+        let mut leg = self.legs[at(index)].take().expect("a named leg lives");
         self.vacant.push(index);
-        self.events.push_back(Event::Stopped { leg: id, report, next: leg.next() });
-        self.goodbyes.make_room(self.goodbyes.len() + 1, rtcp::MAX_LEN);
+        self.goodbyes.make_room(self.goodbyes.len() + 1, rtcp::MAX_LEN + protect::MAX_GROWTH);
         if let (Some(to), Some(len)) = (leg.rtcp, leg.goodbye(now, self.goodbyes.free())) {
             self.goodbyes.push(len, to);
         }
+        // With the index that its goodbye leaves.
+        self.events.push_back(Event::Stopped { leg: id, report, next: leg.next() });
         self.retire(Remains::Leg(leg));
     }
 
@@ -782,6 +816,7 @@ impl Pacer {
             self.by_address.insert((address, index));
         }
         self.by_ssrc.insert((leg.reported_as().0, index));
+        self.protected += usize::from(leg.is_protected());
         if self.settings.latching
             && let Some(peer) = leg.peer
         {
@@ -796,6 +831,7 @@ impl Pacer {
             self.by_address.remove(&(address, index));
         }
         self.by_ssrc.remove(&(leg.reported_as().0, index));
+        self.protected -= usize::from(leg.is_protected());
         if let Some(peer) = leg.peer {
             self.by_peer.remove(&(peer, index));
         }

@@ -6,7 +6,8 @@ use holdmusic_codecs::Codec;
 
 use crate::{
     leg::Numbering,
-    rtp::{Header, PayloadType, Ssrc, Timestamp},
+    protect::LAST_SRTCP_INDEX,
+    rtp::{Header, PayloadType, SeqNo, Ssrc, Timestamp},
     time::{ClockRate, MediaTime, Tick},
 };
 
@@ -74,9 +75,35 @@ impl Packetizer {
         hold.sent = true;
         let hold = *hold;
         let next = tick.next();
-        self.next.sequence = self.next.sequence.after(1);
+        self.pass_over();
         self.next.timestamp = self.timestamp(hold, next);
         self.next.at = next.start() + Duration::from_nanos(hold.phase_ns.into());
+    }
+
+    /// The next number is not used, and the one after it comes next.
+    pub fn pass_over(&mut self) {
+        self.next.sequence = self.next.sequence.after(1);
+        if self.next.sequence == SeqNo(0) {
+            // Behind the last one nothing is protected, so that it never comes round.
+            self.next.rollover_counter = self.next.rollover_counter.wrapping_add(1);
+        }
+    }
+
+    /// A report has left, or was to leave: the next one has another index. It stays at the last one, which is never used.
+    pub fn reported(&mut self) {
+        self.next.srtcp_index = (self.next.srtcp_index + 1).min(LAST_SRTCP_INDEX);
+    }
+
+    /// Goes on with these counters.
+    pub fn set_counters(&mut self, rollover_counter: u32, srtcp_index: u32) {
+        self.next.rollover_counter = rollover_counter;
+        self.next.srtcp_index = srtcp_index.min(LAST_SRTCP_INDEX);
+    }
+
+    /// Goes on with these counters if they are higher than its own.
+    pub fn raise_counters(&mut self, rollover_counter: u32, srtcp_index: u32) {
+        let Numbering { rollover_counter: rolled, srtcp_index: reported, .. } = self.next;
+        self.set_counters(rolled.max(rollover_counter), reported.max(srtcp_index));
     }
 
     /// Nothing is sent for a while: the next packet is marked as the first of a hold is (RFC 3551 section 4.1).
@@ -118,13 +145,15 @@ impl Packetizer {
 mod tests {
     use std::time::Duration;
 
-    use crate::rtp::SeqNo;
-
     use super::*;
 
     fn packetizer(sequence: u16, timestamp: u32, at: MediaTime) -> Packetizer {
-        let next =
-            Numbering { ssrc: Ssrc(7), sequence: SeqNo(sequence), timestamp: Timestamp(timestamp), at };
+        let next = Numbering {
+            sequence: SeqNo(sequence),
+            timestamp: Timestamp(timestamp),
+            at,
+            ..Numbering::new(Ssrc(7))
+        };
         Packetizer::new(Codec::Opus, PayloadType::new(111).unwrap(), next)
     }
 
@@ -147,6 +176,28 @@ mod tests {
             play(&mut leg, 10..13),
             [(true, 65_534, u32::MAX - 959), (false, 65_535, 0), (false, 0, 960)]
         );
+    }
+
+    /// Also for a number that was passed over, and not where numbers are handed over.
+    #[test]
+    fn a_counter_goes_up_where_the_sequence_comes_round() {
+        let mut leg = packetizer(65_534, 0, Tick(0).start());
+        leg.begin(Tick(0), Tick(0).start());
+        let mut counters = vec![];
+        for tick in 0..4 {
+            counters.push(leg.next().rollover_counter);
+            if tick == 1 { leg.pass_over() } else { leg.sent(Tick(tick)) }
+        }
+        assert_eq!(counters, [0, 0, 1, 1]);
+        leg.renumber(Numbering { rollover_counter: 7, ..leg.next() });
+        assert_eq!(leg.next().rollover_counter, 7);
+        leg.raise_counters(6, 3);
+        leg.raise_counters(6, 2);
+        leg.reported();
+        assert_eq!((leg.next().rollover_counter, leg.next().srtcp_index), (7, 4));
+        leg.set_counters(1, u32::MAX);
+        leg.reported();
+        assert_eq!((leg.next().rollover_counter, leg.next().srtcp_index), (1, LAST_SRTCP_INDEX));
     }
 
     #[test]

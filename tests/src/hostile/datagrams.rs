@@ -122,6 +122,8 @@ impl Stage {
                     sequence: SeqNo(65_530),
                     timestamp: Timestamp(0),
                     at: MediaTime::ZERO,
+                    rollover_counter: 0,
+                    srtcp_index: 0,
                 },
                 cname: Cname::new(7),
                 protection: Protection::Plain,

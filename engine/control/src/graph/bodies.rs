@@ -5,6 +5,7 @@
 //! letter case. Members that are not named here are passed over, and `null` counts as absent.
 
 use holdmusic_codecs::Codec;
+use holdmusic_media::Suite;
 use serde_json::{Value, json};
 use utoipa::openapi::{
     Object, ObjectBuilder, Ref, RefOr, Schema, SchemaFormat, Type,
@@ -15,8 +16,8 @@ use super::{
     StatusCase,
     read::{
         LONGEST_DURATION_S, MAX_AUDIENCE, MAX_CONTEXT, MAX_DATA_URI, MAX_HELD, MAX_INVITED, MAX_METADATA,
-        MAX_PREFETCH, MAX_PROMPTS, MAX_RESOURCE_ID, MAX_SDP, MAX_SOCKET_ADDRESS, MAX_SRTCP_INDEX, MAX_URI,
-        MAX_WALL, SHORTEST_DURATION_S,
+        MAX_PREFETCH, MAX_PROMPTS, MAX_RESOURCE_ID, MAX_SDP, MAX_SOCKET_ADDRESS, MAX_SRTCP_INDEX,
+        MAX_SRTP_KEY, MAX_URI, MAX_WALL, SHORTEST_DURATION_S,
     },
 };
 use crate::call::{CompletesWhen, OnPromptFailure};
@@ -233,7 +234,14 @@ fn rtp() -> RefOr<Schema> {
                 "The RTP payload type. RTCP uses those between (RFC 5761). Required where the codec has none of its own.",
             )),
         )
-        .property("srtp", nothing())
+        .property(
+            "srtp",
+            object_or_null("What packets are protected with, in both directions; without it RTP is sent as it is.")
+                .property("suite", word("The suite, as SDES calls it (RFC 4568, RFC 7714).", &Suite::ALL.map(Suite::name)))
+                .property("key", text("Key and salt in base64, as in `a=crypto`.", MAX_SRTP_KEY))
+                .required("suite")
+                .required("key"),
+        )
         .required("address")
         .required("payloadType")
         .into()

@@ -334,6 +334,10 @@ pub(super) struct MediaLeg<'a> {
     /// The RTP source identifier, the same for the life of the leg.
     #[schema(value_type = u64, maximum = 4_294_967_295_u64)]
     pub(super) ssrc: u32,
+    /// How packets are protected; absent if they are not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    pub(super) srtp: Option<Srtp>,
     /// `sendOnly`, or `inactive` where the participant wants to hear nothing.
     pub(super) direction: Direction,
     /// How the peer is reached, where that is by ICE and DTLS.
@@ -456,6 +460,22 @@ pub(super) struct State {
     /// The moment for which `timestamp` is right, in UTC with microseconds.
     #[schema(format = "date-time")]
     pub(super) at: String,
+    /// How often the sequence number has come round (RFC 3711); only where SRTP is sent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = u64, maximum = 4_294_967_295_u64, nullable = false, required = false)]
+    pub(super) rollover_counter: Option<u32>,
+    /// The index of the next SRTCP packet (RFC 3711); only where SRTP is sent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = u64, maximum = 2_147_483_647_u64, nullable = false, required = false)]
+    pub(super) srtcp_index: Option<u32>,
+}
+
+/// How a media path is protected; never with what key.
+#[derive(Serialize, ToSchema)]
+#[schema(as = mediaLegSrtp)]
+pub(super) struct Srtp {
+    /// The suite, as SDES calls it (RFC 4568).
+    pub(super) suite: &'static str,
 }
 
 /// An operation: something that was asked for, and what became of it.

@@ -4,7 +4,11 @@
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use holdmusic_codecs::Codec;
-use holdmusic_media::rtp::{PayloadType, SeqNo, Ssrc, Timestamp};
+use holdmusic_media::{
+    MasterKey, Suite,
+    keys::KeyError,
+    rtp::{PayloadType, SeqNo, Ssrc, Timestamp},
+};
 use serde_json::{Map, Value};
 use url::Url;
 
@@ -244,12 +248,6 @@ fn read_offer(leg: &Object<'_>) -> Result<MediaOffer, Refusal> {
 }
 
 fn read_rtp(rtp: &Object<'_>) -> Result<RtpOffer, Refusal> {
-    if rtp.value("srtp").is_some() {
-        return Err(Refusal::invalid(format!(
-            "'{}': SRTP is not supported by this build.",
-            rtp.path("srtp")
-        )));
-    }
     let address = rtp.required_text("address", MAX_SOCKET_ADDRESS, ADDRESS)?;
     let address = socket_address(rtp, "address", address)?;
     let rtcp = match rtp.text("rtcp", MAX_SOCKET_ADDRESS)? {
@@ -267,8 +265,28 @@ fn read_rtp(rtp: &Object<'_>) -> Result<RtpOffer, Refusal> {
     let payload_type = PayloadType::new(number).ok_or_else(|| {
         rtp.wrong("payloadType", "0 to 63 or 96 to 127: RTCP uses those between (RFC 5761)")
     })?;
-    Ok(RtpOffer { address, rtcp, codec, payload_type, state: read_state(rtp)? })
+    let srtp = rtp.object("srtp")?.map(|srtp| read_srtp(&srtp)).transpose()?;
+    Ok(RtpOffer { address, rtcp, codec, payload_type, srtp, state: read_state(rtp)? })
 }
+
+/// Suite and key; no refusal shows anything of the key.
+fn read_srtp(srtp: &Object<'_>) -> Result<MasterKey, Refusal> {
+    let suites = Suite::ALL.map(|suite| (suite.name(), suite));
+    let suite = srtp.word("suite", &suites)?;
+    let suite = suite.ok_or_else(|| srtp.missing("suite", "one of those that SDES names"))?;
+    let expected = format!("{} bytes of key and salt in base64", suite.master_len());
+    let key = srtp.text("key", MAX_SRTP_KEY)?.ok_or_else(|| srtp.missing("key", &expected))?;
+    MasterKey::from_base64(suite, key).map_err(|reason| {
+        let found = match reason {
+            KeyError::Length { found, .. } => format!("{found} bytes"),
+            KeyError::NotBase64 => "no base64".to_owned(),
+        };
+        Refusal::invalid(format!("'{}' is {found}; expected {expected}.", srtp.path("key")))
+    })
+}
+
+/// Characters of a key of SRTP: the longest has 60.
+pub(super) const MAX_SRTP_KEY: usize = 128;
 
 /// What an address of RTP or RTCP looks like.
 const ADDRESS: &str = "an IP address and a port, such as \"192.0.2.1:40000\" or \"[::1]:40000\"";
@@ -706,6 +724,11 @@ mod tests {
                 r#"{"rtp":{"address":"127.0.0.1:4000","payloadType":72}}"#,
                 r#"{"rtp":{"address":"127.0.0.1:4000","payloadType":111,"codec":"g729"}}"#,
                 r#"{"rtp":{"address":"127.0.0.1:4000","payloadType":111,"srtp":{}}}"#,
+                r#"{"rtp":{"address":"127.0.0.1:4000","payloadType":111,"srtp":{"suite":"ROT13","key":"c2VjcmV0"}}}"#,
+                r#"{"rtp":{"address":"127.0.0.1:4000","payloadType":111,"srtp":{"suite":"AEAD_AES_128_GCM"}}}"#,
+                r#"{"rtp":{"address":"127.0.0.1:4000","payloadType":111,"srtp":{"suite":"AEAD_AES_256_GCM","key":"c2VjcmV0"}}}"#,
+                r#"{"rtp":{"address":"127.0.0.1:4000","payloadType":111,"srtp":{"suite":"AES_CM_128_HMAC_SHA1_80","key":"secret!?"}}}"#,
+                r#"{"rtp":{"address":"127.0.0.1:4000","payloadType":111,"srtp":{"suite":"AES_CM_128_HMAC_SHA1_80","key":7}}}"#,
             ],
         );
         expect![[r#"
@@ -727,7 +750,12 @@ mod tests {
             'rtp.payloadType' is 128; expected a whole number from 0 to 127.
             'rtp.payloadType' is 72; expected 0 to 63 or 96 to 127: RTCP uses those between (RFC 5761).
             'rtp.codec' is 'g729'; expected 'opus'.
-            'rtp.srtp': SRTP is not supported by this build.
+            'rtp.srtp.suite' is missing; expected one of those that SDES names.
+            'rtp.srtp.suite' is 'ROT13'; expected 'AES_CM_128_HMAC_SHA1_80' or 'AES_CM_128_HMAC_SHA1_32' or 'AEAD_AES_128_GCM' or 'AEAD_AES_256_GCM'.
+            'rtp.srtp.key' is missing; expected 28 bytes of key and salt in base64.
+            'rtp.srtp.key' is 6 bytes; expected 44 bytes of key and salt in base64.
+            'rtp.srtp.key' is no base64; expected 30 bytes of key and salt in base64.
+            'rtp.srtp.key' is a number; expected a string.
         "#]].assert_eq(&format!("{told}{legs}"));
     }
 

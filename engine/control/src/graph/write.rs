@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, time::Duration};
 
-use holdmusic_media::{HoldReport, LegSpec, Protection, RtpState, WallTime};
+use holdmusic_media::{HoldReport, LegSpec, Numbering, Protection, RtpState, WallTime};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -11,7 +11,7 @@ use super::{
     entities::{
         CallHoldMusic, CallJson, Collection, Given, Invitation, MediaFacts, MediaLeg, MediaPrompt,
         MediaState, MediaStream, OperationHoldMusic, OperationJson, ParticipantHoldMusic, ParticipantJson,
-        Reason, Report, ResultJson, State, TransportJson, TransportWord,
+        Reason, Report, ResultJson, Srtp, State, TransportJson, TransportWord,
     },
     query::Query,
     words::{CallState, Direction, HoldState, Spelled, StatusCase, wall_text},
@@ -46,6 +46,8 @@ impl From<&RtpState> for State {
             sequence_number: state.sequence.0,
             timestamp: state.timestamp.0,
             at: wall_text(state.at, 6),
+            rollover_counter: state.rollover_counter,
+            srtcp_index: state.srtcp_index,
         }
     }
 }
@@ -189,6 +191,10 @@ fn leg_json<'a>(
         codec: spec.codec.name(),
         payload_type: spec.payload_type.number(),
         ssrc: spec.numbering.ssrc.0,
+        srtp: match &spec.protection {
+            Protection::Srtp(keying) => Some(Srtp { suite: keying.send.suite().name() }),
+            Protection::Plain | Protection::Awaited => None,
+        },
         direction: if leg.receives { Direction::SendOnly } else { Direction::Inactive },
         transport: leg.transport.as_deref().map(|transport| transport_json(transport, spec)),
         counters: hold_report(&report.copied().unwrap_or_default(), None),
@@ -453,6 +459,15 @@ pub(crate) fn matches(operation: &Operation, query: &Query) -> bool {
 }
 
 /// The wire form of a numbering: what was right at a moment of the calendar.
-pub(crate) fn wire_state(numbering: holdmusic_media::Numbering, at: WallTime) -> RtpState {
-    RtpState { ssrc: numbering.ssrc, sequence: numbering.sequence, timestamp: numbering.timestamp, at }
+pub(crate) fn wire_state(numbering: Numbering, at: WallTime, protection: &Protection) -> RtpState {
+    let Numbering { ssrc, sequence, timestamp, at: _, rollover_counter, srtcp_index } = numbering;
+    let is_protected = *protection != Protection::Plain;
+    RtpState {
+        ssrc,
+        sequence,
+        timestamp,
+        at,
+        rollover_counter: is_protected.then_some(rollover_counter),
+        srtcp_index: is_protected.then_some(srtcp_index),
+    }
 }

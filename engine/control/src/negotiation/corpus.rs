@@ -52,7 +52,8 @@ fn answer(negotiated: &Negotiated, settings: &Settings) -> Box<str> {
     let of_family = |local: &&std::net::SocketAddr| local.is_ipv4() == negotiated.destination.is_ipv4();
     let address = *settings.media_locals.iter().find(of_family).unwrap();
     let protection = match &negotiated.secured {
-        Secured::Plain => Protection::Plain,
+        // No offer of SDP is one.
+        Secured::Plain | Secured::Given(_) => Protection::Plain,
         Secured::Sdes(sdes) => Protection::Srtp(Box::new(Keying {
             send: MasterKey::new(sdes.peer.suite(), &vec![0; sdes.peer.suite().master_len()]).unwrap(),
             receive: Some(sdes.peer.clone()),
@@ -73,6 +74,8 @@ fn answer(negotiated: &Negotiated, settings: &Settings) -> Box<str> {
             sequence: SeqNo(0),
             timestamp: Timestamp(0),
             at: MediaTime::ZERO,
+            rollover_counter: 0,
+            srtcp_index: 0,
         },
         cname: Cname::new(0xc0ffee),
         protection,
@@ -92,6 +95,7 @@ fn sent(negotiated: &Negotiated) -> String {
     let Negotiated { destination, rtcp, codec, payload_type, packet_ms, receives, secured, .. } = negotiated;
     let how = match secured {
         Secured::Plain => "plain RTP".to_owned(),
+        Secured::Given(key) => format!("SRTP ({})", key.suite().name()),
         Secured::Sdes(sdes) => {
             let mki = sdes.mki.as_ref().map_or(String::new(), |mki| format!(", MKI {:02x?}", mki.bytes()));
             format!("SRTP ({}, line {}{mki})", sdes.peer.suite().name(), sdes.tag)

@@ -36,6 +36,8 @@ fn answer(sdp: &str) -> Box<str> {
             sequence: SeqNo(0),
             timestamp: Timestamp(0),
             at: MediaTime::ZERO,
+            rollover_counter: 0,
+            srtcp_index: 0,
         },
         cname: Cname::new(0xc0ffee),
         protection: Protection::Plain,

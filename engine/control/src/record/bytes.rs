@@ -60,6 +60,11 @@ impl Encoder {
         self.0.extend_from_slice(text.as_bytes());
     }
 
+    pub(super) fn blob(&mut self, blob: &[u8]) {
+        self.count(blob.len());
+        self.0.extend_from_slice(blob);
+    }
+
     pub(super) fn count(&mut self, count: usize) {
         self.u32(u32::try_from(count).expect("everything is bounded far below 2^32"));
     }
@@ -117,6 +122,13 @@ impl<'a> Decoder<'a> {
         let (text, rest) = self.0.split_at_checked(len).ok_or(Unreadable("a text as long as it says"))?;
         self.0 = rest;
         std::str::from_utf8(text).map_err(|_| Unreadable("UTF-8"))
+    }
+
+    pub(super) fn blob(&mut self) -> Result<&'a [u8], Unreadable> {
+        let len = self.count()?;
+        let (blob, rest) = self.0.split_at_checked(len).ok_or(Unreadable("as many bytes as it says"))?;
+        self.0 = rest;
+        Ok(blob)
     }
 
     fn count(&mut self) -> Result<usize, Unreadable> {

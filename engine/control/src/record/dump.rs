@@ -1,5 +1,6 @@
 //! A record as an operator may read it: key and value come in, words come out, without the secrets of URLs.
 
+use holdmusic_media::Protection;
 use serde_json::{Value, json};
 
 use super::{KeptPrompts, Key, Moments, RecordError, entities};
@@ -57,10 +58,17 @@ fn one(key: &[u8], value: &[u8], kept: &mut KeptPrompts) -> Result<Dumped, Recor
                 let (participant, local) = entities::read_participant(id, value, &moments, kept)?;
                 let leg = participant.leg.as_ref().map(|leg| {
                     let numbering = &leg.spec.numbering;
+                    // The suite, and nothing of the key.
+                    let srtp = match &leg.spec.protection {
+                        Protection::Plain => None,
+                        Protection::Srtp(keying) => Some(keying.send.suite().name()),
+                        Protection::Awaited => Some("awaited"),
+                    };
                     json!({
                         "from": local, "to": leg.spec.destination, "rtcp": leg.spec.rtcp, "codec": leg.spec.codec.name(),
                         "ssrc": numbering.ssrc.0, "sequenceNumber": numbering.sequence.0,
-                        "timestamp": numbering.timestamp.0, "sending": leg.sending.is_some(),
+                        "timestamp": numbering.timestamp.0, "rolloverCounter": numbering.rollover_counter,
+                        "srtcpIndex": numbering.srtcp_index, "srtp": srtp, "sending": leg.sending.is_some(),
                     })
                 });
                 let hold = participant.hold.as_ref().map(|hold| {

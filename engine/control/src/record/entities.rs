@@ -9,7 +9,8 @@ use std::{borrow::Cow, net::SocketAddr, sync::Arc, time::Duration};
 
 use holdmusic_codecs::Codec;
 use holdmusic_media::{
-    Cname, HoldReport, LegId, LegSpec, MediaTime, Numbering, Protection, Quality, RtpState, Tick, WallTime,
+    Cname, HoldReport, Keying, LegId, LegSpec, MasterKey, MediaTime, Mki, Numbering, Protection, Quality,
+    RtpState, Suite, Tick, WallTime,
     rtp::{PayloadType, SeqNo, Ssrc, Timestamp},
 };
 use url::Url;
@@ -33,8 +34,8 @@ use crate::{
     undelivered::Undelivered,
 };
 
-/// The layout that is written.
-const VERSION: u16 = 1;
+/// The layout that is written. 2 has how legs are protected, and the counters of SRTP in numberings.
+const VERSION: u16 = 2;
 
 /// A closed set of values, each with a number that it keeps for ever.
 trait Coded: Copy + PartialEq + 'static {
@@ -62,6 +63,7 @@ codes! {
         0: StartHoldMusic, 1: StopHoldMusic, 2: Mute, 3: Unmute, 4: PlayPrompt, 5: CancelMediaProcessing,
         6: InviteParticipants,
     }
+    Suite { 0: AesCm128HmacSha1_80, 1: AesCm128HmacSha1_32, 2: AeadAes128Gcm, 3: AeadAes256Gcm }
     EndedBy {
         0: Stop, 1: Removed, 2: CallEnded, 3: MaxDuration, 4: Unreachable, 5: Bye, 6: PromptFailed, 7: Restart,
     }
@@ -100,6 +102,30 @@ impl Encoder {
         self.u16(numbering.sequence.0);
         self.u32(numbering.timestamp.0);
         self.moment(numbering.at);
+        self.u32(numbering.rollover_counter);
+        self.u32(numbering.srtcp_index);
+    }
+
+    fn master_key(&mut self, key: &MasterKey) {
+        self.code(key.suite());
+        self.blob(key.bytes());
+    }
+
+    /// Of keys that a handshake makes nothing is kept: after a restart there is another handshake.
+    fn protection(&mut self, protection: &Protection) {
+        match protection {
+            Protection::Plain => self.u8(0),
+            Protection::Srtp(keying) => {
+                let Keying { send, receive, mki, rollover_counter, srtcp_index } = &**keying;
+                self.u8(1);
+                self.master_key(send);
+                self.option(receive.as_ref(), Self::master_key);
+                self.option(mki.as_ref(), |encoder, mki| encoder.blob(mki.bytes()));
+                self.u32(*rollover_counter);
+                self.u32(*srtcp_index);
+            }
+            Protection::Awaited => self.u8(2),
+        }
     }
 
     fn failure(&mut self, failure: &PromptFailure) {
@@ -135,9 +161,9 @@ impl Encoder {
 
 /// The same, read.
 impl Decoder<'_> {
-    fn version(&mut self) -> Result<(), Unreadable> {
+    fn version(&mut self) -> Result<u16, Unreadable> {
         match self.u16()? {
-            VERSION => Ok(()),
+            version @ 1..=VERSION => Ok(version),
             _ => Err(Unreadable("a layout that this version of holdmusic knows")),
         }
     }
@@ -180,9 +206,34 @@ impl Decoder<'_> {
         Ok(ResultInfo { code, subcode, message: Cow::Owned(self.text()?.to_owned()) })
     }
 
-    fn numbering(&mut self, moments: &Moments) -> Result<Numbering, Unreadable> {
+    fn numbering(&mut self, version: u16, moments: &Moments) -> Result<Numbering, Unreadable> {
         let (ssrc, sequence, timestamp) = (Ssrc(self.u32()?), SeqNo(self.u16()?), Timestamp(self.u32()?));
-        Ok(Numbering { ssrc, sequence, timestamp, at: moments.read(self)? })
+        let at = moments.read(self)?;
+        let (rollover_counter, srtcp_index) = if version < 2 { (0, 0) } else { (self.u32()?, self.u32()?) };
+        Ok(Numbering { ssrc, sequence, timestamp, at, rollover_counter, srtcp_index })
+    }
+
+    fn master_key(&mut self) -> Result<MasterKey, Unreadable> {
+        let suite = self.code()?;
+        MasterKey::new(suite, self.blob()?).map_err(|_| Unreadable("a key of its suite's length"))
+    }
+
+    fn protection(&mut self, version: u16) -> Result<Protection, Unreadable> {
+        if version < 2 {
+            return Ok(Protection::Plain);
+        }
+        Ok(match self.u8()? {
+            0 => Protection::Plain,
+            1 => Protection::Srtp(Box::new(Keying {
+                send: self.master_key()?,
+                receive: self.option(Self::master_key)?,
+                mki: self.option(|decoder| Mki::from_bytes(decoder.blob()?).ok_or(Unreadable("an MKI")))?,
+                rollover_counter: self.u32()?,
+                srtcp_index: self.u32()?,
+            })),
+            2 => Protection::Awaited,
+            _ => return Err(Unreadable("a known protection")),
+        })
     }
 
     fn report(&mut self, moments: &Moments) -> Result<HoldReport, Unreadable> {
@@ -395,6 +446,7 @@ fn leg_fields(encoder: &mut Encoder, leg: &Leg, locals: &[SocketAddr]) {
     encoder.u8(spec.payload_type.number());
     encoder.numbering(&spec.numbering);
     encoder.u128(spec.cname.number());
+    encoder.protection(&spec.protection);
     encoder.bool(leg.receives);
     encoder.option(leg.answer.as_deref(), |encoder, answer| {
         encoder.text(&answer.text);
@@ -444,13 +496,13 @@ pub(super) fn read_participant(
 ) -> Result<(Participant, Option<SocketAddr>), Unreadable> {
     let mut decoder = Decoder::new(bytes);
     let decoder = &mut decoder;
-    decoder.version()?;
+    let version = decoder.version()?;
     let number = decoder.u64()?;
     let (info, metadata) = (decoder.option(Decoder::boxed)?, decoder.option(Decoder::boxed)?);
     let mut participant = Participant::new(id, number, info, metadata);
     participant.muted = decoder.bool()?;
-    let leg = decoder.option(read_leg)?;
-    participant.hold = decoder.option(|decoder| read_hold(decoder, moments, kept))?.map(Box::new);
+    let leg = decoder.option(|decoder| read_leg(decoder, version))?;
+    participant.hold = decoder.option(|decoder| read_hold(decoder, version, moments, kept))?.map(Box::new);
     participant.past = decoder.option(|decoder| read_past(decoder, moments))?.map(Box::new);
     decoder.end()?;
     let (leg, local) = leg.unzip();
@@ -458,7 +510,7 @@ pub(super) fn read_participant(
     Ok((participant, local))
 }
 
-fn read_leg(decoder: &mut Decoder<'_>) -> Result<(Leg, SocketAddr), Unreadable> {
+fn read_leg(decoder: &mut Decoder<'_>, version: u16) -> Result<(Leg, SocketAddr), Unreadable> {
     // Its numbers are carried to the present as a whole, also from before the origin of the present clock.
     let as_written = Moments { shift_ns: 0 };
     let local = decoder.address()?;
@@ -468,9 +520,9 @@ fn read_leg(decoder: &mut Decoder<'_>) -> Result<(Leg, SocketAddr), Unreadable> 
         rtcp: decoder.option(Decoder::address)?,
         codec: decoder.code()?,
         payload_type: PayloadType::new(decoder.u8()?).ok_or(Unreadable("a payload type"))?,
-        numbering: decoder.numbering(&as_written)?,
+        numbering: decoder.numbering(version, &as_written)?,
         cname: Cname::new(decoder.u128()?),
-        protection: Protection::Plain,
+        protection: decoder.protection(version)?,
         peer: None,
     };
     let receives = decoder.bool()?;
@@ -479,11 +531,28 @@ fn read_leg(decoder: &mut Decoder<'_>) -> Result<(Leg, SocketAddr), Unreadable> 
     })?;
     let sending =
         decoder.option(|decoder| Ok(Sending { since: as_written.read(decoder)?, times: decoder.u32()? }))?;
-    let transport = None;
-    Ok((Leg { id: LegId(0), spec, transport, receives, added: false, answer, sending, on_air: false }, local))
+    Ok((
+        Leg {
+            id: LegId(0),
+            spec,
+            transport: None,
+            receives,
+            added: false,
+            answer,
+            sending,
+            on_air: false,
+            used: true,
+        },
+        local,
+    ))
 }
 
-fn read_hold(decoder: &mut Decoder<'_>, moments: &Moments, kept: &KeptPrompts) -> Result<Hold, Unreadable> {
+fn read_hold(
+    decoder: &mut Decoder<'_>,
+    version: u16,
+    moments: &Moments,
+    kept: &KeptPrompts,
+) -> Result<Hold, Unreadable> {
     let (since, operations) = (decoder.wall()?, decoder.list(|decoder| decoder.u128().map(OperationId))?);
     let was_kept = decoder.bool()?;
     let asked = decoder.option(|decoder| kept.read(decoder))?;
@@ -495,7 +564,7 @@ fn read_hold(decoder: &mut Decoder<'_>, moments: &Moments, kept: &KeptPrompts) -
     })?;
     let was_heard = decoder.bool()?;
     let ends = decoder.option(|decoder| moments.read(decoder))?;
-    let numbering = decoder.option(|decoder| decoder.numbering(moments))?.map(Box::new);
+    let numbering = decoder.option(|decoder| decoder.numbering(version, moments))?.map(Box::new);
     let failure = decoder.option(Decoder::failure)?.map(Box::new);
     let reason = decoder.option(Decoder::failure)?.map(Box::new);
     let mut hold = Hold::new(since, ends, numbering);
@@ -551,6 +620,8 @@ fn facts_fields(encoder: &mut Encoder, facts: &HoldFacts) {
         encoder.u16(state.sequence.0);
         encoder.u32(state.timestamp.0);
         encoder.wall(state.at);
+        encoder.option(state.rollover_counter, Encoder::u32);
+        encoder.option(state.srtcp_index, Encoder::u32);
         encoder.report(&stopped.report);
     });
 }
@@ -562,7 +633,7 @@ pub(super) fn read_operation(
 ) -> Result<Operation, Unreadable> {
     let mut decoder = Decoder::new(bytes);
     let decoder = &mut decoder;
-    decoder.version()?;
+    let version = decoder.version()?;
     let (number, kind, participant) = (decoder.u64()?, decoder.code()?, ParticipantId(decoder.u128()?));
     let (client_context, accepted) = (decoder.option(Decoder::boxed)?, moments.read(decoder)?);
     let mut operation = Operation::new(kind, id, participant, client_context, accepted);
@@ -577,11 +648,17 @@ pub(super) fn read_operation(
         reason: decoder.option(Decoder::failure)?.map(Box::new),
         nothing_to_stop: decoder.bool()?,
         stopped: decoder.option(|decoder| {
+            let srtp = |decoder: &mut Decoder<'_>| match version {
+                1 => Ok(None),
+                _ => decoder.option(Decoder::u32),
+            };
             let rtp_state = RtpState {
                 ssrc: Ssrc(decoder.u32()?),
                 sequence: SeqNo(decoder.u16()?),
                 timestamp: Timestamp(decoder.u32()?),
                 at: decoder.wall()?,
+                rollover_counter: srtp(decoder)?,
+                srtcp_index: srtp(decoder)?,
             };
             Ok(Box::new(StopFacts { rtp_state, report: decoder.report(moments)? }))
         })?,

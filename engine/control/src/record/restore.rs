@@ -14,7 +14,8 @@ use std::{
 };
 
 use holdmusic_media::{
-    LegId, MediaTime, Now, Numbering, SourceId,
+    LegId, MediaTime, Now, Numbering, Protection, SourceId,
+    protect::LAST_SRTCP_INDEX,
     time::{ClockRate, TICK_NS},
 };
 use litemap::LiteMap;
@@ -42,6 +43,9 @@ use crate::{
 /// [`HEARTBEAT`], unless the disk refuses. 30 s of them: with many more, receivers would take the jump for another stream
 /// (RFC 3550 appendix A.1: MAX_DROPOUT is 3 000).
 const UNSTORED: u64 = 1_500;
+
+/// Ticks in a second: the shortest interval between two sender reports is a little longer.
+const REPORT_TICKS: u64 = 50;
 
 /// A hold that was begun and lost before the store had it may have begun in the tick in which the one before ended.
 const JUST_STOPPED: Duration = Duration::from_secs(1);
@@ -446,15 +450,28 @@ fn past_everything(leg: &Leg, now: Now, anchor: &Anchor, moments: &Moments) -> N
     // Moments of the leg are those of the clock on which they were written.
     let anchored = anchor.now.mono;
     // So long it may have sent after it wrote last; while it was dead it sent nothing, however long that was.
-    let lived = ticks(away_ns).min(UNSTORED);
+    // With a key no number may come again, whatever the disk has refused before, so there is no bound.
+    let is_protected = leg.spec.protection != Protection::Plain;
+    let lived = if is_protected { ticks(away_ns) } else { ticks(away_ns).min(UNSTORED) };
     let packets = match leg.sending {
         // One packet a tick at most, and one more for each time that it began.
         Some(sending) => {
             let since_ns = i128::from(anchored.as_nanos()) - i128::from(sending.since.as_nanos());
             ticks(since_ns) + 1 + lived + u64::from(sending.times)
         }
+        // A protected leg waits for the store before it sends.
+        None if is_protected => 0,
         None => lived + 1,
     };
+    // 48 bits of index go on as one number.
+    let index = u64::from(numbering.rollover_counter) << 16 | u64::from(numbering.sequence.0);
+    let index = (index + packets).min((1 << 48) - 1);
+    let rollover_counter = if is_protected { (index >> 16) as u32 } else { numbering.rollover_counter };
+    // Reports are a second apart at least (RFC 3550 section 6.2: half of the first interval is the shortest), one may have
+    // gone with each time that it began, and a goodbye with its end.
+    let reports = packets / REPORT_TICKS + leg.sending.map_or(0, |sending| u64::from(sending.times)) + 1;
+    let reports = u32::try_from(reports).unwrap_or(u32::MAX);
+    let srtcp_index = numbering.srtcp_index.saturating_add(reports).min(LAST_SRTCP_INDEX);
     // A hold that begins less than a tick after the one before has its timestamp a whole tick behind that, and so ahead of
     // the clock from then on.
     let ahead = match leg.sending {
@@ -472,6 +489,8 @@ fn past_everything(leg: &Leg, now: Now, anchor: &Anchor, moments: &Moments) -> N
             .after(rate.units(passed))
             .after(ahead.wrapping_mul(leg.spec.codec.timestamp_step())),
         at: now.mono,
+        rollover_counter,
+        srtcp_index,
     }
 }
 
@@ -544,7 +563,7 @@ impl Read {
 #[cfg(test)]
 mod tests {
     use holdmusic_media::{
-        Cname, LegSpec, Protection, WallTime,
+        Cname, Keying, LegSpec, MasterKey, Suite, WallTime,
         rtp::{PayloadType, SeqNo, Ssrc, Timestamp},
     };
 
@@ -564,6 +583,8 @@ mod tests {
             sequence: SeqNo(65_530),
             timestamp: Timestamp(1_000),
             at: MediaTime::from_millis(1_000),
+            rollover_counter: 3,
+            srtcp_index: 5,
         };
         let spec = LegSpec {
             sender: 0,
@@ -585,6 +606,7 @@ mod tests {
             answer: None,
             sending,
             on_air: false,
+            used: true,
         }
     }
 
@@ -604,6 +626,33 @@ mod tests {
         assert_eq!((next.ssrc, next.at), (Ssrc(7), now.mono));
         let quiet = past_everything(&leg(None), now, &anchor, &moments);
         assert_eq!(quiet.sequence, SeqNo(65_530).after(3_000 / 20 + 1), "a hold that the store never had");
+    }
+
+    /// As above, but with the counters; and a disk that refused for an hour makes no number come again.
+    #[test]
+    fn with_a_key_numbers_go_on_behind_all_that_can_have_been_sent() {
+        let protected = |sending| {
+            let mut leg = leg(sending);
+            let send = MasterKey::new(Suite::AeadAes128Gcm, &[1; 28]).unwrap();
+            let keying = Keying { send, receive: None, mki: None, rollover_counter: 0, srtcp_index: 0 };
+            leg.spec.protection = Protection::Srtp(Box::new(keying));
+            leg
+        };
+        let (anchor, now) = (Anchor { boot: 1, now: at(6_000) }, at(9_000));
+        let moments = Moments::new(&anchor, now, 1);
+        let next = past_everything(&protected(sending(5_000, 1)), now, &anchor, &moments);
+        assert_eq!((next.sequence, next.rollover_counter), (SeqNo(196), 4), "65 530 + 202 comes round");
+        assert_eq!(next.srtcp_index, 5 + 202 / 50 + 2);
+        let quiet = past_everything(&protected(None), now, &anchor, &moments);
+        assert_eq!((quiet.sequence, quiet.rollover_counter), (SeqNo(65_530), 3), "it waits for the store");
+        assert_eq!(quiet.srtcp_index, 6, "a goodbye");
+        let now = at(6_000 + 3_600_000);
+        let next =
+            past_everything(&protected(sending(5_000, 1)), now, &anchor, &Moments::new(&anchor, now, 1));
+        let index = |numbering: Numbering| {
+            u64::from(numbering.rollover_counter) << 16 | u64::from(numbering.sequence.0)
+        };
+        assert_eq!(index(next), (3 << 16 | 65_530) + 50 + 3_600 * 50 + 2);
     }
 
     /// After a reboot whose calendar was set back nothing is known but that the last heartbeat was the last one.

@@ -791,10 +791,10 @@ fn the_numbering_that_stop_hands_back_can_be_given_to_start() {
     };
     // Ten seconds later the timestamp is 480 000 units further.
     let expected = Numbering {
-        ssrc: Ssrc(9),
         sequence: SeqNo(10),
         timestamp: Timestamp(11 + 480_000),
         at: MediaTime::from_millis(10_000),
+        ..Numbering::new(Ssrc(9))
     };
     assert_eq!(*numbering, expected);
 }

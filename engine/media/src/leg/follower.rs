@@ -124,11 +124,12 @@ impl Leg {
         payload: &[u8],
         datagram: &mut [u8],
     ) -> Option<Filled> {
-        self.copies_since().filter(|since| *since <= tick && codec == self.codec())?;
+        self.copies_since().filter(|since| *since <= tick && codec == self.codec() && !self.awaits_keys())?;
         let (header, room) = datagram.split_first_chunk_mut::<HEADER_LEN>()?;
         room.get_mut(..payload.len())?.copy_from_slice(payload);
         self.packetizer.header(tick).write(header);
-        Some(Filled { len: HEADER_LEN + payload.len(), starved: false, position: 0, beneath: None })
+        let len = HEADER_LEN + payload.len();
+        Some(Filled { len, sealed_len: len, starved: false, position: 0, beneath: None })
     }
 
     /// The copy of `tick` has left. `false` if it is none: the leg plays for itself.

@@ -1,6 +1,7 @@
 //! What a pacer promises, shown on a wire of our own with a clock that jumps.
 
 mod listening;
+mod protected;
 
 use holdmusic_codecs::Codec;
 
@@ -86,6 +87,8 @@ fn spec(number: u16) -> Box<LegSpec> {
             sequence: SeqNo(65_530),
             timestamp: Timestamp(0),
             at: MediaTime::ZERO,
+            rollover_counter: 0,
+            srtcp_index: 0,
         },
         cname: Cname::new(0x401d),
         protection: Protection::Plain,
