@@ -6,12 +6,13 @@ use std::{
 };
 
 use holdmusic_media::{
-    Cname, Keying, LegId, LegSpec, MasterKey, MediaTime, Now, Numbering, Protection,
+    Cname, Keying, LegId, LegSpec, MasterKey, MediaTime, Now, Numbering, Protection, Suite,
     pacer::Stream,
     rtp::{SeqNo, Ssrc, Timestamp},
     time::ClockRate,
 };
 use rand::Rng;
+use zeroize::Zeroizing;
 
 use crate::{
     Control, Output,
@@ -27,12 +28,18 @@ impl Control {
     /// A leg as `offer` wants it. Nothing is changed yet.
     pub(crate) fn leg_from(&mut self, now: Now, offer: &MediaOffer) -> Result<Leg, Refusal> {
         let negotiated = offer.negotiate(&self.settings)?;
-        self.new_leg(now, &negotiated)
+        self.new_leg(now, &negotiated, None)
     }
 
-    fn new_leg(&mut self, now: Now, negotiated: &Negotiated) -> Result<Leg, Refusal> {
+    /// A leg that takes the place of one with the answer `before`, if there was one.
+    fn new_leg(
+        &mut self,
+        now: Now,
+        negotiated: &Negotiated,
+        before: Option<&SdpAnswer>,
+    ) -> Result<Leg, Refusal> {
         let place = self.choose_sender(negotiated.destination.ip())?;
-        self.leg_on(now, negotiated, place)
+        Ok(self.leg_on(now, negotiated, place, before))
     }
 
     /// A leg that is sent by `sender`, which peers see as `local`.
@@ -41,8 +48,9 @@ impl Control {
         now: Now,
         negotiated: &Negotiated,
         (sender, local): (usize, SocketAddr),
-    ) -> Result<Leg, Refusal> {
-        let protection = self.protection(&negotiated.secured, None)?;
+        before: Option<&SdpAnswer>,
+    ) -> Leg {
+        let protection = self.protection(&negotiated.secured, None);
         let transport = match &negotiated.secured {
             Secured::Dtls(offer) => {
                 let local = IceCredentials::random(&mut self.rng);
@@ -64,9 +72,9 @@ impl Control {
             peer: negotiated.peer,
         };
         self.last_leg += 1;
-        let answer = self.answer(negotiated, local, &spec, transport.as_deref(), None);
+        let answer = self.answer(negotiated, local, &spec, transport.as_deref(), before);
         let id = LegId(self.last_leg);
-        Ok(Leg {
+        Leg {
             id,
             spec,
             transport,
@@ -76,7 +84,7 @@ impl Control {
             sending: None,
             on_air: false,
             used: false,
-        })
+        }
     }
 
     /// The answer to an SDP offer, if it was one, after the one before.
@@ -104,23 +112,44 @@ impl Control {
     }
 
     /// How a leg is protected that was so `before`.
-    fn protection(&mut self, secured: &Secured, before: Option<&Protection>) -> Result<Protection, Refusal> {
-        let _ = before;
-        match secured {
-            Secured::Plain => Ok(Protection::Plain),
-            Secured::Given(key) => Ok(Protection::Srtp(Box::new(Keying {
-                send: MasterKey::clone(key),
-                receive: Some(MasterKey::clone(key)),
-                mki: None,
+    fn protection(&mut self, secured: &Secured, before: Option<&Protection>) -> Protection {
+        let sdes = match secured {
+            Secured::Plain => return Protection::Plain,
+            Secured::Given(key) => {
+                return Protection::Srtp(Box::new(Keying {
+                    send: MasterKey::clone(key),
+                    receive: Some(MasterKey::clone(key)),
+                    mki: None,
+                    rollover_counter: 0,
+                    srtcp_index: 0,
+                }));
+            }
+            // As until now, until the peer has come.
+            Secured::Dtls(_) => return Protection::Awaited,
+            Secured::Sdes(sdes) => sdes,
+        };
+        match before {
+            // The peer goes on as it was, and so do we: another key would be a gap for who notices it late.
+            Some(Protection::Srtp(keying))
+                if keying.receive.as_ref() == Some(&sdes.peer) && keying.mki == sdes.mki =>
+            {
+                Protection::Srtp(keying.clone())
+            }
+            _ => Protection::Srtp(Box::new(Keying {
+                send: self.master_key(sdes.peer.suite()),
+                receive: Some(sdes.peer.clone()),
+                mki: sdes.mki.clone(),
                 rollover_counter: 0,
                 srtcp_index: 0,
-            }))),
-            // As until now, until the peer has come.
-            Secured::Dtls(_) => Ok(Protection::Awaited),
-            Secured::Sdes(_) => Err(Refusal::invalid(
-                "'mediaLeg.sdp' asks for SRTP, which is not supported by this build; expected RTP/AVP.",
-            )),
+            })),
         }
+    }
+
+    /// A key that nobody has had.
+    fn master_key(&mut self, suite: Suite) -> MasterKey {
+        let mut bytes = Zeroizing::new(vec![0; suite.master_len()]);
+        self.rng.fill_bytes(&mut bytes);
+        MasterKey::new(suite, &bytes).expect("of the suite's length")
     }
 
     /// The local address of the right family that carries the fewest legs.
@@ -322,9 +351,8 @@ impl Control {
         // Another address family means another socket: another leg, on which the hold goes on.
         let local = old.as_ref().map(|leg| self.settings.local(leg));
         let same_socket = local.is_some_and(|local| local.is_ipv4() == negotiated.destination.is_ipv4());
-        let new = if same_socket { None } else { Some(self.new_leg(now, &negotiated)?) };
-        let before = old.as_ref().map(|leg| &leg.spec.protection);
-        let protection = self.protection(&negotiated.secured, before)?;
+        let before = old.as_ref().and_then(|leg| leg.answer.as_deref());
+        let new = if same_socket { None } else { Some(self.new_leg(now, &negotiated, before)?) };
         // From here on nothing is refused.
         if !negotiated.receives {
             self.end_hold(now, call, id, EndedBy::Unreachable, None);
@@ -339,6 +367,7 @@ impl Control {
                 leg.receives = negotiated.receives;
                 let &Negotiated { destination, rtcp, codec, payload_type, peer, .. } = &negotiated;
                 leg.spec = LegSpec { codec, payload_type, peer, ..leg.spec };
+                let protection = self.protection(&negotiated.secured, Some(&leg.spec.protection));
                 let is_new_peer = self.renew_transport(&mut leg, &negotiated.secured);
                 // Where a peer of ICE is, and what it has the keys of, is what it has said itself.
                 if !leg.transport.as_deref().is_some_and(Transport::is_connected) {

@@ -85,7 +85,7 @@ impl Control {
                 "The offer wants to be sent to by {offered}; participant '{id}' hears by {needed}, and so must who listens in."
             ))));
         }
-        let mut leg = self.leg_on(now, &negotiated, (sender, local))?;
+        let mut leg = self.leg_on(now, &negotiated, (sender, local), None);
         // From here on nothing is refused.
         if let Some(replaced) = replaced {
             self.end_listening(replaced);

@@ -5,6 +5,7 @@ mod announcing;
 mod around;
 mod deliveries;
 mod listening;
+mod offers;
 mod overview;
 mod peers;
 mod races;

@@ -155,6 +155,8 @@ fn rtcp_address(line: &Line<'_>, rtp: SocketAddr) -> Result<Option<SocketAddr>, 
     };
     match (port, address) {
         (Some(0), Some(_)) => Ok(None),
+        // As c= says it who wants nothing.
+        (Some(_), Some(address)) if address.is_unspecified() => Ok(None),
         (Some(port), Some(address)) => Ok(Some(SocketAddr::new(address, port))),
         _ => Err(format!("has a=rtcp:{}; expected a port, perhaps with an address", shorten(value))),
     }

@@ -145,7 +145,7 @@ impl DtlsOffer {
         PeerOffer { ufrag: self.ufrag.clone(), fingerprints: self.fingerprints.clone(), is_passive }
     }
 
-    /// Lines of the answer. All candidates are in it, so there will be no more (RFC 8840 section 4.3).
+    /// Lines of the answer. All candidates are in it, so there will be no more (RFC 8840 section 8).
     pub(super) fn answered(&self, local: &DtlsLocal, mut put: impl FnMut(&str)) {
         put(&format!("a=ice-ufrag:{}", local.ufrag));
         put(&format!("a=ice-pwd:{}", local.pwd));

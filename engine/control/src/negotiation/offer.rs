@@ -72,8 +72,13 @@ fn relevant(text: &str) -> String {
         match key {
             "v" | "a" | "c" => kept.push_str(line),
             "m" => {
-                // Some stacks put two blanks, or one at the end.
-                let words: Vec<_> = value.split_ascii_whitespace().collect();
+                // Some stacks put two blanks, or one at the end, or no format on a line that is switched off.
+                // What cannot be printed is left out here already: a word of nothing else would come back as none.
+                let words = value.split_ascii_whitespace().map(printable);
+                let mut words: Vec<_> = words.filter(|word| !word.is_empty()).collect();
+                if words.len() == 3 && words[1] == "0" {
+                    words.push("0".into());
+                }
                 kept.push_str("m=");
                 kept.push_str(&words.join(" "));
             }

@@ -114,6 +114,9 @@ fn other_lines_are_rejected_in_their_places() {
 fn rtcp_goes_where_the_offer_says() {
     let at = |line: &str| negotiate(&OFFER.replace("a=sendrecv", line)).map(|negotiated| negotiated.rtcp);
     assert_eq!(at("a=rtcp:53020"), Ok(Some("192.168.1.10:53020".parse().unwrap())));
+    assert_eq!(at("a=rtcp:9 IN IP4 0.0.0.0"), Ok(None));
+    assert_eq!(at("b=RS:0\r\nb=RR:0"), Ok(None));
+    assert_eq!(at("b=RS:0"), Ok(Some("192.168.1.10:49171".parse().unwrap())));
     assert_eq!(at("a=rtcp:53020 IN IP4 192.168.1.11"), Ok(Some("192.168.1.11:53020".parse().unwrap())));
     assert!(at("a=rtcp:x").unwrap_err().message.contains("a=rtcp:x"));
     assert!(at("a=rtcp:53020 IN IP4 8.8.8.8").unwrap_err().message.contains("--allow-media"));

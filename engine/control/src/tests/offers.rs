@@ -1,0 +1,128 @@
+//! Legs that are negotiated by SDP: what media is told of them, and what becomes of it with another offer.
+
+use holdmusic_media::{LegSpec, MasterKey, Protection, Suite};
+
+use super::*;
+use crate::graph::read_media_leg;
+
+/// Key and salt of one peer, and those of another, in base64.
+const KEY: &str = "WVNfX19zZW1jdGwgKCkgewkyMjA7fQp9CnVubGVz";
+const OTHER: &str = "NzB4d1BINUAvLEw6UzF3ZSJ+PSdFcGdUJShpX1Zj";
+
+fn offer(proto: &str, address: &str, attributes: &[&str]) -> String {
+    let family = if address.contains(':') { "IP6" } else { "IP4" };
+    let attributes: String = attributes.iter().map(|attribute| format!("a={attribute}\r\n")).collect();
+    format!(
+        "v=0\r\nc=IN {family} {address}\r\nm=audio 40000 {proto} 96\r\na=rtpmap:96 opus/48000/2\r\n{attributes}"
+    )
+}
+
+fn crypto(key: &str) -> String {
+    format!("crypto:4 AES_CM_128_HMAC_SHA1_80 inline:{key}|2^31|1:4")
+}
+
+/// The answer, and what media was told of the leg if it was told anything.
+fn put(desk: &mut Desk, (call, id): (CallId, ParticipantId), sdp: &str) -> (String, Option<LegSpec>) {
+    let offer = read_media_leg(serde_json::json!({ "sdp": sdp }).to_string().as_bytes()).unwrap();
+    let told = json(&desk.ask(Ask::PutMediaLeg { call, participant: id, offer }).unwrap());
+    let spec = std::mem::take(&mut desk.said).into_iter().rev().find_map(|said| match said {
+        Output::AddLeg { spec, .. } | Output::ChangeLeg { spec, .. } => Some(spec),
+        _ => None,
+    });
+    (told["sdp"].as_str().unwrap().to_owned(), spec)
+}
+
+/// Our key, as media has it; the peer's must be `peer`.
+#[track_caller]
+fn our_key(spec: &LegSpec, peer: &str) -> MasterKey {
+    let Protection::Srtp(keying) = &spec.protection else { panic!("{spec:?}") };
+    assert_eq!(keying.receive, Some(MasterKey::from_base64(Suite::AesCm128HmacSha1_80, peer).unwrap()));
+    assert_eq!(keying.mki.as_ref().unwrap().bytes(), [0, 0, 0, 1]);
+    keying.send.clone()
+}
+
+/// Session id and version of our `o=`.
+fn session(answer: &str) -> (u64, u64) {
+    let line = answer.lines().find_map(|line| line.strip_prefix("o=- ")).unwrap();
+    let mut words = line.split(' ').map(|word| word.parse().unwrap());
+    (words.next().unwrap(), words.next().unwrap())
+}
+
+#[test]
+fn a_leg_keeps_its_key_as_long_as_its_peer_does() {
+    let mut desk = Desk::new();
+    let who = desk.one("{}");
+    let secure = offer("RTP/SAVP", "127.0.0.1", &[&crypto(KEY)]);
+    let (first, spec) = put(&mut desk, who, &secure);
+    let spec = spec.unwrap();
+    let ours = our_key(&spec, KEY);
+    // What is answered is what media protects with, and it is not the peer's.
+    let line = format!("a=crypto:4 AES_CM_128_HMAC_SHA1_80 inline:{}|1:4\r\n", *ours.to_base64());
+    assert!(first.contains(&line) && !first.contains(KEY), "{first}");
+    let (id, version) = session(&first);
+
+    let (second, again) = put(&mut desk, who, &secure);
+    assert_eq!(again.as_ref(), Some(&spec));
+    assert_eq!((second.contains(&line), session(&second)), (true, (id, version + 1)));
+
+    let (third, other) = put(&mut desk, who, &offer("RTP/SAVP", "127.0.0.1", &[&crypto(OTHER)]));
+    let other = other.unwrap();
+    let new = our_key(&other, OTHER);
+    assert_ne!(new, ours);
+    assert_eq!((other.numbering.ssrc, other.cname), (spec.numbering.ssrc, spec.cname));
+    assert_eq!((third.contains(&*new.to_base64()), session(&third)), (true, (id, version + 2)));
+
+    // On hold in the SIP sense nothing is told to media, and the key is the same afterwards.
+    let away = offer("RTP/SAVP", "127.0.0.1", &[&crypto(OTHER), "inactive"]);
+    let (fourth, silent) = put(&mut desk, who, &away);
+    assert_eq!((silent, fourth.contains(&*new.to_base64())), (None, true));
+    let (_, back) = put(&mut desk, who, &offer("RTP/SAVP", "127.0.0.1", &[&crypto(OTHER)]));
+    assert_eq!(back, Some(other));
+
+    let (fifth, plain) = put(&mut desk, who, &offer("RTP/AVP", "127.0.0.1", &[]));
+    assert_eq!((plain.unwrap().protection, fifth.contains("a=crypto")), (Protection::Plain, false));
+}
+
+#[test]
+fn no_two_legs_have_the_same_key() {
+    let mut desk = Desk::new();
+    let secure = offer("RTP/SAVP", "127.0.0.1", &[&crypto(KEY)]);
+    let keys: Vec<_> = (0..2)
+        .map(|_| {
+            let who = desk.one("{}");
+            our_key(&put(&mut desk, who, &secure).1.unwrap(), KEY)
+        })
+        .collect();
+    assert_ne!(keys[0], keys[1]);
+}
+
+#[test]
+fn a_leg_of_another_family_goes_on_with_the_session_that_there_was() {
+    let mut desk = Desk::new();
+    let who = desk.one("{}");
+    let (first, _) = put(&mut desk, who, &offer("RTP/AVP", "127.0.0.1", &[]));
+    let (second, _) = put(&mut desk, who, &offer("RTP/AVP", "::1", &[]));
+    let (id, version) = session(&first);
+    assert_eq!(session(&second), (id, version + 1));
+}
+
+#[test]
+fn an_offer_that_is_refused_changes_nothing() {
+    let mut desk = Desk::new();
+    let who = desk.one("{}");
+    put(&mut desk, who, &offer("RTP/SAVP", "127.0.0.1", &[&crypto(KEY)]));
+    let before = desk.read(who);
+    for bad in [
+        offer("RTP/SAVP", "127.0.0.1", &[]),
+        offer("RTP/SAVP", "8.8.8.8", &[&crypto(KEY)]),
+        offer("UDP/TLS/RTP/SAVPF", "127.0.0.1", &[]),
+    ] {
+        let sdp = serde_json::json!({ "sdp": bad }).to_string();
+        let offer = read_media_leg(sdp.as_bytes()).unwrap();
+        let refusal = desk.ask(Ask::PutMediaLeg { call: who.0, participant: who.1, offer }).unwrap_err();
+        assert_eq!((refusal.status, refusal.code), (400, "8523"));
+        assert!(!format!("{refusal:?}").contains(KEY));
+        assert!(desk.said.is_empty());
+    }
+    assert_eq!(desk.read(who), before);
+}
