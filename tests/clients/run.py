@@ -25,13 +25,16 @@ MADE = stage.ROOT / "target" / "clients"
 PYTHON, NODE = str(MADE / "venv" / "bin" / "python"), "node"
 LIMIT = 180  # seconds for one story
 
+# An engine whose participants are the story's.
+ALONE = "is heard by the story alone"
+
 # Name, command, and what its engine is like.
 STORIES = {
     "msgraph-sdk, Python": ([PYTHON, HERE / "bot_python.py"], None),
     "msgraph-sdk, Python, signed in": ([PYTHON, HERE / "bot_signin.py"], "believes an issuer"),
     "microsoft-graph-client, JavaScript": ([NODE, MADE / "npm" / "bot_javascript.mjs"], "speaks TLS"),
     "msgraph-sdk, JavaScript": ([NODE, MADE / "npm" / "bot_typescript.mjs"], None),
-    "aiortc, a WebRTC peer": ([PYTHON, HERE / "peer_aiortc.py"], "is heard by the story alone"),
+    "aiortc, a WebRTC peer": ([PYTHON, HERE / "peer_aiortc.py"], ALONE),
 }
 
 # Pages whose commands are run. There is no .NET on every machine: the page for C# says so.
@@ -70,7 +73,8 @@ def act(tally, command, engine_is):
         believes = ["--auth-issuer", f"{issuer}/{stage.TENANT_ID}/v2.0", "--auth-audience", stage.AUDIENCE]
         prompts, participant = stage.Prompts(), stage.Participant()
         others.callback(participant.leave)
-        engine = stage.Engine(directory, *(believes if issuer else []), tls=pair, token=None if issuer else stage.TOKEN)
+        flags = [*(believes if issuer else []), *(stage.ANYWHERE if engine_is == ALONE else [])]
+        engine = stage.Engine(directory, *flags, tls=pair, token=None if issuer else stage.TOKEN)
         environment = os.environ | {
             # The name in the certificate.
             "STAGE_ENGINE": engine.url.replace("127.0.0.1", "localhost") if tls else engine.url,
@@ -91,7 +95,7 @@ def act(tally, command, engine_is):
             code = run(tally, command, environment)
             if code and not tally.failed:
                 tally.take(f"✗ the story ends well: its exit code was {code}")
-            if engine_is != "is heard by the story alone":
+            if engine_is != ALONE:
                 hear(tally, participant.heard())
         finally:
             wrong = engine.end()

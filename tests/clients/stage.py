@@ -18,6 +18,8 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 BINARY = pathlib.Path(os.environ.get("BINARY", ROOT / "target" / "release" / "holdmusic"))
 TOKEN, APP_ID, TENANT_ID = "token-of-the-tests", "4f1f5a1b-bot", "5d5ab2a0-3b0f-4b2a-9a67-d3a3e2a5b6c7"
 AUDIENCE = "api://holdmusic"  # whom tokens of an issuer are for
+# A library may take any address of this machine for its own, and that need not be a private one.
+ANYWHERE = ["--allow-media", "0.0.0.0/0", "--allow-media", "::/0"]
 PATIENCE = 20  # seconds that a process may take to begin or to end
 
 

@@ -525,7 +525,9 @@ impl Control {
             Input::Latch { leg, from, stream } => self.latch(leg, from, stream),
             Input::Unreachable { leg } => self.end_by_leg(now, leg, EndedBy::Unreachable),
             Input::PeerSeen { leg, refused } => self.peer_seen(leg, refused),
-            Input::Connected { leg, destination, keying } => self.peer_connected(leg, destination, keying),
+            Input::Connected { leg, destination, keying } => {
+                self.peer_connected(now, leg, destination, keying)
+            }
             Input::Disconnected { leg, why } => self.peer_disconnected(now, leg, why),
             Input::Delivered { notification, outcome } => {
                 let told =

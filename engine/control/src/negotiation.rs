@@ -22,7 +22,7 @@ use crate::{graph::Refusal, settings::Settings};
 
 pub(crate) use answer::Local;
 pub(crate) use crypto::Sdes;
-pub(crate) use dtls::{DtlsLocal, DtlsOffer};
+pub(crate) use dtls::{DtlsLocal, DtlsOffer, hash_named};
 
 /// `mediaLeg` as a customer sends it.
 #[derive(Clone, PartialEq, Eq)]

@@ -5,14 +5,14 @@ use std::{
     net::{IpAddr, SocketAddr},
 };
 
-use holdmusic_media::{Keying, LegId, Now, Protection};
+use holdmusic_media::{Keying, LegId, MediaTime, Now, Protection, Tick};
 use rand::Rng;
 
 use crate::{
     Control, Output,
     id::{CallId, ParticipantId},
     negotiation::Secured,
-    participant::{EndedBy, Leg},
+    participant::{EndedBy, Leg, Sending},
 };
 
 /// What a WebRTC peer said of itself in its offer, as far as the lite side of ICE and the other side of DTLS need it.
@@ -160,6 +160,21 @@ impl Transport {
     }
 }
 
+impl Leg {
+    /// The counters of SRTP begin anew with new keys, at the next packet.
+    fn begin_counters(&mut self, now: MediaTime, keying: &Keying) {
+        let numbering = &mut self.spec.numbering;
+        if let (Protection::Srtp(_), Some(sending)) = (&self.spec.protection, &mut self.sending) {
+            // It has sent by other keys what the numbering does not know of: a packet a tick, and one each time it began.
+            let ticks = Tick::at(now).0.saturating_sub(Tick::at(sending.since).0);
+            numbering.sequence = numbering.sequence.after(ticks + u64::from(sending.times));
+            *sending = Sending { since: now, times: 1 };
+        }
+        numbering.rollover_counter = keying.rollover_counter;
+        numbering.srtcp_index = keying.srtcp_index;
+    }
+}
+
 impl Control {
     /// The peer of a leg is waited for; or it was connected, before a restart, and need not come again.
     pub(crate) fn admit_peer(&mut self, leg: &Leg, resumed: Option<SocketAddr>) {
@@ -211,6 +226,7 @@ impl Control {
     /// The peer of a leg can hear, or is elsewhere now.
     pub(crate) fn peer_connected(
         &mut self,
+        now: Now,
         leg: LegId,
         destination: SocketAddr,
         keying: Option<Box<Keying>>,
@@ -224,6 +240,7 @@ impl Control {
         entry.spec.rtcp = entry.spec.rtcp.map(|_| destination);
         let mut specs = vec![];
         if let Some(keying) = keying {
+            entry.begin_counters(now.mono, &keying);
             // Only keys that were awaited begin with their own counters, and another peer knows no older ones.
             if matches!(entry.spec.protection, Protection::Srtp(_)) {
                 entry.spec.protection = Protection::Awaited;

@@ -141,6 +141,7 @@ impl House {
         let sockets = bind_senders(&config.media_binds, &locals, config.dscp_ef)?;
         let mut settings = config.control;
         (settings.durable, settings.boot) = (true, clock::boot());
+        settings.fingerprint = Some(peers::certificate::fingerprint(&certificate));
         settings.media_locals = sockets
             .iter()
             .map(|socket| {

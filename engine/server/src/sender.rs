@@ -32,8 +32,12 @@ const DATAGRAMS_AT_ONCE: usize = 64;
 /// Real-time priority of a sender, 1 to 99: ahead of everything that has none, behind what an operator set on purpose.
 const REALTIME_PRIORITY: u8 = 10;
 
-/// An idle sender looks around so often, for what has come in meanwhile.
+/// A sender without legs looks around so often, for what has come in meanwhile.
 const IDLE: Duration = Duration::from_secs(1);
+
+/// A sender that has legs, none of which plays, looks around so often: a browser that connects to one of them sends four
+/// datagrams, each when the one before has been answered.
+const IDLE_WITH_LEGS: Duration = Duration::from_millis(10);
 
 /// What a sender has before others.
 #[derive(Clone, Copy, Debug, Default)]
@@ -92,7 +96,8 @@ pub fn run(
         let now = clock::now();
         counts.round(now.mono);
         let deadline = pacer.prepare(now);
-        let Some(woke) = wait(&mut pacer, &mut commands, deadline) else { continue };
+        let idle = if legs > 0 { IDLE_WITH_LEGS } else { IDLE };
+        let Some(woke) = wait(&mut pacer, &mut commands, deadline, idle) else { continue };
         pacer.send(woke, &mut &*socket);
         let served = pacer.settle(woke, clock::mono());
         counts.add(&served);
@@ -122,7 +127,7 @@ fn go_ahead_of_others() {
 
 /// Waits for `deadline`, and says when that was over; `None` if something else comes first. A command comes with a wake-up
 /// ([`crate::mailbox::Commander`]), so one sleep serves both, and nobody spins.
-fn wait(pacer: &mut Pacer, commands: &mut Orders, deadline: MediaTime) -> Option<MediaTime> {
+fn wait(pacer: &mut Pacer, commands: &mut Orders, deadline: MediaTime, idle: Duration) -> Option<MediaTime> {
     loop {
         let now = clock::mono();
         if now >= deadline {
@@ -137,7 +142,7 @@ fn wait(pacer: &mut Pacer, commands: &mut Orders, deadline: MediaTime) -> Option
             return None;
         }
         if deadline == MediaTime::NEVER {
-            clock::park(IDLE);
+            clock::park(idle);
             return None;
         }
         clock::park(deadline.since(now));

@@ -367,7 +367,7 @@ pub(super) struct TransportJson {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     pub(super) suite: Option<&'static str>,
-    /// Why it is not connected any more, or never was.
+    /// Why it is not connected any more, or cannot be.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     pub(super) reason: Option<String>,

@@ -213,7 +213,8 @@ fn transport_json(transport: &Transport, spec: &LegSpec) -> TransportJson {
         Protection::Srtp(keying) => Some(keying.send.suite().name()),
         Protection::Plain | Protection::Awaited => None,
     };
-    let reason = transport.why_silent().filter(|_| transport.is_over()).map(|why| why.to_string());
+    let is_told = transport.is_over() || matches!(transport.state, TransportState::New { refused: Some(_) });
+    let reason = transport.why_silent().filter(|_| is_told).map(|why| why.to_string());
     TransportJson { state, remote, suite, reason }
 }
 

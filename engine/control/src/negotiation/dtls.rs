@@ -16,6 +16,11 @@ const LONGEST_CREDENTIAL: usize = 256;
 /// here.
 const HASHES: [(&str, usize); 3] = [("sha-256", 32), ("sha-384", 48), ("sha-512", 64)];
 
+/// The hash function that SDP calls `name`, if it is one of those.
+pub(crate) fn hash_named(name: &str) -> Option<&'static str> {
+    HASHES.iter().map(|(known, _)| *known).find(|known| known.eq_ignore_ascii_case(name))
+}
+
 /// Who begins the handshake, as the offer has it (RFC 4145 section 4, RFC 5763 section 5).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Setup {

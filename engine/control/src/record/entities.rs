@@ -26,11 +26,13 @@ use crate::{
     call::{Call, CompletesWhen, HoldRules, OnPromptFailure},
     data_uri::DataUri,
     graph::StatusCase,
+    negotiation::hash_named,
     notification::{Owed, Says},
     operation::{HoldFacts, Invited, Operation, OperationKind, ResultInfo, Status, StopFacts},
     participant::{EndedBy, Heard, Hold, Leg, Participant, PastHold, Resume, SdpAnswer, Sending},
     prompt::{Origin, Prompt, Prompts},
     receivers::Callback,
+    transport::{Disconnection, IceCredentials, PeerOffer, Transport, TransportState},
     undelivered::Undelivered,
 };
 
@@ -111,7 +113,7 @@ impl Encoder {
         self.blob(key.bytes());
     }
 
-    /// Of keys that a handshake makes nothing is kept: after a restart there is another handshake.
+    /// Keys that a handshake has made are kept as well: the peer has them still, and makes no other ones.
     fn protection(&mut self, protection: &Protection) {
         match protection {
             Protection::Plain => self.u8(0),
@@ -125,6 +127,27 @@ impl Encoder {
                 self.u32(*srtcp_index);
             }
             Protection::Awaited => self.u8(2),
+        }
+    }
+
+    fn disconnection(&mut self, why: &Disconnection) {
+        match why {
+            Disconnection::Closed => self.u8(0),
+            Disconnection::Silent => self.u8(1),
+            Disconnection::NoCheck => self.u8(2),
+            Disconnection::NotAllowed(address) => {
+                self.u8(3);
+                self.address(SocketAddr::new(*address, 0));
+            }
+            Disconnection::NoHandshake => self.u8(4),
+            Disconnection::Unfinished => self.u8(5),
+            Disconnection::Stranger => self.u8(6),
+            Disconnection::NoSrtp => self.u8(7),
+            Disconnection::Failed(words) => {
+                self.u8(8);
+                self.text(words);
+            }
+            Disconnection::TooMany => self.u8(9),
         }
     }
 
@@ -233,6 +256,22 @@ impl Decoder<'_> {
             })),
             2 => Protection::Awaited,
             _ => return Err(Unreadable("a known protection")),
+        })
+    }
+
+    fn disconnection(&mut self) -> Result<Disconnection, Unreadable> {
+        Ok(match self.u8()? {
+            0 => Disconnection::Closed,
+            1 => Disconnection::Silent,
+            2 => Disconnection::NoCheck,
+            3 => Disconnection::NotAllowed(self.address()?.ip()),
+            4 => Disconnection::NoHandshake,
+            5 => Disconnection::Unfinished,
+            6 => Disconnection::Stranger,
+            7 => Disconnection::NoSrtp,
+            8 => Disconnection::Failed(self.text()?.to_owned()),
+            9 => Disconnection::TooMany,
+            _ => return Err(Unreadable("why a peer is gone")),
         })
     }
 
@@ -429,9 +468,7 @@ pub(super) fn participant(
     encoder.option(participant.info.as_deref(), Encoder::text);
     encoder.option(participant.metadata.as_deref(), Encoder::text);
     encoder.bool(participant.muted);
-    encoder.option(participant.leg.as_ref().filter(|leg| leg.transport.is_none()), |encoder, leg| {
-        leg_fields(encoder, leg, locals)
-    });
+    encoder.option(participant.leg.as_ref(), |encoder, leg| leg_fields(encoder, leg, locals));
     encoder.option(participant.hold.as_deref(), |encoder, hold| hold_fields(encoder, hold, kept));
     encoder.option(participant.past.as_deref(), past_fields);
     encoder.bytes()
@@ -457,6 +494,31 @@ fn leg_fields(encoder: &mut Encoder, leg: &Leg, locals: &[SocketAddr]) {
         encoder.moment(sending.since);
         encoder.u32(sending.times);
     });
+    encoder.option(leg.transport.as_deref(), transport_fields);
+}
+
+fn transport_fields(encoder: &mut Encoder, transport: &Transport) {
+    let Transport { local, offer, state } = transport;
+    encoder.text(&local.ufrag);
+    encoder.text(&local.pwd);
+    encoder.text(&offer.ufrag);
+    encoder.list(offer.fingerprints.iter(), |encoder, (hash, digest)| {
+        encoder.text(hash);
+        encoder.blob(digest);
+    });
+    encoder.bool(offer.is_passive);
+    match state {
+        // Whoever was about to connect goes on.
+        TransportState::New { .. } | TransportState::Checking => encoder.u8(0),
+        TransportState::Connected(remote) => {
+            encoder.u8(1);
+            encoder.address(*remote);
+        }
+        TransportState::Disconnected(why) => {
+            encoder.u8(2);
+            encoder.disconnection(why);
+        }
+    }
 }
 
 fn hold_fields(encoder: &mut Encoder, hold: &Hold, kept: &mut KeptPrompts) {
@@ -531,11 +593,12 @@ fn read_leg(decoder: &mut Decoder<'_>, version: u16) -> Result<(Leg, SocketAddr)
     })?;
     let sending =
         decoder.option(|decoder| Ok(Sending { since: as_written.read(decoder)?, times: decoder.u32()? }))?;
+    let transport = if version < 2 { None } else { decoder.option(read_transport)?.map(Box::new) };
     Ok((
         Leg {
             id: LegId(0),
             spec,
-            transport: None,
+            transport,
             receives,
             added: false,
             answer,
@@ -545,6 +608,24 @@ fn read_leg(decoder: &mut Decoder<'_>, version: u16) -> Result<(Leg, SocketAddr)
         },
         local,
     ))
+}
+
+fn read_transport(decoder: &mut Decoder<'_>) -> Result<Transport, Unreadable> {
+    let text = |decoder: &mut Decoder<'_>| decoder.text().map(str::to_owned);
+    let local = IceCredentials { ufrag: text(decoder)?, pwd: text(decoder)? };
+    let ufrag = text(decoder)?;
+    let fingerprints = decoder.list(|decoder| {
+        let hash = hash_named(decoder.text()?).ok_or(Unreadable("a hash function"))?;
+        Ok((hash, decoder.blob()?.into()))
+    })?;
+    let offer = PeerOffer { ufrag, fingerprints, is_passive: decoder.bool()? };
+    let state = match decoder.u8()? {
+        0 => TransportState::New { refused: None },
+        1 => TransportState::Connected(decoder.address()?),
+        2 => TransportState::Disconnected(decoder.disconnection()?),
+        _ => return Err(Unreadable("how far a peer is")),
+    };
+    Ok(Transport { local, offer, state })
 }
 
 fn read_hold(

@@ -358,3 +358,73 @@ fn a_leg_that_goes_away_dismisses_its_peer() {
     desk.disconnected(2, Disconnection::Silent);
     assert_eq!(desk.heard(), "");
 }
+
+/// What the peer has, names and keys, is what is kept; it need not know that we were away.
+#[test]
+fn a_browser_goes_on_after_a_restart_by_the_names_and_keys_that_it_has() {
+    let mut desk =
+        Desk::with(Settings { fingerprint: Some([0xab; 32]), durable: true, ..Settings::default() });
+    let (who, local) = desk.browser();
+    desk.connected(1, BROWSER, Some(keying(1)));
+    desk.start(who, "", "").unwrap();
+    desk.started(1, 0);
+    desk.pass(5_000);
+    desk.crash();
+    assert_eq!(desk.admitted(), local);
+    assert_eq!(desk.spec(), (BROWSER.parse().unwrap(), Protection::Srtp(keying(1))));
+    check(
+        &mut desk,
+        &expect![[r#"
+        admit a peer to leg 1, known at 192.168.1.10:50000
+        add leg 1 to 192.168.1.10:50000
+        play 0 on leg 1, on since 0 ms
+    "#]],
+    );
+    let transport =
+        serde_json::json!({ "state": "connected", "remote": BROWSER, "suite": "AEAD_AES_128_GCM" });
+    assert_eq!(desk.leg(who)["transport"], transport);
+
+    // Once it is gone it is so after a restart, too.
+    desk.disconnected(1, Disconnection::Failed("as the test wants".to_owned()));
+    let gone = desk.leg(who)["transport"].clone();
+    desk.crash();
+    assert!(!desk.heard().contains("admit"));
+    assert_eq!(desk.leg(who)["transport"], gone);
+    assert_eq!(gone["reason"], "DTLS failed: as the test wants");
+}
+
+#[test]
+fn a_browser_that_was_about_to_connect_does_so_after_a_restart() {
+    let mut desk =
+        Desk::with(Settings { fingerprint: Some([0xab; 32]), durable: true, ..Settings::default() });
+    let (who, local) = desk.browser();
+    desk.start(who, "", "").unwrap();
+    desk.tell(Input::PeerSeen { leg: LegId(1), refused: None });
+    desk.crash();
+    assert_eq!(desk.admitted(), local);
+    assert_eq!(desk.spec().1, Protection::Awaited);
+    desk.connected(1, BROWSER, Some(keying(1)));
+    desk.started(1, 0);
+    assert!(desk.heard().contains("completed 200/0"));
+}
+
+/// Another peer has other keys, and begins to count at 0: what was counted for the first is nothing to it.
+#[test]
+fn counters_of_srtp_begin_anew_with_other_keys() {
+    let mut desk = webrtc();
+    let (who, _) = desk.browser();
+    desk.connected(1, BROWSER, Some(keying(1)));
+    desk.said.clear();
+    desk.renegotiate(who, &offer("efgh", 2));
+    desk.connected(1, "192.168.1.10:50001", Some(keying(5)));
+    let protections: Vec<_> = desk
+        .said
+        .iter()
+        .filter_map(|output| match output {
+            Output::ChangeLeg { spec, .. } => Some(spec.protection.clone()),
+            _ => None,
+        })
+        .collect();
+    let [.., awaited, renewed] = &protections[..] else { panic!("{protections:?}") };
+    assert_eq!((awaited, renewed), (&Protection::Awaited, &Protection::Srtp(keying(5))));
+}

@@ -44,6 +44,9 @@ const CHOSEN_FOR: Duration = Duration::from_secs(1);
 /// The largest record of DTLS that we write, and one in which nothing of it is fragmented.
 const MAX_RECORD: usize = 2_048;
 
+/// Handshakes that may fail before the peer is given up: anybody who knows its address can begin one in its name.
+const MAX_FAILURES: u32 = 3;
+
 /// What all peers share.
 #[derive(Debug)]
 pub struct House {
@@ -162,6 +165,8 @@ pub struct Peer {
     refused: Option<IpAddr>,
     /// Where DTLS goes.
     dtls_to: Option<SocketAddr>,
+    /// Handshakes that failed.
+    failures: u32,
     /// When DTLS wants to be called.
     dtls_at: MediaTime,
     /// When the last check came from where packets go.
@@ -187,6 +192,7 @@ impl Peer {
             transactions: VecDeque::new(),
             refused: None,
             dtls_to: None,
+            failures: 0,
             dtls_at: MediaTime::NEVER,
             heard: now,
             connect_by: now + CONNECT_WITHIN,
@@ -334,7 +340,7 @@ impl Peer {
             return;
         }
         if matches!(self.stage, Stage::Invited) {
-            if !room {
+            if !room || !is_client_hello(datagram) {
                 return;
             }
             self.begin(now, house);
@@ -345,7 +351,7 @@ impl Peer {
         self.dtls_to = Some(from);
         self.drain(now, house);
         if let Err(error) = handled {
-            self.fail(&error.to_string());
+            self.stumble(&error.to_string());
         }
     }
 
@@ -532,6 +538,17 @@ impl Peer {
         self.events.push_back(Event::Connected { destination, keying });
     }
 
+    /// DTLS cannot go on. Before there is an association another one may be begun, a few times.
+    fn stumble(&mut self, words: &str) {
+        self.failures += 1;
+        if matches!(self.stage, Stage::Handshaking(_)) && self.failures < MAX_FAILURES {
+            self.stage = Stage::Invited;
+            self.dtls_at = MediaTime::NEVER;
+        } else {
+            self.fail(words);
+        }
+    }
+
     /// DTLS cannot go on.
     pub(super) fn fail(&mut self, words: &str) {
         if !self.is_gone() {
@@ -543,6 +560,19 @@ impl Peer {
         self.stage = Stage::Gone;
         self.events.push_back(Event::Disconnected(why));
     }
+}
+
+/// Whether a datagram begins with a first message of DTLS, as it stands in clear in a record of epoch 0 (RFC 6347 section
+/// 4.2.2): nothing else begins a handshake.
+fn is_client_hello(datagram: &[u8]) -> bool {
+    const RECORD_LEN: usize = 13;
+    const HANDSHAKE: u8 = 22;
+    const CLIENT_HELLO: u8 = 1;
+    let Some((record, body)) = datagram.split_at_checked(RECORD_LEN) else { return false };
+    record[0] == HANDSHAKE
+        && record[1] == 0xfe
+        && record[3..5] == [0, 0]
+        && body.first() == Some(&CLIENT_HELLO)
 }
 
 /// Whether the certificate has a fingerprint that was offered, by a hash that is still good (RFC 8122 section 5).

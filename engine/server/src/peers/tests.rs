@@ -448,6 +448,26 @@ fn addresses_are_forgotten_beyond_eight() {
     assert!(stage.peers.by_address.contains_key(&(0, "192.168.1.10:1000".parse().unwrap())));
 }
 
+/// Whoever knows where the peer is can begin a handshake in its name, with something that is none; the peer's own succeeds.
+#[test]
+fn a_first_message_that_is_none_does_not_keep_the_peer_from_its_own() {
+    let mut stage = Stage::new();
+    stage.check(true);
+    let mut hello = vec![0xaa; 120];
+    hello[..25].copy_from_slice(&[
+        22, 0xfe, 0xfd, 0, 0, 0, 0, 0, 0, 0, 0, 0, 107, 1, 0, 0, 95, 0, 0, 0, 0, 0, 0, 0, 95,
+    ]);
+    for _ in 0..2 {
+        stage.send(stage.browser.at, &hello);
+        stage.send(stage.browser.at, &[22; 40]);
+    }
+    stage.shake_hands(true);
+    for _ in 0..5 {
+        stage.pass(Duration::from_secs(1));
+    }
+    assert!(stage.browser.connected, "{:?}", stage.events);
+}
+
 /// Whatever comes from where the peer is: it does no harm to an association that stands.
 #[test]
 fn garbage_does_not_end_an_association() {
