@@ -22,8 +22,14 @@ function signOut(message = "") {
   byId("token").focus();
 }
 
+let linked = "";
+
 function link(words, tone, isLive, title = "") {
   const node = byId("connection");
+  // A screen reader hears of each change once, and of no seconds.
+  const kind = words.replace(/ (in|for) \d.*/, "");
+  if (kind !== linked) announce(kind);
+  linked = kind;
   tell(node, [words, tone]);
   mark(node, "data-live", isLive ? "true" : null);
   mark(node, "title", title || null);

@@ -166,7 +166,7 @@ const operations = tableOf(byId("operations-list"), "Operations", [
   { title: "Time", kind: "tight", of: (row) => clockTime(row.acceptedDateTime) },
   { title: "What", kind: "tight", of: (row) => KINDS[row.kind] ?? row.kind },
   { title: "Status", state: true, of: (row) => STATUSES[row.status] ?? [row.status, "idle"] },
-  { title: "Whom", of: (row) => whom(row) },
+  { title: "Whom", kind: "name", of: (row) => whom(row) },
   { title: "Heard", kind: "tight", of: (row) => ({ customPrompt: "prompt", default: "default" })[row.source] },
   { title: "First packet", kind: "number", of: (row) => (row.firstPacketLatencyMs == null ? "" : millis(row.firstPacketLatencyMs)) },
   { title: "Result", kind: "words", of: (row) => resultOf(row) },
@@ -366,6 +366,9 @@ function notice(words, tone = "warn") {
 
 let listener = null;
 
+/** How often the level is told in numbers; it is drawn with each picture. */
+const METER_MS = 250;
+
 function toggleListening() {
   if (listener) return endListening();
   const person = state.rows.get(`participant/${state.chosen}`);
@@ -374,9 +377,12 @@ function toggleListening() {
   say(detail.listen, "Stop listening");
   detail.meter.hidden = detail.scale.hidden = false;
   detail.heard.show([["Connection", "connecting"]]);
+  let told = 0;
   listener = new Listener(person.call, person.id, {
     level(db) {
       detail.bar.style.transform = `scaleX(${(db - FLOOR_DB) / -FLOOR_DB})`;
+      if (performance.now() < told + METER_MS) return;
+      told = performance.now();
       mark(detail.meter, "aria-valuenow", Math.round(db));
       mark(detail.meter, "aria-valuetext", `${Math.round(db)} dB`);
     },
