@@ -124,7 +124,7 @@ test-openapi: tools ## requests made up from /openapi.json, T seconds (600), the
 	$(CARGO) build $(RELEASE) -p holdmusic
 	python3 tests/clients/openapi.py $(CLIENTS)/schemathesis/bin/schemathesis $(T) $(SEED)
 
-bench: tools ## what a packet costs, first packet, 500 held for a minute, memory, starts among others, starts over HTTP, restarts, each step, a prompt
+bench: tools ## what a packet costs, first packet, 500 held for a minute, memory, starts among others, starts over HTTP, restarts, browsers that connect, each step, a prompt
 	$(CARGO) build $(RELEASE) -p holdmusic -p holdmusic-bench
 	$(CARGO) run $(RELEASE) -p holdmusic-bench --bin limit
 	$(CARGO) run $(RELEASE) -p holdmusic-bench --bin capacity
@@ -135,6 +135,7 @@ bench: tools ## what a packet costs, first packet, 500 held for a minute, memory
 	$(CARGO) run $(RELEASE) -p holdmusic-bench --bin prompts
 	$(CARGO) run $(RELEASE) -p holdmusic-bench --bin api
 	$(CARGO) run $(RELEASE) -p holdmusic-bench --bin restart
+	$(CARGO) run $(RELEASE) -p holdmusic-bench --bin handshakes
 	$(CARGO) bench --locked -p holdmusic-bench --bench steps
 	$(CARGO) run $(RELEASE) -p holdmusic-bench --bin prepare -- --json target/prepare.json
 
