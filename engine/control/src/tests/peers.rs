@@ -375,8 +375,8 @@ fn a_browser_goes_on_after_a_restart_by_the_names_and_keys_that_it_has() {
     check(
         &mut desk,
         &expect![[r#"
-        admit a peer to leg 1, known at 192.168.1.10:50000
         add leg 1 to 192.168.1.10:50000
+        admit a peer to leg 1, known at 192.168.1.10:50000
         play 0 on leg 1, on since 0 ms
     "#]],
     );
