@@ -84,8 +84,8 @@ class Listener {
     if (this.ended) return;
     this.ended = true;
     clearInterval(this.timer);
-    this.leave?.();
-    this.connection?.close();
+    // Closed behind it: a connection that says goodbye ends the listener too, and then there is none to be ended.
+    (this.leave?.() ?? Promise.resolve()).finally(() => this.connection?.close());
     if (this.element) this.element.srcObject = null;
     this.context?.close();
     this.on.ended(message);

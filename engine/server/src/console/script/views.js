@@ -380,7 +380,7 @@ function toggleListening() {
   let told = 0;
   listener = new Listener(person.call, person.id, {
     level(db) {
-      detail.bar.style.transform = `scaleX(${(db - FLOOR_DB) / -FLOOR_DB})`;
+      detail.bar.style.clipPath = `inset(0 ${(db / FLOOR_DB) * 100}% 0 0)`;
       if (performance.now() < told + METER_MS) return;
       told = performance.now();
       mark(detail.meter, "aria-valuenow", Math.round(db));
@@ -402,7 +402,7 @@ function toggleListening() {
       listener = null;
       say(detail.listen, "Listen in");
       say(detail.listenProblem, message ?? "");
-      detail.bar.style.transform = "scaleX(0)";
+      detail.bar.style.clipPath = "";
       detail.meter.hidden = detail.scale.hidden = true;
       detail.heard.show([]);
     },
