@@ -23,6 +23,7 @@ pub use stream::{Gap, Marker, StreamHearing, TimestampJump};
 use crate::{
     rtp::{Header, Ssrc},
     time::MediaTime,
+    unprotect::{UnprotectError, Unprotector},
 };
 use stream::Stream;
 
@@ -48,6 +49,11 @@ pub struct Receiver {
     unmeasured: u64,
     rtcp: RtcpHearing,
     last_rtp: Option<MediaTime>,
+    /// For what is protected.
+    unprotector: Option<Box<Unprotector>>,
+    scratch: Vec<u8>,
+    auth_failures: u64,
+    replayed: u64,
 }
 
 impl Receiver {
@@ -64,12 +70,42 @@ impl Receiver {
             unmeasured: 0,
             rtcp: RtcpHearing::default(),
             last_rtp: None,
+            unprotector: None,
+            scratch: Vec::new(),
+            auth_failures: 0,
+            replayed: 0,
         }
+    }
+
+    /// Hears SRTP: what `unprotector` does not believe is counted, and not heard.
+    #[must_use]
+    pub fn unprotecting(mut self, unprotector: Unprotector) -> Self {
+        self.unprotector = Some(Box::new(unprotector));
+        self
     }
 
     /// Takes in one datagram, RTP or RTCP (told apart by RFC 5761), that arrived at `arrived`.
     pub fn handle_datagram(&mut self, arrived: MediaTime, datagram: &[u8]) {
         self.datagrams += 1;
+        let Some(unprotector) = &mut self.unprotector else { return self.hear(arrived, datagram) };
+        let mut scratch = std::mem::take(&mut self.scratch);
+        scratch.clear();
+        scratch.extend_from_slice(datagram);
+        let read = if is_rtcp(&scratch) {
+            unprotector.unprotect_rtcp(&mut scratch).map(|(len, _)| len)
+        } else {
+            unprotector.unprotect(&mut scratch).map(|(len, _)| len)
+        };
+        match read {
+            Ok(len) => self.hear(arrived, &scratch[..len]),
+            Err(UnprotectError::Replayed) => self.replayed += 1,
+            Err(UnprotectError::NotAuthentic) => self.auth_failures += 1,
+            Err(UnprotectError::Malformed) => self.not_rtp += 1,
+        }
+        self.scratch = scratch;
+    }
+
+    fn hear(&mut self, arrived: MediaTime, datagram: &[u8]) {
         if is_rtcp(datagram) {
             return self.handle_rtcp(arrived, datagram);
         }
@@ -107,6 +143,8 @@ impl Receiver {
             datagrams: self.datagrams,
             not_rtp: self.not_rtp,
             unmeasured: self.unmeasured,
+            auth_failures: self.auth_failures,
+            replayed: self.replayed,
             streams: self.streams.iter().map(Stream::hearing).collect(),
             rtcp: self.rtcp.clone(),
         }
@@ -177,6 +215,10 @@ pub struct Hearing {
     pub not_rtp: u64,
     /// RTP packets of sources that found no place among the measured ones ([`MAX_STREAMS`]).
     pub unmeasured: u64,
+    /// Datagrams that are protected with another key, or were changed on their way.
+    pub auth_failures: u64,
+    /// Protected datagrams that came again, or so late that this is not known.
+    pub replayed: u64,
     /// The sources, in the order in which they were first heard.
     pub streams: Vec<StreamHearing>,
     /// What came by RTCP.
@@ -274,6 +316,42 @@ mod tests {
         assert_eq!((main.markers, main.max_jitter, main.spacing), (1, Duration::ZERO, Spacing::default()));
         assert_eq!(main.duration(), Duration::from_millis(999 * 20));
         assert_eq!((hearing.streams.len(), hearing.not_rtp, hearing.datagrams), (1, 0, 1000));
+    }
+
+    /// What is damaged or comes again is counted, and the rest is heard as if it had come in the clear.
+    #[test]
+    fn a_protected_stream_is_heard_by_who_has_the_key() {
+        use crate::{keys::MasterKey, keys::Suite, protect::MAX_GROWTH, protect::Protector};
+        let key = MasterKey::new(Suite::AeadAes128Gcm, &[5; 28]).unwrap();
+        let protector = Protector::new(&key, None);
+        let hear = |key: &MasterKey| {
+            let mut receiver = Receiver::new(Codec::Opus).unprotecting(Unprotector::new(key, None));
+            for n in 0..100 {
+                let mut datagram = nth(n);
+                let len = datagram.len();
+                datagram.resize(len + MAX_GROWTH, 0);
+                let rollover_counter = u32::from(n >= 6);
+                let sealed = protector.protect(&mut datagram, len, rollover_counter).unwrap();
+                if n % 10 == 0 {
+                    let mut damaged = datagram[..sealed].to_vec();
+                    damaged[sealed - 1] ^= 1;
+                    receiver.handle_datagram(tick(n), &damaged);
+                    receiver.handle_datagram(tick(n), &[0x80; 5]);
+                }
+                receiver.handle_datagram(tick(n), &datagram[..sealed]);
+                if n % 10 == 0 {
+                    receiver.handle_datagram(tick(n), &datagram[..sealed]);
+                }
+            }
+            receiver.hearing()
+        };
+        let hearing = hear(&key);
+        assert_eq!((hearing.auth_failures, hearing.replayed, hearing.not_rtp), (10, 10, 10));
+        let main = hearing.main().unwrap();
+        assert!(main.is_continuous());
+        assert_eq!((main.packets, main.payload_bytes), (100, 400));
+        let other = hear(&MasterKey::new(Suite::AeadAes128Gcm, &[6; 28]).unwrap());
+        assert_eq!((other.streams.len(), other.auth_failures), (0, 120));
     }
 
     #[test]

@@ -20,7 +20,7 @@ use std::{
 };
 
 use holdmusic_codecs::Pcm;
-use holdmusic_media::{MediaTime, Receiver};
+use holdmusic_media::{MediaTime, Receiver, unprotect::Unprotector};
 use indicatif::{ProgressBar, ProgressStyle};
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -133,6 +133,9 @@ fn listen(options: &ListenOptions) -> Result<bool, ListenError> {
     let stop = stop_at_signals().map_err(|why| ListenError::new("signals", &why))?;
 
     let mut receiver = Receiver::new(expected.formats.clone());
+    if let Some((key, mki)) = &expected.srtp {
+        receiver = receiver.unprotecting(Unprotector::new(key, mki.clone()));
+    }
     let mut doors = Doors { socket, rtcp, clock: Clock::starting_now(), stop, sender: None };
     let ended_by = doors
         .hear(&mut receiver, options.seconds.map(Duration::from_secs_f64))

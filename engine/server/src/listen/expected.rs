@@ -4,6 +4,7 @@ use std::{fmt, time::Duration};
 
 use holdmusic_codecs::Codec;
 use holdmusic_media::{
+    MasterKey, Mki, Suite,
     receiver::{PayloadFormat, PayloadFormats},
     rtp::PayloadType,
 };
@@ -18,6 +19,8 @@ pub struct Expected {
     pub rtcp_multiplexed: bool,
     /// What each payload type is.
     pub formats: PayloadFormats,
+    /// What it is protected with, and what packets then carry behind them.
+    pub srtp: Option<(MasterKey, Option<Mki>)>,
 }
 
 impl Default for Expected {
@@ -25,7 +28,7 @@ impl Default for Expected {
     fn default() -> Self {
         let opus = PayloadFormat::named(Codec::Opus.name(), Codec::Opus.clock_rate());
         let formats = PayloadFormats::of_rfc_3551().with_dynamic(&opus);
-        Self { port: None, rtcp_multiplexed: false, formats }
+        Self { port: None, rtcp_multiplexed: false, formats, srtp: None }
     }
 }
 
@@ -40,7 +43,8 @@ impl Expected {
         let start = text.windows(2).position(|pair| pair == b"v=").ok_or(SdpError::NotSdp)?;
         let session = Session::parse(&text[start..]).map_err(|error| SdpError::Broken(error.to_string()))?;
         let media = session.medias.iter().find(|media| media.media == "audio").ok_or(SdpError::NoSound)?;
-        if media.proto.contains("SAVP") {
+        let srtp = values(media, "crypto").find_map(crypto);
+        if media.proto.contains("SAVP") && srtp.is_none() {
             return Err(SdpError::Encrypted(media.proto.clone()));
         }
         let mut formats = PayloadFormats::of_rfc_3551();
@@ -57,13 +61,26 @@ impl Expected {
             formats.insert(payload_type, format);
         }
         let rtcp_multiplexed = media.attributes.iter().any(|attribute| attribute.attribute == "rtcp-mux");
-        Ok(Self { port: (media.port > 0).then_some(media.port), rtcp_multiplexed, formats })
+        Ok(Self { port: (media.port > 0).then_some(media.port), rtcp_multiplexed, formats, srtp })
     }
 }
 
 fn values<'a>(media: &'a Media, name: &'a str) -> impl Iterator<Item = &'a str> {
     let named = media.attributes.iter().filter(move |attribute| attribute.attribute == name);
     named.filter_map(|attribute| attribute.value.as_deref())
+}
+
+/// `1 AEAD_AES_128_GCM inline:KEY|2^31|1:4`: tag, suite, key with its lifetime and its MKI (RFC 4568 section 9.1).
+fn crypto(value: &str) -> Option<(MasterKey, Option<Mki>)> {
+    let mut words = value.split_ascii_whitespace().skip(1);
+    let suite = Suite::named(words.next()?)?;
+    let mut parts = words.next()?.strip_prefix("inline:")?.split('|');
+    let key = MasterKey::from_base64(suite, parts.next()?).ok()?;
+    let mki = parts.find_map(|part| part.split_once(':'));
+    match mki {
+        None => Some((key, None)),
+        Some((value, len)) => Some((key, Some(Mki::new(value.parse().ok()?, len.parse().ok()?)?))),
+    }
 }
 
 /// `111 opus/48000/2`: number, name, clock rate, channels (RFC 8866 section 6.6).
@@ -83,7 +100,7 @@ pub enum SdpError {
     Broken(String),
     /// There is no `m=audio` line.
     NoSound,
-    /// The sound is encrypted; the transport it names.
+    /// The sound is encrypted, with no key (`a=crypto`) that is ours to use; the transport it names.
     Encrypted(String),
 }
 
@@ -94,7 +111,10 @@ impl fmt::Display for SdpError {
             Self::Broken(words) => write!(f, "is no session description: {words}"),
             Self::NoSound => f.write_str("describes no sound: it has no line m=audio"),
             Self::Encrypted(proto) => {
-                write!(f, "describes encrypted sound ({proto}), which listen cannot open")
+                write!(
+                    f,
+                    "describes encrypted sound ({proto}), which listen cannot open without a line a=crypto"
+                )
             }
         }
     }
@@ -126,6 +146,15 @@ mod tests {
         assert_eq!((pcmu.name.as_str(), pcmu.packet_time), ("PCMU", Some(Duration::from_millis(30))));
         assert!(expected.rtcp_multiplexed);
         assert_eq!(expected.formats.of(101).unwrap().codec, None);
+    }
+
+    #[test]
+    fn a_line_of_crypto_says_the_key() {
+        let text = "v=0\ns=-\nt=0 0\nm=audio 1 RTP/SAVP 111\na=crypto:1 ROT13 inline:AAAA\n\
+            a=crypto:2 AES_CM_128_HMAC_SHA1_32 inline:d0RmdmcmVCspeEc3QGZiNWpVLFJhQX1cfHAwJSoj|2^20|1:4\n";
+        let (key, mki) = Expected::of_sdp(text.as_bytes()).unwrap().srtp.unwrap();
+        assert_eq!((key.suite(), mki), (Suite::AesCm128HmacSha1_32, Mki::new(1, 4)));
+        assert_eq!(key.bytes(), b"wDfvg&T+)xG7@fb5jU,RaA}\\|p0%*#");
     }
 
     #[test]

@@ -56,6 +56,8 @@ pub struct Report {
     pub datagrams: u64,
     pub not_rtp: u64,
     pub unmeasured_packets: u64,
+    pub auth_failures: u64,
+    pub replayed: u64,
     pub rtcp_datagrams: u64,
     pub rtcp_sender_reports: u64,
     pub rtcp_byes: u64,
@@ -173,6 +175,8 @@ impl Report {
             datagrams: hearing.datagrams,
             not_rtp: hearing.not_rtp,
             unmeasured_packets: hearing.unmeasured,
+            auth_failures: hearing.auth_failures,
+            replayed: hearing.replayed,
             rtcp_datagrams: hearing.rtcp.datagrams,
             rtcp_sender_reports: hearing.rtcp.sender_reports,
             rtcp_byes: hearing.rtcp.byes,
@@ -347,8 +351,8 @@ mod tests {
         let names = |value: &Value| value.as_object().unwrap().keys().cloned().collect::<Vec<_>>().join(" ");
         assert_eq!(
             names(&json),
-            "address datagrams endedBy listenedSeconds notRtp rtcpByes rtcpDatagrams rtcpPort rtcpSenderReports \
-             sender sound streams unmeasuredPackets"
+            "address authFailures datagrams endedBy listenedSeconds notRtp replayed rtcpByes rtcpDatagrams rtcpPort \
+             rtcpSenderReports sender sound streams unmeasuredPackets"
         );
         assert_eq!(
             names(&json["streams"][0]),

@@ -33,6 +33,12 @@ impl fmt::Display for Report {
         if self.not_rtp + self.unmeasured_packets > 0 {
             row(f, "else", format_args!("{} datagrams were neither RTP nor RTCP", self.not_rtp))?;
         }
+        if self.auth_failures > 0 {
+            row(f, "SRTP", format_args!("{} datagrams were not authentic: another key", self.auth_failures))?;
+        }
+        if self.replayed > 0 {
+            row(f, "SRTP", format_args!("{} datagrams came again and were not heard", self.replayed))?;
+        }
         if self.unmeasured_packets > 0 {
             let packets = self.unmeasured_packets;
             row(
