@@ -35,6 +35,7 @@ STORIES = {
     "microsoft-graph-client, JavaScript": ([NODE, MADE / "npm" / "bot_javascript.mjs"], "speaks TLS"),
     "msgraph-sdk, JavaScript": ([NODE, MADE / "npm" / "bot_typescript.mjs"], None),
     "aiortc, a WebRTC peer": ([PYTHON, HERE / "peer_aiortc.py"], ALONE),
+    "aiortc, by WHEP": ([PYTHON, HERE / "whep_aiortc.py"], ALONE),
 }
 
 # Pages whose commands are run. There is no .NET on every machine: the page for C# says so.

@@ -17,6 +17,7 @@ mod console;
 mod overload;
 mod access;
 mod hold;
+mod whep;
 mod notifications;
 mod prompts;
 mod cache;

@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// Headers that an answer has only sometimes.
-const SOMETIMES: &[&str] = &["Accept", "Accept-Encoding", "RateLimit", "RateLimit-Policy"];
+const SOMETIMES: &[&str] = &["Accept", "Accept-Encoding", "Accept-Post", "RateLimit", "RateLimit-Policy"];
 
 /// The document, and what of it was seen.
 struct Document {
@@ -165,6 +165,13 @@ impl Asker<'_> {
         let headers = if body.is_null() { &headers[..1] } else { &headers[..] };
         self.send(method, template, query, headers, text.as_bytes()).expect(status)
     }
+
+    /// Offers by WHEP; the answer must have this status.
+    fn offer(&self, template: &str, sdp: &str, status: u16) -> Response {
+        let bearer = format!("Bearer {TOKEN}");
+        let headers = [("Authorization", bearer.as_str()), ("Content-Type", "application/sdp")];
+        self.send("POST", template, "", &headers, sdp.as_bytes()).expect(status)
+    }
 }
 
 const ROOT: &str = "/v1.0/communications";
@@ -232,6 +239,23 @@ fn every_operation_answers_as_the_document_says() {
     asker.ask("PUT", &format!("{participant}/mediaLeg"), "", &json!({ "mediaLeg": { "sdp": sdp } }), 200);
     asker.ask("GET", &format!("{participant}/mediaLeg"), "", nothing, 200);
     asker.ask("GET", &participant, "", nothing, 200);
+
+    for (of, named) in [("listeners", "{listener-id}"), ("whep", "{session-id}")] {
+        let endpoint = format!("{participant}/{of}");
+        asker.ask("POST", &format!("{endpoint}/token"), "", nothing, 200);
+        asker.ask("GET", &endpoint, "", nothing, 204);
+        asker.offer(&endpoint, "v=0", 422);
+        let made = asker.offer(&endpoint, &sdp, 201);
+        asker.ask("GET", &participant, "", nothing, 200);
+        asker.ids.push(made.header("Location").unwrap().rsplit('/').next().unwrap().to_owned());
+        let session = format!("{endpoint}/{named}");
+        asker.ask("GET", &session, "", nothing, 204);
+        asker.ask("DELETE", &session, "", nothing, 200);
+        asker.ask("DELETE", &session, "", nothing, 404);
+        asker.ids.pop();
+    }
+    asker.offer(&format!("{participant}/listeners"), &sdp, 400);
+    asker.ask("PUT", &format!("{participant}/mediaLeg"), "", &json!({ "mediaLeg": { "sdp": sdp } }), 200);
 
     let prompt = json!({ "mediaInfo": { "uri": web.url("/music.wav") } });
     let body = json!({ "customPrompt": prompt, "clientContext": "context" });
@@ -314,7 +338,7 @@ fn every_operation_is_refused_as_the_document_says() {
             if parameters.iter().any(|parameter| document.resolve(parameter)["name"] == "$select") {
                 asker.send(&method, path, "?$orderby=id", &token, b"").expect(400);
             }
-            if path.contains('{') && document.body(operation).is_none() {
+            if path.contains('{') && operation["requestBody"].is_null() {
                 asker.send(&method, path, "", &token, b"").expect(404);
             }
             if promised("415") {

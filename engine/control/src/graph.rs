@@ -25,9 +25,9 @@ pub use errors::{Refusal, error_body, known_action, shorten};
 pub(crate) use overview::OverviewRows;
 pub use query::Query;
 pub use read::{
-    call_id, operation_id, participant_id, read_cancel_media, read_create_call, read_create_participant,
-    read_invite, read_media_leg, read_mute, read_nothing, read_play_prompt, read_prompt, read_prompt_check,
-    read_purge, read_start_hold_music, read_stop_hold_music,
+    MAX_SDP, call_id, operation_id, participant_id, read_cancel_media, read_create_call,
+    read_create_participant, read_invite, read_media_leg, read_mute, read_nothing, read_play_prompt,
+    read_prompt, read_prompt_check, read_purge, read_start_hold_music, read_stop_hold_music, read_whep,
 };
 pub(crate) use tell::{call_notification, operation_notification, roster_notification};
 pub use undelivered::notification_id;

@@ -8,7 +8,7 @@ use crate::{
     Control, Output,
     graph::{Answer, Refusal, Writer},
     id::{CallId, GrantId, ListenerId, ParticipantId},
-    negotiation::MediaOffer,
+    negotiation::{MediaOffer, Secured},
     participant::Leg,
     settings::Settings,
     timer::Timer,
@@ -79,7 +79,9 @@ impl Control {
         // Whoever decodes one kind of Opus decodes all.
         negotiated.codec = codec;
         let local = self.settings.media_locals[sender];
-        if local.is_ipv4() != negotiated.destination.is_ipv4() {
+        // A WebRTC peer is where its checks come from, whatever its offer says.
+        let comes_by_itself = matches!(negotiated.secured, Secured::Dtls(_));
+        if !comes_by_itself && local.is_ipv4() != negotiated.destination.is_ipv4() {
             let (offered, needed) = if local.is_ipv4() { ("IPv6", "IPv4") } else { ("IPv4", "IPv6") };
             return Err(Refusal::of_whep(Refusal::invalid(format!(
                 "The offer wants to be sent to by {offered}; participant '{id}' hears by {needed}, and so must who listens in."

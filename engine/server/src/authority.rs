@@ -1,5 +1,6 @@
 //! Who a request comes from: its Authorization header goes in, a caller or a refusal comes out.
 
+mod grant;
 mod issuer;
 mod keys;
 mod token;
@@ -22,8 +23,12 @@ use tokio::runtime::Handle;
 use crate::{
     clock,
     config::access::{Access, App},
+    dice,
     egress::Egress,
 };
+pub use grant::{GrantKind, Granted, Purpose};
+
+use grant::Grants;
 use issuer::Issuer;
 use keys::KeySet;
 use token::{Token, named};
@@ -39,6 +44,7 @@ const MAX_VERIFIED: usize = 10_000;
 #[derive(Debug)]
 pub struct Authority {
     policy: RwLock<Arc<Policy>>,
+    grants: Grants,
     client: Client,
     runtime: Handle,
 }
@@ -80,7 +86,8 @@ impl Authority {
     pub fn new(access: Access, egress: &Egress, runtime: Handle) -> Result<Self, String> {
         let client = issuer::client(egress).map_err(|error| format!("the TLS client: {error}"))?;
         let policy = Policy::new(access, &[], &client, &runtime)?;
-        Ok(Self { policy: RwLock::new(Arc::new(policy)), client, runtime })
+        let grants = Grants::new(&dice::seed());
+        Ok(Self { policy: RwLock::new(Arc::new(policy)), grants, client, runtime })
     }
 
     /// From now on this holds. Keys of an issuer whose settings are as they were stay while they are fetched again.
@@ -106,32 +113,52 @@ impl Authority {
     /// 401 with what is wrong with the token, 403 if it is good but not enough, 503 if the keys of its issuer are not to
     /// be had.
     pub async fn caller(&self, headers: &HeaderMap) -> Result<Arc<Caller>, Refusal> {
-        let mut given = headers.get_all(AUTHORIZATION).iter();
-        let header = given.next().ok_or_else(|| {
-            Refusal::unauthenticated(
-                "There is no access token; expected the header 'Authorization: Bearer …'.",
-            )
-        })?;
-        if given.next().is_some() {
-            // A proxy before us may have judged another one.
-            return Err(Refusal::unauthenticated(
-                "There is more than one Authorization header; expected one.",
-            ));
-        }
-        let token = header
-            .as_bytes()
-            .split_at_checked(7)
-            .filter(|(scheme, _)| scheme.eq_ignore_ascii_case(b"bearer "));
-        let (_, token) = token.ok_or_else(|| {
-            Refusal::unauthenticated("The Authorization header does not begin with 'Bearer '.")
-        })?;
-        let token = token.trim_ascii();
-        if token.len() > MAX_TOKEN {
-            let words = format!("The access token has {} bytes; expected {MAX_TOKEN} at most.", token.len());
-            return Err(Refusal::unauthenticated(words));
+        let token = bearer(headers)?;
+        if grant::is_grant(token) {
+            return Err(grant::not_here());
         }
         self.policy().caller(token).await
     }
+
+    /// Who asks where tokens of WHEP are good too, those that are for `purpose`; and by way of which, if it is one.
+    ///
+    /// # Errors
+    ///
+    /// As [`Authority::caller`].
+    pub async fn caller_for(
+        &self,
+        headers: &HeaderMap,
+        purpose: &Purpose,
+    ) -> Result<(Arc<Caller>, Option<Granted>), Refusal> {
+        let token = bearer(headers)?;
+        if grant::is_grant(token) {
+            let granted = self.granted(token, purpose)?;
+            return Ok((Arc::clone(&granted.caller), Some(granted)));
+        }
+        Ok((self.policy().caller(token).await?, None))
+    }
+}
+
+/// The token that a request brings.
+fn bearer(headers: &HeaderMap) -> Result<&[u8], Refusal> {
+    let mut given = headers.get_all(AUTHORIZATION).iter();
+    let header = given.next().ok_or_else(|| {
+        Refusal::unauthenticated("There is no access token; expected the header 'Authorization: Bearer …'.")
+    })?;
+    if given.next().is_some() {
+        // A proxy before us may have judged another one.
+        return Err(Refusal::unauthenticated("There is more than one Authorization header; expected one."));
+    }
+    let token =
+        header.as_bytes().split_at_checked(7).filter(|(scheme, _)| scheme.eq_ignore_ascii_case(b"bearer "));
+    let (_, token) = token
+        .ok_or_else(|| Refusal::unauthenticated("The Authorization header does not begin with 'Bearer '."))?;
+    let token = token.trim_ascii();
+    if token.len() > MAX_TOKEN {
+        let words = format!("The access token has {} bytes; expected {MAX_TOKEN} at most.", token.len());
+        return Err(Refusal::unauthenticated(words));
+    }
+    Ok(token)
 }
 
 impl Policy {

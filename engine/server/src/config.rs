@@ -84,6 +84,8 @@ pub struct Config {
     pub media_address: Option<IpAddr>,
     /// Who gets in.
     pub access: Access,
+    /// Pages of these origins may use WHEP.
+    pub cors_origins: Vec<String>,
     /// `iss` of the tokens that sign notifications.
     pub issuer: String,
     /// Producer threads.
@@ -289,6 +291,7 @@ impl Options {
         control.max_preparing =
             positive("--max-preparing", self.max_preparing.unwrap_or(control.max_preparing), WORK)?;
         control.max_held = positive("--max-held", self.max_held.unwrap_or(control.max_held), 1_000_000)?;
+        control.max_listeners = self.max_listeners.unwrap_or(control.max_listeners);
         control.max_participants = positive(
             "--max-participants",
             self.max_participants.unwrap_or(control.max_participants),
@@ -342,6 +345,7 @@ impl Options {
             media_binds,
             media_address: self.media_address,
             access,
+            cors_origins: self.cors_origin.iter().map(|text| origin(text)).collect::<Result<_, _>>()?,
             issuer: self.issuer.unwrap_or_else(|| DEFAULT_ISSUER.to_owned()),
             producers,
             tls,
@@ -365,6 +369,17 @@ impl Options {
             control,
         })
     }
+}
+
+/// An origin as browsers write it: `https://host`, perhaps with a port.
+fn origin(text: &str) -> Result<String, String> {
+    let wrong =
+        || format!("--cors-origin is '{text}'; expected an origin, like https://console.example.com:8443");
+    let url = url::Url::parse(text).map_err(|_| wrong())?;
+    let origin = url.origin().ascii_serialization();
+    let is_bare =
+        matches!(url.scheme(), "http" | "https") && text.trim_end_matches('/').len() == origin.len();
+    if is_bare { Ok(origin) } else { Err(wrong()) }
 }
 
 fn target_lufs(text: &str) -> Result<Option<f64>, String> {

@@ -291,6 +291,7 @@ impl House {
             checker,
             keys,
             issuer,
+            cors_origins: config.cors_origins,
             not_ready: Arc::clone(&not_ready),
             console: Arc::default(),
         });

@@ -5,6 +5,7 @@ pub mod connections;
 mod body;
 mod openapi;
 mod route;
+mod whep;
 
 use std::sync::Arc;
 
@@ -24,7 +25,12 @@ use axum::{
     response::Response,
 };
 use crossbeam_channel::{Sender, TrySendError};
-use holdmusic_control::{Answer, Ask, Refusal, access::Standing, graph, prompt::Prompt};
+use holdmusic_control::{
+    Answer, Ask, Refusal,
+    access::{Caller, Standing},
+    graph,
+    prompt::Prompt,
+};
 use serde_json::json;
 use tokio::sync::oneshot;
 
@@ -42,6 +48,7 @@ use crate::{
 };
 use connections::UnderWay;
 use route::{Place, Target};
+use whep::What;
 
 /// Longest name that a client may give a request or a scenario, in characters of visible ASCII: three GUIDs.
 const MAX_NAME: usize = 128;
@@ -76,6 +83,8 @@ pub struct Door {
     pub keys: Arc<Keyring>,
     /// `iss` of our tokens.
     pub issuer: String,
+    /// Pages of these origins may use WHEP.
+    pub cors_origins: Vec<String>,
     /// Why we are not ready; empty when we are.
     pub not_ready: Arc<NotReady>,
     /// Those who watch.
@@ -102,15 +111,25 @@ struct Denial {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Readable {
     Json,
+    Sdp,
     Gzip,
 }
 
 impl Readable {
-    /// As a header says it.
-    fn header(self) -> (HeaderName, HeaderValue) {
+    fn name(self) -> &'static str {
         match self {
-            Self::Json => (ACCEPT, HeaderValue::from_static("application/json")),
-            Self::Gzip => (ACCEPT_ENCODING, HeaderValue::from_static("gzip")),
+            Self::Json => "application/json",
+            Self::Sdp => whep::SDP,
+            Self::Gzip => "gzip",
+        }
+    }
+
+    /// The header that says it.
+    fn header(self) -> HeaderName {
+        match self {
+            Self::Json => ACCEPT,
+            Self::Sdp => whep::ACCEPT_POST,
+            Self::Gzip => ACCEPT_ENCODING,
         }
     }
 }
@@ -152,6 +171,9 @@ async fn answer(State(door): State<Arc<Door>>, request: HttpRequest) -> Response
     };
     body::pass_over(&parts.headers, &mut body).await;
     let headers = response.headers_mut();
+    if !door.cors_origins.is_empty() {
+        whep::share(&door.cors_origins, &Target::read(parts.uri.path()).place, &parts.headers, headers);
+    }
     if is_crowded(&parts) && parts.version < Version::HTTP_2 {
         headers.insert(CONNECTION, HeaderValue::from_static("close"));
     }
@@ -194,12 +216,23 @@ async fn respond(
     if is_crowded(parts) && !matches!(place, Place::Health | Place::Ready | Place::Metrics) {
         return Err(Refusal::unavailable("The engine has more connections than it can take.", 1).into());
     }
+    if let (Place::Whep(place), &Method::OPTIONS) = (&place, &parts.method) {
+        return Ok(whep::options(place));
+    }
     let must_be_known = !place.is_open() || (place == Place::Metrics && door.metrics_need_token);
-    let caller = if must_be_known {
-        let caller = door.authority.caller(&parts.headers).await;
-        Some(caller.map_err(|refusal| Denial::token(refusal, &parts.headers))?)
+    let (caller, granted) = if must_be_known {
+        let purpose = match &place {
+            Place::Whep(place) => place.purpose(&parts.method),
+            _ => None,
+        };
+        let caller = match purpose {
+            Some(purpose) => door.authority.caller_for(&parts.headers, &purpose).await,
+            None => door.authority.caller(&parts.headers).await.map(|caller| (caller, None)),
+        };
+        let (caller, granted) = caller.map_err(|refusal| Denial::token(refusal, &parts.headers))?;
+        (Some(caller), granted)
     } else {
-        None
+        (None, None)
     };
     if let Some(options) = options(&place, &parts.method) {
         return Ok(options);
@@ -208,15 +241,25 @@ async fn respond(
         check_method(&place, &parts.method)?;
         return Ok(open_resource(door, &place, &host));
     };
-    let (ask, prompt, denial) = match read(&place, parts, body).await {
+    let (mut ask, prompt, denial) = match read(&place, parts, body).await {
         Ok(Asked::Control(ask)) => (ask, None, None),
         Ok(Asked::Check(prompt)) => (Ask::CheckPrompt, Some(prompt), None),
         Err(denial) => (Ask::Refused(denial.refusal.clone()), None, Some(denial)),
     };
+    if let Some(granted) = &granted {
+        whep::by_way_of(&mut ask, granted);
+    }
     let base: Arc<str> = format!("{}/{version}", door.base(&host)).into();
     let (reply, result) = oneshot::channel();
     let watcher = (place == Place::ConsoleEvents && denial.is_none()).then(|| Arc::clone(&caller.identity));
-    let request = Request { ask, accepted, queued: clock::mono(), base, caller, reply };
+    let request = Request {
+        ask,
+        accepted,
+        queued: clock::mono(),
+        base: Arc::clone(&base),
+        caller: Arc::clone(&caller),
+        reply,
+    };
     door.requests.try_send(request).map_err(|error| match error {
         TrySendError::Full(_) => Refusal::unavailable("The engine has more requests than it can take.", 1),
         TrySendError::Disconnected(_) => Refusal::unavailable("The engine is shutting down.", 5),
@@ -244,7 +287,12 @@ async fn respond(
     };
     let response = match result {
         Ok(answer) => {
-            let mut response = tell(answer);
+            let mut response = match &place {
+                Place::Whep(place) if place.what == What::Token => {
+                    door.authority.token_for(place, &caller, &base)
+                }
+                place => whep::made(place, &answer).unwrap_or_else(|| tell(answer)),
+            };
             if let Place::Count(_) = place {
                 response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain"));
             }
@@ -293,13 +341,21 @@ async fn read(place: &Place, parts: &Parts, body: &mut Body) -> Result<Asked, De
     }
     // What a GET or a DELETE carries means nothing (RFC 9110 section 9.3) and is not looked at.
     let body = match parts.method {
-        Method::POST | Method::PUT => body::read(&parts.headers, body).await?,
+        Method::POST | Method::PUT => body::read(&parts.headers, body, readable(place)).await?,
         _ => Vec::new(),
     };
     if *place == Place::PromptCheck {
         return Ok(Asked::Check(graph::read_prompt_check(&body)?));
     }
     Ok(Asked::Control(place.ask(&parts.method, &body, parts.uri.query().unwrap_or_default())?))
+}
+
+/// What is read there.
+fn readable(place: &Place) -> Readable {
+    match place {
+        Place::Whep(place) if place.what == What::Endpoint => Readable::Sdp,
+        _ => Readable::Json,
+    }
 }
 
 /// How much is left of what the caller may use stands in every answer.
@@ -474,8 +530,8 @@ fn refuse(denial: &Denial, ids: &Ids) -> Response {
     if let Some(allow) = denial.allow {
         headers.insert(ALLOW, HeaderValue::from_static(allow));
     }
-    if let Some((name, value)) = denial.accept.map(Readable::header) {
-        headers.insert(name, value);
+    if let Some(readable) = denial.accept {
+        headers.insert(readable.header(), HeaderValue::from_static(readable.name()));
     }
     response
 }

@@ -366,6 +366,7 @@ impl Collector for Scrape {
             ("applications", "Applications that have calls, or asked a moment ago", counts.owners),
             ("participants", "Participants registered", counts.participants),
             ("held_participants", "Participants on hold", counts.held),
+            ("listeners", "Who listens in on participants", counts.listeners),
             ("prompts", "Prompts prepared or being prepared", counts.prompts),
             ("prompts_preparing", "Prompts being prepared", counts.preparing),
             ("notifications_pending", "Notifications owed", counts.notifications_pending),

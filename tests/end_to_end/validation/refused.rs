@@ -19,6 +19,7 @@ pub(super) fn table() -> Vec<(&'static str, Vec<Case>)> {
         ("POST participants", participants()),
         ("PUT mediaLeg: rtp", rtp()),
         ("PUT mediaLeg: sdp", sdp()),
+        ("POST whep and listeners", whep()),
         ("POST startHoldMusic: customPrompt", prompts()),
         ("POST startHoldMusic: clientContext", contexts("startHoldMusic")),
         ("POST startHoldMusic: holdMusic.rtpState", states()),
@@ -472,6 +473,41 @@ fn sdp() -> Vec<Case> {
         put("a=rtcp without a port", offer(&format!("{OFFER}a=rtcp:port\\r\\n"))),
         put("RTCP to where it is not allowed", offer(&format!("{OFFER}a=rtcp:9 IN IP4 8.8.8.8\\r\\n"))),
         put("longer than 64 KiB", offer(&format!("{OFFER}{}", "a=x\\r\\n".repeat(14_000)))),
+    ]
+}
+
+fn whep() -> Vec<Case> {
+    let offer = format!("{}a=recvonly\r\n", OFFER.replace("\\r\\n", "\r\n"));
+    let sdp = |claim: &str, path: &str, body: &str| {
+        post(claim, path, body).header("Content-Type", "application/sdp")
+    };
+    let listen = "{talking}/listeners";
+    let id = "57dab8b1-894c-409a-b240-bd8beae78896";
+    vec![
+        sdp("an empty offer", listen, ""),
+        sdp("no SDP", listen, "hello"),
+        sdp("JSON", "{talking}/whep", "{}"),
+        Case { body: vec![0xff, 0xfe], ..sdp("no text", listen, "") },
+        sdp("an offer that sends", listen, &offer.replace("a=recvonly", "a=sendonly")),
+        sdp("an own leg that hears nothing", "{talking}/whep", &offer.replace("a=recvonly", "a=inactive")),
+        sdp("without the codec that is heard", listen, &offer.replace("opus/48000/2", "evs/16000")),
+        sdp("to where it is not allowed", listen, &offer.replace("c=IN IP4 127.0.0.1", "c=IN IP4 8.8.8.8")),
+        sdp("another address family", listen, &offer.replace("c=IN IP4 127.0.0.1", "c=IN IP6 ::1")),
+        sdp("longer than 64 KiB", listen, &format!("{offer}{}", "a=x\r\n".repeat(14_000))).shown("(70 kB)"),
+        sdp("to who hears nothing", "{quiet}/listeners", &offer),
+        sdp("to who has no leg", "{bare}/listeners", &offer),
+        sdp("in a call that has ended", "{ended}/participants/{held-id}/listeners", &offer),
+        sdp("by trickle ICE", listen, &offer).header("Content-Type", "application/trickle-ice-sdpfrag"),
+        post("as JSON", listen, "{}"),
+        sdp("without a type", listen, &offer).without("Content-Type"),
+        sdp("with a token of WHEP that is none", listen, &offer).header("Authorization", "Bearer hmw1.AAAA"),
+        get("a token of WHEP elsewhere", "{call}").header("Authorization", "Bearer hmw1.AAAA"),
+        post("a token with a body that is no JSON", "{talking}/listeners/token", "v=0"),
+        Case::new("a session that is none", "DELETE", format!("{listen}/{id}")),
+        Case::new("a session without a name of its kind", "DELETE", format!("{listen}/1")),
+        Case::new("an own leg's session that is none", "DELETE", "{talking}/whep/1-1"),
+        Case::new("a trickle", "PATCH", format!("{listen}/{id}")),
+        Case::new("another answer", "PUT", listen),
     ]
 }
 

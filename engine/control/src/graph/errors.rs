@@ -87,10 +87,22 @@ impl Refusal {
         Self::new(404, "8522", format!("WHEP session not found: '{}'.", shorten(&id.to_string())))
     }
 
-    /// The same where the offer is the body itself: 422, since it is what it says it is, but nothing can be made of it.
+    /// 422 8523: an offer of which nothing can be made.
+    pub fn bad_offer(message: impl Into<String>) -> Self {
+        Self::invalid(message).of_whep()
+    }
+
+    /// What is wrong with an offer, where that is the body itself: 422, since it is what it says it is, but nothing can be made of it.
     pub(crate) fn of_whep(self) -> Self {
         let status = if self.code == "8523" { 422 } else { self.status };
-        Self { status, message: self.message.replace("'mediaLeg.sdp'", "The offer"), ..self }
+        Self {
+            status,
+            message: self
+                .message
+                .replace("'mediaLeg.sdp' offers", "The offer has")
+                .replace("'mediaLeg.sdp'", "The offer"),
+            ..self
+        }
     }
 
     /// 405: the path is known, the method is not for it. The door adds `Allow`.
@@ -147,12 +159,10 @@ impl Refusal {
     }
 
     /// 415: this content type is not read; empty if none was sent. The door adds `Accept`.
-    pub fn unsupported_type(found: &str) -> Self {
+    pub fn unsupported_type(found: &str, expected: &str) -> Self {
         let message = match found {
-            "" => "There is a body without a Content-Type; expected application/json.".to_owned(),
-            found => {
-                format!("Content-Type '{}' is not supported; expected application/json.", shorten(found))
-            }
+            "" => format!("There is a body without a Content-Type; expected {expected}."),
+            found => format!("Content-Type '{}' is not supported; expected {expected}.", shorten(found)),
         };
         Self::new(415, "UnsupportedMediaType", message)
     }

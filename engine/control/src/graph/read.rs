@@ -43,7 +43,7 @@ pub(super) const MAX_RESOURCE_ID: usize = 1024;
 /// Longest `metadata`, in characters.
 pub(super) const MAX_METADATA: usize = 4096;
 /// Longest SDP, in bytes: an offer of a browser with all its codecs has about 10 kB.
-pub(super) const MAX_SDP: usize = 64 << 10;
+pub const MAX_SDP: usize = 64 << 10;
 /// Most bytes of Graph's own members that are kept to be given back.
 const MAX_ECHO: usize = 16 << 10;
 /// Most prompts that a call has kept ready for it: a bot's greeting, its menus and its music are a dozen.
@@ -230,6 +230,21 @@ pub fn read_media_leg(body: &[u8]) -> Result<MediaOffer, Refusal> {
     match root.object("mediaLeg")? {
         Some(leg) => read_offer(&leg),
         None => read_offer(&root),
+    }
+}
+
+/// The body of a POST to one of WHEP's endpoints: an offer and nothing else.
+///
+/// # Errors
+///
+/// 413 if it is longer than an offer of ours may be, 422 8523 if it is no text.
+pub fn read_whep(body: &[u8]) -> Result<MediaOffer, Refusal> {
+    if body.len() > MAX_SDP {
+        return Err(Refusal::body_too_big(MAX_SDP));
+    }
+    match std::str::from_utf8(body) {
+        Ok(sdp) => Ok(MediaOffer::Sdp(sdp.to_owned())),
+        Err(_) => Err(Refusal::invalid("The offer is not UTF-8; expected SDP (RFC 8866).").of_whep()),
     }
 }
 

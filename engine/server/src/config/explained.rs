@@ -65,6 +65,8 @@ impl Options {
             auth_audience: Vec::new(),
             auth_keys: None,
             auth_tenant: Vec::new(),
+            cors_origin: Vec::new(),
+            max_listeners: Some(control.max_listeners),
             issuers: Vec::new(),
             apps: Vec::new(),
             issuer: Some(DEFAULT_ISSUER.to_owned()),
@@ -165,6 +167,7 @@ impl Options {
             max_calls = "max-calls": max_calls.to_string(),
             max_held = "max-held": max_held.to_string(),
             max_participants = "max-participants": max_participants.to_string(),
+            max_listeners = "max-listeners": max_listeners.to_string(),
             max_connections = "max-connections": max_connections.to_string(),
             head_timeout = "head-timeout": head_timeout.to_string(),
             idle_timeout = "idle-timeout": idle_timeout.to_string(),
@@ -211,6 +214,7 @@ impl Options {
         for (key, texts) in [
             ("auth-audience", &self.auth_audience),
             ("auth-tenant", &self.auth_tenant),
+            ("cors-origin", &self.cors_origin),
             ("egress-direct", &self.egress_direct),
         ] {
             if !texts.is_empty() {

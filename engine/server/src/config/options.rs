@@ -62,6 +62,9 @@ pub struct Options {
     /// What `tid` of its tokens may be; may be repeated [default: any tenant]
     #[arg(long, env = "HOLDMUSIC_AUTH_TENANT", value_name = "ID", value_delimiter = ',')]
     pub auth_tenant: Vec<String>,
+    /// Origin of web pages that may use WHEP here, like https://console.example.com; may be repeated [default: no origin]
+    #[arg(long, env = "HOLDMUSIC_CORS_ORIGIN", value_name = "ORIGIN", value_delimiter = ',')]
+    pub cors_origin: Vec<String>,
     /// Further issuers; only in the file.
     #[arg(skip)]
     pub issuers: Vec<IssuerTable>,
@@ -132,6 +135,9 @@ pub struct Options {
     /// Participants at a time, held or not, over all calls [default: 100000]
     #[arg(long, env = "HOLDMUSIC_MAX_PARTICIPANTS", value_name = "N", help_heading = "Limits")]
     pub max_participants: Option<usize>,
+    /// Who listens in on participants (WHEP) at a time, over all of them; 0 is nobody [default: 100]
+    #[arg(long, env = "HOLDMUSIC_MAX_LISTENERS", value_name = "N", help_heading = "Limits")]
+    pub max_listeners: Option<usize>,
     /// Connections of clients at a time; each is an open file [default: 10000]
     #[arg(long, env = "HOLDMUSIC_MAX_CONNECTIONS", value_name = "N", help_heading = "Limits")]
     pub max_connections: Option<usize>,
@@ -413,6 +419,7 @@ impl Options {
             max_calls,
             max_held,
             max_participants,
+            max_listeners,
             max_connections,
             head_timeout,
             idle_timeout,
@@ -450,6 +457,7 @@ impl Options {
             allow_callback,
             auth_audience,
             auth_tenant,
+            cors_origin,
             issuers,
             apps,
             egress_direct,

@@ -33,8 +33,12 @@ enum Coding {
     Gzip,
 }
 
-/// The body of a request that has one.
-pub(super) async fn read(headers: &HeaderMap, body: &mut Body) -> Result<Vec<u8>, Denial> {
+/// The body of a request that has one, of the kind that is `expected`.
+pub(super) async fn read(
+    headers: &HeaderMap,
+    body: &mut Body,
+    expected: Readable,
+) -> Result<Vec<u8>, Denial> {
     let coding = coding(headers)?;
     if body.size_hint().lower() > MAX_BODY as u64 {
         return Err(Refusal::body_too_big(MAX_BODY).into());
@@ -46,7 +50,7 @@ pub(super) async fn read(headers: &HeaderMap, body: &mut Body) -> Result<Vec<u8>
             return Err(Refusal::timed_out(words).into());
         }
     };
-    content_type(headers, sent.is_empty())?;
+    content_type(headers, sent.is_empty(), expected)?;
     match coding {
         Coding::Gzip if !sent.is_empty() => Ok(inflate(&sent)?),
         _ => Ok(sent),
@@ -123,15 +127,15 @@ fn coding(headers: &HeaderMap) -> Result<Coding, Denial> {
     }
 }
 
-fn content_type(headers: &HeaderMap, empty: bool) -> Result<(), Denial> {
+fn content_type(headers: &HeaderMap, empty: bool, expected: Readable) -> Result<(), Denial> {
     let content_type = headers.get(CONTENT_TYPE).map(|value| String::from_utf8_lossy(value.as_bytes()));
     let kind = content_type.as_deref().map(|value| value.split(';').next().unwrap_or_default().trim());
     match kind {
-        Some(kind) if kind.eq_ignore_ascii_case("application/json") => Ok(()),
-        None | Some("") if empty => Ok(()),
+        Some(kind) if kind.eq_ignore_ascii_case(expected.name()) => Ok(()),
+        None | Some("") if empty && expected == Readable::Json => Ok(()),
         kind => Err(Denial {
-            accept: Some(Readable::Json),
-            ..Refusal::unsupported_type(kind.unwrap_or_default()).into()
+            accept: Some(expected),
+            ..Refusal::unsupported_type(kind.unwrap_or_default(), expected.name()).into()
         }),
     }
 }
@@ -198,7 +202,7 @@ mod tests {
         headers.insert(name, value.parse().unwrap());
         let found = match name {
             "content-encoding" => coding(&headers).err(),
-            _ => content_type(&headers, false).err(),
+            _ => content_type(&headers, false, Readable::Json).err(),
         };
         found.map(|denial| (denial.refusal.status, denial.accept))
     }
@@ -210,6 +214,22 @@ mod tests {
         }
         for unread in ["deflate", "br", "zstd", "gzip, gzip", "identity, gzip", "gzip;q=1"] {
             assert_eq!(denied("content-encoding", unread), Some((415, Some(Readable::Gzip))), "{unread}");
+        }
+    }
+
+    #[test]
+    fn an_offer_says_that_it_is_one() {
+        let read = |kind: Option<&str>, empty| {
+            let mut headers = HeaderMap::new();
+            kind.map(|kind| headers.insert(CONTENT_TYPE, kind.parse().unwrap()));
+            content_type(&headers, empty, Readable::Sdp)
+                .map_err(|denial| (denial.refusal.status, denial.accept))
+        };
+        assert_eq!(read(Some("Application/SDP; charset=utf-8"), false), Ok(()));
+        for kind in [None, Some(""), Some("application/json"), Some("text/plain")] {
+            for empty in [false, true] {
+                assert_eq!(read(kind, empty), Err((415, Some(Readable::Sdp))), "{kind:?}");
+            }
         }
     }
 

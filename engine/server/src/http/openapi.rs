@@ -6,11 +6,11 @@ mod operations;
 
 use std::{collections::BTreeMap, sync::LazyLock};
 
-use holdmusic_control::graph;
+use holdmusic_control::graph::{self, MAX_SDP};
 use serde_json::json;
 use utoipa::openapi::{
-    Components, Content, Header, HttpMethod, Info, License, OpenApi, PathItem, Paths, Ref, RefOr, Required,
-    Response, ResponseBuilder, Schema, SchemaFormat, Server, Tag, Type,
+    Components, Content, Header, HttpMethod, Info, KnownFormat, License, OpenApi, PathItem, Paths, Ref,
+    RefOr, Required, Response, ResponseBuilder, Schema, SchemaFormat, Server, Tag, Type,
     path::{Operation, OperationBuilder, Parameter, ParameterBuilder, ParameterIn},
     request_body::{RequestBody, RequestBodyBuilder},
     schema::{ArrayBuilder, ObjectBuilder, SchemaType},
@@ -18,7 +18,10 @@ use utoipa::openapi::{
     tag::TagBuilder,
 };
 
-use operations::{ALWAYS, Answered, Asked, CALL, Said, Situation, WITH_BODY, WITH_CALL, WITH_TOKEN, asked};
+use super::whep::SDP;
+use operations::{
+    ALWAYS, Answered, Asked, CALL, Said, Situation, WITH_BODY, WITH_CALL, WITH_OFFER, WITH_TOKEN, asked,
+};
 
 /// The document as it is served.
 pub(super) fn text() -> &'static str {
@@ -75,6 +78,7 @@ fn tags() -> Vec<Tag> {
     vec![
         tag("calls", "Calls come, are kept alive, and go."),
         tag("participants", "Who is in a call, and where its sound goes."),
+        tag("whep", "Media legs by WHEP, and listening in."),
         tag("holds", "Hold music starts and stops."),
         tag("operations", "What became of what was asked for."),
         tag("prompts", "What can be played."),
@@ -115,16 +119,26 @@ fn operation(asked: Asked) -> Operation {
         operation = operation.parameter_ref(Ref::new(format!("#/components/parameters/{name}")));
     }
     let takes_body = matches!(method, HttpMethod::Post | HttpMethod::Put);
+    let sdp = body.as_ref().is_some_and(|(schema, _)| *schema == SDP);
     if let Some((schema, required)) = body {
-        operation = operation.request_body(Some(request_body(schema, required)));
+        operation = operation.request_body(Some(match schema {
+            SDP => offer(),
+            schema => request_body(schema, required),
+        }));
     }
     for answered in &answers {
         operation = operation.response(answered.status.to_string(), response(answered, !open));
     }
     let with_token = if open { &[] } else { WITH_TOKEN };
-    let with_body = if takes_body { WITH_BODY } else { &[] };
+    let with_body = match takes_body {
+        true if sdp => WITH_OFFER,
+        true => WITH_BODY,
+        false => &[],
+    };
     let with_call = if path.starts_with(CALL) { WITH_CALL } else { &[] };
-    for (status, response) in refusals(&[refused, ALWAYS, with_token, with_call, with_body].concat(), !open) {
+    for (status, response) in
+        refusals(&[refused, ALWAYS, with_token, with_call, with_body].concat(), !open, sdp)
+    {
         operation = operation.response(status.to_string(), response);
     }
     if id == "createCall" {
@@ -143,6 +157,12 @@ fn request_body(schema: &str, required: Required) -> RequestBody {
         .content("application/json", Content::new(Some(Ref::from_schema_name(schema))))
         .required(Some(required))
         .build()
+}
+
+/// A body that is not JSON.
+fn offer() -> RequestBody {
+    let text = ObjectBuilder::new().schema_type(Type::String).max_length(Some(MAX_SDP));
+    RequestBodyBuilder::new().content(SDP, Content::new(Some(text))).required(Some(Required::True)).build()
 }
 
 fn with_ids(response: ResponseBuilder) -> ResponseBuilder {
@@ -181,11 +201,14 @@ fn response(answered: &Answered, limited: bool) -> Response {
     if answered.location {
         response = with_header(response, "Location");
     }
+    if let Said::Text(SDP) = answered.content {
+        response = with_header(response, "ETag");
+    }
     response.build()
 }
 
 /// A response for each status, which says for each of its codes when it comes.
-fn refusals(situations: &[Situation], limited: bool) -> BTreeMap<u16, Response> {
+fn refusals(situations: &[Situation], limited: bool, sdp: bool) -> BTreeMap<u16, Response> {
     let mut by_status: BTreeMap<u16, BTreeMap<&str, Vec<&str>>> = BTreeMap::new();
     for situation in situations {
         let (refusal, when) = situation();
@@ -201,6 +224,7 @@ fn refusals(situations: &[Situation], limited: bool) -> BTreeMap<u16, Response> 
         }
         response = match status {
             401 => with_header(response, "WWW-Authenticate"),
+            415 if sdp => with_header(with_header(response, "Accept-Post"), "Accept-Encoding"),
             415 => with_header(with_header(response, "Accept"), "Accept-Encoding"),
             429 | 503 => with_header(response, "Retry-After"),
             _ => response,
@@ -245,6 +269,14 @@ fn headers() -> Vec<(&'static str, Header)> {
             header(string(), "The client's name for the request, or ours if it gave none."),
         ),
         ("Location", header(uri(), "Where the new resource is.")),
+        (
+            "ETag",
+            header(
+                string(),
+                "The name of the ICE session (RFC 9725 section 4.3.1), which is never restarted.",
+            ),
+        ),
+        ("Accept-Post", header(string(), "The media type that is read, where an offer is expected.")),
         ("Retry-After", header(seconds, "After how many seconds trying again makes sense.")),
         (
             "RateLimit-Policy",
@@ -292,6 +324,16 @@ fn parameters() -> Vec<(&'static str, Parameter)> {
         path("participant-id", "The id of a participant."),
         path("operation-id", "The id of an operation."),
         path("notification-id", "The id of a notification."),
+        path("listener-id", "The id of one who listens in."),
+        (
+            "session-id",
+            parameter(
+                ParameterIn::Path,
+                "session-id",
+                string().build().into(),
+                "The name of a session of WHEP, as `Location` ended with it.",
+            ),
+        ),
         query(
             "select",
             "$select",
@@ -351,7 +393,7 @@ fn own_schemas() -> BTreeMap<String, RefOr<Schema>> {
                 "What a bot's framework needs to check our tokens.",
                 &[
                     ("issuer", text()),
-                    ("jwks_uri", uri),
+                    ("jwks_uri", uri.clone()),
                     ("id_token_signing_alg_values_supported", texts()),
                     ("response_types_supported", texts()),
                     ("subject_types_supported", texts()),
@@ -359,6 +401,23 @@ fn own_schemas() -> BTreeMap<String, RefOr<Schema>> {
             ),
         ),
         ("jsonWebKeySet", object("A set of keys (RFC 7517).", &[("keys", keys)])),
+        (
+            "whepToken",
+            object(
+                "A token for WHEP.",
+                &[
+                    ("token", text()),
+                    (
+                        "expiresAt",
+                        string()
+                            .format(Some(SchemaFormat::KnownFormat(KnownFormat::DateTime)))
+                            .build()
+                            .into(),
+                    ),
+                    ("url", uri),
+                ],
+            ),
+        ),
         (
             "nothing",
             ObjectBuilder::new()
@@ -380,14 +439,21 @@ mod tests {
 
     use super::{
         operations::{
-            CALL_COUNT, CALLS, CANCEL_MEDIA, INVITE, KEEP_ALIVE, MEDIA_LEG, MUTE, MUTE_CALL, OPERATION,
-            OPERATION_COUNT, OPERATIONS, PARTICIPANT, PARTICIPANT_COUNT, PARTICIPANTS, PLAY_PROMPT,
-            PROMPT_CHECK, PROMPT_PURGE, REDELIVER, REDELIVER_ALL, START, STOP, UNDELIVERED, UNDELIVERED_ALL,
-            UNMUTE, UNMUTE_CALL,
+            CALL_COUNT, CALLS, CANCEL_MEDIA, INVITE, KEEP_ALIVE, LISTENER, LISTENERS, LISTENERS_TOKEN,
+            MEDIA_LEG, MUTE, MUTE_CALL, OPERATION, OPERATION_COUNT, OPERATIONS, PARTICIPANT,
+            PARTICIPANT_COUNT, PARTICIPANTS, PLAY_PROMPT, PROMPT_CHECK, PROMPT_PURGE, REDELIVER,
+            REDELIVER_ALL, START, STOP, UNDELIVERED, UNDELIVERED_ALL, UNMUTE, UNMUTE_CALL, WHEP,
+            WHEP_SESSION, WHEP_TOKEN,
         },
         *,
     };
-    use crate::http::route::{Place, Target};
+    use crate::{
+        authority::GrantKind,
+        http::{
+            route::{Place, Target},
+            whep::{What, WhepPlace},
+        },
+    };
 
     #[test]
     fn docs_openapi_json_is_what_is_served() {
@@ -412,6 +478,14 @@ mod tests {
             Place::Participants(_) => PARTICIPANTS,
             Place::Participant(..) => PARTICIPANT,
             Place::MediaLeg(..) => MEDIA_LEG,
+            Place::Whep(WhepPlace { kind, what, .. }) => match (kind, what) {
+                (GrantKind::Leg, What::Endpoint) => WHEP,
+                (GrantKind::Leg, What::Token) => WHEP_TOKEN,
+                (GrantKind::Leg, What::Session(_)) => WHEP_SESSION,
+                (GrantKind::Listener, What::Endpoint) => LISTENERS,
+                (GrantKind::Listener, What::Token) => LISTENERS_TOKEN,
+                (GrantKind::Listener, What::Session(_)) => LISTENER,
+            },
             Place::StartHoldMusic(..) => START,
             Place::StopHoldMusic(..) => STOP,
             Place::MuteCall(_) => MUTE_CALL,

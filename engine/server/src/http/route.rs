@@ -7,6 +7,8 @@ use holdmusic_control::{
 };
 use percent_encoding::percent_decode_str;
 
+use super::whep::WhepPlace;
+
 /// Segments that a path may have; the longest of ours has eight.
 const MAX_SEGMENTS: usize = 12;
 
@@ -38,6 +40,7 @@ pub(super) enum Place {
     Participants(String),
     Participant(String, String),
     MediaLeg(String, String),
+    Whep(WhepPlace),
     StartHoldMusic(String, String),
     StopHoldMusic(String, String),
     MuteCall(String),
@@ -177,8 +180,11 @@ fn calls_place(rest: &[&str]) -> Place {
             } else if is_action(last, "unmute") {
                 Place::UnmuteParticipant(ids.0, ids.1)
             } else {
-                known(last)
+                WhepPlace::read(call, participant, &[last]).map_or_else(|| known(last), Place::Whep)
             }
+        }
+        [call, word, participant, rest @ ..] if is(word, "participants") => {
+            WhepPlace::read(call, participant, rest).map_or_else(|| known(word), Place::Whep)
         }
         [_, word, ..] => known(word),
     }
@@ -234,6 +240,7 @@ impl Place {
             Self::Calls | Self::Participants(_) => "GET, HEAD, POST, OPTIONS",
             Self::Call(_) | Self::Participant(..) | Self::Undelivered(_) => "GET, HEAD, DELETE, OPTIONS",
             Self::MediaLeg(..) => "GET, HEAD, PUT, DELETE, OPTIONS",
+            Self::Whep(place) => place.allow(),
             Self::KeepAlive(_)
             | Self::StartHoldMusic(..)
             | Self::StopHoldMusic(..)
@@ -265,6 +272,9 @@ impl Place {
                 }
                 _ => Ok(Ask::ListCalls { query: query.without_filter()? }),
             };
+        }
+        if let Self::Whep(place) = self {
+            return place.ask(method, body);
         }
         let query = || Query::read(query);
         let call_id = |id: &String| graph::call_id(id);
@@ -362,6 +372,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::{authority::GrantKind, http::whep::What};
 
     #[test]
     fn every_form_of_a_path_that_clients_write_leads_to_the_same_place() {
@@ -444,6 +455,37 @@ mod tests {
         assert!(Place::Undelivered(id).ask(&Method::DELETE, b"", "").is_ok());
         let refusal = Place::Undelivered("nonsense".into()).ask(&Method::GET, b"", "").unwrap_err();
         assert_eq!((refusal.status, refusal.code), (404, "8522"));
+    }
+
+    #[test]
+    fn whep_is_found_below_a_participant_in_every_form() {
+        let place =
+            |kind, what| Place::Whep(WhepPlace { call: "C".into(), participant: "P".into(), kind, what });
+        let session = |name: &str| What::Session(name.into());
+        for (path, found) in [
+            ("/v1.0/communications/calls/C/participants/P/whep", place(GrantKind::Leg, What::Endpoint)),
+            ("/beta/app/calls('C')//participants('P')/WHEP/", place(GrantKind::Leg, What::Endpoint)),
+            ("/v1.0/app/calls/C/participants/P/whep/4d-1", place(GrantKind::Leg, session("4d-1"))),
+            ("/v1.0/app/calls/C/participants/P/whep/Token", place(GrantKind::Leg, What::Token)),
+            ("/v1.0/app/calls/C/participants/P/Listeners", place(GrantKind::Listener, What::Endpoint)),
+            ("/v1.0/app/calls/C/participants/P/listeners('L')", place(GrantKind::Listener, session("L"))),
+            ("/v1.0/app/calls/C/participants/P/listeners/token", place(GrantKind::Listener, What::Token)),
+            ("/v1.0/app/calls/C/participants/P/listeners/L/else", Place::Unknown),
+            ("/v1.0/app/calls/C/participants/P/mediaLeg/L", Place::Unknown),
+            ("/v1.0/app/calls/C/whep", Place::Unknown),
+        ] {
+            assert_eq!(Target::read(path).place, found, "{path}");
+        }
+        let found = |path: &str| Target::read(&format!("/v1.0/app/calls/C/participants/P/{path}")).place;
+        for (path, allow) in [
+            ("whep", "GET, HEAD, POST, OPTIONS"),
+            ("listeners", "GET, HEAD, POST, OPTIONS"),
+            ("whep/1-1", "GET, HEAD, DELETE, OPTIONS"),
+            ("listeners/L", "GET, HEAD, DELETE, OPTIONS"),
+            ("listeners/token", "POST, OPTIONS"),
+        ] {
+            assert_eq!(found(path).allow(), allow, "{path}");
+        }
     }
 
     #[test]

@@ -388,3 +388,67 @@ fn protected_legs_are_sent_without_allocating() {
         assert_eq!((measured.count_total, measured.count_current), (0, 0));
     }
 }
+
+/// Whatever protects the leader, a follower is sent its payloads under its own keys, and nothing as long as it has none or
+/// its leader waits for its own.
+#[test]
+fn a_follower_is_protected_by_keys_of_its_own_and_waits_for_them() {
+    let (ours, theirs) = (keying(Suite::AesCm128HmacSha1_80, 1), keying(Suite::AeadAes256Gcm, 2));
+    let secured = |keying: &Keying| Protection::Srtp(Box::new(keying.clone()));
+    for (leader, follower) in [
+        (Protection::Plain, secured(&theirs)),
+        (secured(&ours), Protection::Plain),
+        (secured(&ours), secured(&theirs)),
+    ] {
+        let (mut pacer, mut raw, mut now) = (pacer(), Raw::default(), MediaTime::from_millis(500));
+        let of = |number, protection: &Protection| {
+            Box::new(LegSpec { protection: protection.clone(), ..*spec(number) })
+        };
+        let (one, other) = (LegId(1), LegId(9));
+        let change = |leg: LegId, number, protection: &Protection| Command::ChangeLeg {
+            leg,
+            spec: of(number, protection),
+        };
+        for command in [
+            Command::AddLeg { leg: one, spec: of(1, &Protection::Awaited) },
+            Command::AddLeg { leg: other, spec: of(9, &Protection::Awaited) },
+            Command::Follow { leg: other, leader: one },
+            Command::Play { leg: one, music: music(1, 7), numbering: None, since: None },
+        ] {
+            pacer.handle_command(at(now), command);
+        }
+        run_raw(&mut pacer, &mut raw, &mut now, MediaTime::from_millis(600));
+        assert!(raw.sent.is_empty(), "nobody has keys");
+        pacer.handle_command(at(now), change(other, 9, &follower));
+        run_raw(&mut pacer, &mut raw, &mut now, MediaTime::from_millis(700));
+        assert!(raw.sent.is_empty(), "the leader is sent nothing");
+        pacer.handle_command(at(now), change(other, 9, &Protection::Awaited));
+        pacer.handle_command(at(now), change(one, 1, &leader));
+        run_raw(&mut pacer, &mut raw, &mut now, MediaTime::from_millis(800));
+        assert!(raw.sent.iter().all(|(to, _)| *to == destination(1)), "the follower waits");
+        let before = raw.sent.len();
+        pacer.handle_command(at(now), change(other, 9, &follower));
+        run_raw(&mut pacer, &mut raw, &mut now, MediaTime::from_millis(1_200));
+        let payloads = |number, protection: &Protection, keying: &Keying| -> Vec<Vec<u8>> {
+            let theirs: Vec<_> = raw
+                .sent
+                .iter()
+                .filter(|(to, bytes)| *to == destination(number) && !rtcp::is_rtcp(bytes))
+                .cloned()
+                .collect();
+            match protection {
+                Protection::Plain => {
+                    theirs.iter().map(|(_, bytes)| Header::read(bytes).unwrap().1.to_vec()).collect()
+                }
+                _ => {
+                    let mut unprotector = Unprotector::new(&keying.send, None);
+                    hear(&theirs, &mut unprotector).rtp.into_iter().map(|(.., payload)| payload).collect()
+                }
+            }
+        };
+        let (led, followed) = (payloads(1, &leader, &ours), payloads(9, &follower, &theirs));
+        assert_eq!((led.len(), followed.len()), (25, 20));
+        assert_eq!(followed, led[5..], "{leader:?}, {follower:?}");
+        assert!(before >= 5);
+    }
+}

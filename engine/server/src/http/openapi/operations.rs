@@ -1,9 +1,9 @@
 //! Everything that can be asked, and everything that can come of it: the list of which the document is made.
 
-use holdmusic_control::Refusal;
+use holdmusic_control::{Refusal, graph::MAX_SDP};
 use utoipa::openapi::{HttpMethod, Required};
 
-use crate::http::body::MAX_BODY;
+use crate::http::{body::MAX_BODY, whep::SDP};
 
 /// Something that can be asked.
 pub(super) struct Asked {
@@ -62,7 +62,10 @@ pub(super) const INTERNAL: Situation = || (Refusal::internal(""), "a fault of th
 pub(super) const TIMED_OUT: Situation = || (Refusal::timed_out(""), "the body did not come in time");
 pub(super) const TOO_BIG: Situation = || (Refusal::body_too_big(MAX_BODY), "the body is larger than 256 KiB");
 pub(super) const UNSUPPORTED_TYPE: Situation =
-    || (Refusal::unsupported_type(""), "the body is not `application/json`");
+    || (Refusal::unsupported_type("", ""), "the body is not `application/json`");
+pub(super) const TOO_LONG: Situation = || (Refusal::body_too_big(MAX_SDP), "the offer is longer than 64 KiB");
+pub(super) const NO_OFFER: Situation =
+    || (Refusal::unsupported_type("", ""), "the body is not `application/sdp`");
 pub(super) const UNSUPPORTED_CODING: Situation =
     || (Refusal::unsupported_encoding(""), "the body is compressed, but not by gzip");
 pub(super) const BAD_HEAD: Situation = || (Refusal::invalid(""), "the header `Host` is missing or malformed");
@@ -77,6 +80,13 @@ pub(super) const NO_OPERATION: Situation =
 pub(super) const NO_NOTIFICATION: Situation =
     || (Refusal::unknown_notification(""), "there is no such notification among those that were given up");
 pub(super) const NO_LEG: Situation = || (Refusal::unknown_leg(""), "the participant has no media leg");
+pub(super) const NO_SESSION: Situation =
+    || (Refusal::unknown_session(""), "there is no such session, or no longer");
+pub(super) const BAD_OFFER: Situation = || (Refusal::bad_offer(""), "nothing can be made of the offer");
+pub(super) const UNHEARD: Situation =
+    || (Refusal::cannot_receive(""), "the participant hears nothing that could be listened in on");
+pub(super) const NOT_THAT_TOKEN: Situation =
+    || (Refusal::forbidden(""), "the listener was not made with this token");
 pub(super) const ENDED: Situation = || (Refusal::call_ended(""), "the call has ended");
 pub(super) const DEAF: Situation =
     || (Refusal::cannot_receive(""), "the participant has no media leg, or one that cannot receive");
@@ -91,6 +101,9 @@ pub(super) const WITH_CALL: &[Situation] = &[NOT_THEIRS];
 /// What everything may be refused for that reads a body.
 pub(super) const WITH_BODY: &[Situation] = &[TIMED_OUT, TOO_BIG, UNSUPPORTED_TYPE, UNSUPPORTED_CODING];
 
+/// The same where the body is an offer.
+pub(super) const WITH_OFFER: &[Situation] = &[TIMED_OUT, TOO_LONG, NO_OFFER, UNSUPPORTED_CODING];
+
 pub(super) const CALLS: &str = "/v1.0/communications/calls";
 pub(super) const CALL: &str = "/v1.0/communications/calls/{call-id}";
 pub(super) const KEEP_ALIVE: &str = "/v1.0/communications/calls/{call-id}/keepAlive";
@@ -101,6 +114,17 @@ pub(super) const PARTICIPANTS: &str = "/v1.0/communications/calls/{call-id}/part
 pub(super) const PARTICIPANT: &str = "/v1.0/communications/calls/{call-id}/participants/{participant-id}";
 pub(super) const MEDIA_LEG: &str =
     "/v1.0/communications/calls/{call-id}/participants/{participant-id}/mediaLeg";
+pub(super) const WHEP: &str = "/v1.0/communications/calls/{call-id}/participants/{participant-id}/whep";
+pub(super) const WHEP_TOKEN: &str =
+    "/v1.0/communications/calls/{call-id}/participants/{participant-id}/whep/token";
+pub(super) const WHEP_SESSION: &str =
+    "/v1.0/communications/calls/{call-id}/participants/{participant-id}/whep/{session-id}";
+pub(super) const LISTENERS: &str =
+    "/v1.0/communications/calls/{call-id}/participants/{participant-id}/listeners";
+pub(super) const LISTENERS_TOKEN: &str =
+    "/v1.0/communications/calls/{call-id}/participants/{participant-id}/listeners/token";
+pub(super) const LISTENER: &str =
+    "/v1.0/communications/calls/{call-id}/participants/{participant-id}/listeners/{listener-id}";
 pub(super) const START: &str =
     "/v1.0/communications/calls/{call-id}/participants/{participant-id}/startHoldMusic";
 pub(super) const STOP: &str =
@@ -140,6 +164,16 @@ fn how_many() -> Vec<Answered> {
 
 fn done() -> Vec<Answered> {
     vec![Answered { status: 204, description: "Done.", content: Said::Nothing, location: false }]
+}
+
+/// A session of WHEP that was made.
+const fn session(description: &'static str) -> Answered {
+    Answered { status: 201, description, content: Said::Text(SDP), location: true }
+}
+
+/// A session of WHEP that is over.
+fn ended() -> Vec<Answered> {
+    vec![Answered { status: 200, description: "Done.", content: Said::Nothing, location: false }]
 }
 
 /// Everything that can be asked, in the order of the document.
@@ -312,6 +346,116 @@ pub(super) fn asked() -> Vec<Asked> {
             None,
             done(),
             &[NO_CALL, NO_PARTICIPANT, NO_LEG, ENDED],
+        ),
+        doing(
+            Post,
+            WHEP,
+            "openWhep",
+            "whep",
+            "Give a participant a media leg by WHEP",
+            "An extension: the same as `putMediaLeg`, by the protocol that browsers and media players speak \
+             (draft-ietf-wish-whep). The body is an SDP offer with its candidates in it; neither trickle ICE nor ICE restarts \
+             are supported. A token that `whepToken` gives is good here.",
+            Some((SDP, Required::True)),
+            vec![session("The answer in SDP.")],
+            &[BAD_OFFER, NO_CALL, NO_PARTICIPANT, ENDED],
+        ),
+        reading(
+            WHEP,
+            "lookAtWhep",
+            "whep",
+            "Look whether WHEP is spoken",
+            &[],
+            done(),
+            &[NO_CALL, NO_PARTICIPANT],
+        ),
+        doing(
+            Post,
+            WHEP_TOKEN,
+            "whepToken",
+            "whep",
+            "Get a token for a media leg by WHEP",
+            "An extension. It is good for 5 minutes, for this participant's `whep` alone, and to end what it began for longer, until \
+             the engine is started again.",
+            Some(("nothing", Required::False)),
+            vec![json(200, "whepToken", "The token.")],
+            &[INVALID, NO_CALL, NO_PARTICIPANT, ENDED],
+        ),
+        reading(
+            WHEP_SESSION,
+            "lookAtWhepSession",
+            "whep",
+            "Look whether a session is there",
+            &[],
+            done(),
+            &[NO_CALL, NO_PARTICIPANT, NO_SESSION],
+        ),
+        doing(
+            Delete,
+            WHEP_SESSION,
+            "closeWhep",
+            "whep",
+            "End a session",
+            "The media leg is removed, and a hold on it ends.",
+            None,
+            ended(),
+            &[NO_CALL, NO_PARTICIPANT, NO_SESSION, ENDED],
+        ),
+        doing(
+            Post,
+            LISTENERS,
+            "listen",
+            "whep",
+            "Listen in on a participant",
+            "An extension, by WHEP: who listens gets, packet for packet, the payloads that the participant's media leg is sent, in \
+             an RTP stream of its own, and nothing while it is sent nothing. It must be able to decode what the participant \
+             hears. It is not in the roster. It ends with the participant, with its media leg and with that one's codec, by \
+             RTCP BYE or without consent, after 8 hours, and when the engine is started again. A token that `listenersToken` \
+             gives is good here, for one listener at a time.",
+            Some((SDP, Required::True)),
+            vec![session("The answer in SDP.")],
+            &[BAD_OFFER, UNHEARD, NO_CALL, NO_PARTICIPANT, ENDED],
+        ),
+        reading(
+            LISTENERS,
+            "lookAtListeners",
+            "whep",
+            "Look whether WHEP is spoken",
+            &[],
+            done(),
+            &[NO_CALL, NO_PARTICIPANT],
+        ),
+        doing(
+            Post,
+            LISTENERS_TOKEN,
+            "listenersToken",
+            "whep",
+            "Get a token for listening in",
+            "An extension. It is good for 5 minutes, for listening in on this participant alone, and to end that for longer, until the \
+             engine is started again.",
+            Some(("nothing", Required::False)),
+            vec![json(200, "whepToken", "The token.")],
+            &[INVALID, NO_CALL, NO_PARTICIPANT, ENDED],
+        ),
+        reading(
+            LISTENER,
+            "lookAtListener",
+            "whep",
+            "Look whether somebody listens in",
+            &[],
+            done(),
+            &[NO_CALL, NO_PARTICIPANT, NO_SESSION],
+        ),
+        doing(
+            Delete,
+            LISTENER,
+            "stopListening",
+            "whep",
+            "Listen in no more",
+            "",
+            None,
+            ended(),
+            &[NO_CALL, NO_PARTICIPANT, NO_SESSION, NOT_THAT_TOKEN, ENDED],
         ),
         doing(
             Post,
