@@ -36,8 +36,7 @@ impl OpusEncoder {
         encoder.set_signal(Signal::Music)?;
         encoder.set_inband_fec(false)?;
         encoder.set_dtx(false)?;
-        // 50 frames a second, rounded up to whole bytes: what constant bit rate makes of every frame.
-        let payload_len = (bitrate as usize).div_ceil(50 * 8);
+        let payload_len = codec.payload_len(settings);
         // A receiver that has heard another hold meets the first frame with a decoder full of that: predicted from silence, it
         // would be three times too loud.
         encoder.set_prediction_disabled(true)?;

@@ -13,8 +13,9 @@ use std::{
     time::Duration,
 };
 
+use holdmusic_codecs::Codec;
 use holdmusic_control::{
-    Control, DEFAULT_SOURCE, Input, RequestId, Settings,
+    Control, Input, RequestId, Settings,
     access::{Caller, Identity, Limits},
 };
 use holdmusic_media::{
@@ -114,12 +115,13 @@ pub struct World {
     settings: WorldSettings,
     control: Control,
     senders: Vec<SimSender>,
-    legs: HashMap<LegId, usize>,
+    /// The sender of each leg, and what it carries.
+    legs: HashMap<LegId, (usize, Codec)>,
     network: SimNetwork,
     phones: BTreeMap<SocketAddr, Phone>,
     /// What is on the shelf.
     pub shelf: Shelf,
-    sources: HashMap<SourceId, Place>,
+    sources: HashMap<(SourceId, Codec), Place>,
     underway: BTreeMap<u64, Underway>,
     preparations: usize,
     customers: BTreeMap<String, Customer>,
@@ -182,7 +184,7 @@ impl World {
             network: SimNetwork::new(rng.next_u64()),
             phones: BTreeMap::new(),
             shelf: Shelf::default(),
-            sources: HashMap::from([(DEFAULT_SOURCE, Place::ready(doors::default_music()))]),
+            sources: doors::default_music(),
             underway: BTreeMap::new(),
             preparations: 0,
             customers: BTreeMap::new(),

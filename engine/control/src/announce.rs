@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
+use holdmusic_codecs::Codec;
 use holdmusic_media::{AnnouncementId, LegId, MediaTime, Now, SourceId};
 
 use crate::{
@@ -16,7 +17,7 @@ use crate::{
     id::{CallId, OperationId, ParticipantId},
     operation::{Operation, OperationKind, ResultInfo},
     participant::EndedBy,
-    prompt::Listener,
+    prompt::{Listener, SourceFacts},
     record::Key,
 };
 
@@ -110,6 +111,7 @@ impl Control {
             return Err(Refusal::too_many(words, 2));
         }
         let (my_participant, case, owner) = (call.my_participant, call.rules.status_case, call.owner);
+        let codecs = call.codecs(&play.audience);
         let operation = OperationId::random(&mut self.rng);
         let listener = Listener::Play(call_id, operation);
         let (mut waiting, mut failure) = (VecDeque::new(), None);
@@ -119,9 +121,12 @@ impl Control {
                 failure = Some(results::prompt(400, &failed));
                 break;
             }
-            match self.acquire(now.mono, prompt, Some(owner)) {
+            // In the other codecs when its turn comes.
+            let first = codecs.first().copied().unwrap_or(Codec::Opus);
+            match self.acquire(now.mono, prompt, first, Some(owner)) {
                 Ok(source) => {
                     self.prompts.listen(source, listener);
+                    codecs.iter().for_each(|codec| self.render(source, *codec, Some(owner)));
                     waiting.push_back(source);
                 }
                 Err(refusal) => {
@@ -185,20 +190,53 @@ impl Control {
     pub(crate) fn recite(&mut self, now: Now, call_id: CallId) {
         let mut index = 0;
         while let Some(play) = self.calls.get(&call_id).and_then(|call| call.plays.get(index)) {
-            let facts = play.waiting.front().map(|source| (*source, self.prompts.facts(*source)));
-            match facts {
-                Some((source, Some(facts))) if facts.whole => {
-                    let frames = frames_of(facts.seconds);
-                    self.announce(now, call_id, index, source, frames);
-                }
-                // What comes behind it waits for its turn.
-                Some(_) => return,
+            match play.waiting.front().copied() {
+                Some(source) => match self.frames_in_all_codecs(call_id, index, source) {
+                    Some(frames) => self.announce(now, call_id, index, source, frames),
+                    // What comes behind it waits for its turn.
+                    None => return,
+                },
                 None if play.announced.is_empty() => self.end_play(now, call_id, index),
                 None => index += 1,
             }
         }
         if self.calls.get(&call_id).is_some_and(|call| call.plays.is_empty()) {
             self.quieten(now, call_id);
+        }
+    }
+
+    /// How many frames a prompt has that can be announced: all of it is known in the codec of everybody who is there to hear
+    /// it. In codecs in which it is not, it is prepared from now on.
+    fn frames_in_all_codecs(&mut self, call_id: CallId, index: usize, source: SourceId) -> Option<u64> {
+        let call = self.calls.get(&call_id)?;
+        let (owner, codecs) = (call.owner, call.codecs(&call.plays.get(index)?.audience));
+        codecs.iter().for_each(|codec| self.render(source, *codec, Some(owner)));
+        let facts = |codec: &Codec| self.prompts.facts(source, *codec).filter(|facts| facts.whole);
+        let frames = |facts: &SourceFacts| frames_of(facts.seconds);
+        match codecs.is_empty() {
+            // Nobody is there to hear it.
+            true => Codec::ALL.iter().find_map(facts).map(frames),
+            false => codecs.iter().map(|codec| facts(codec).map(frames)).try_fold(0, |_, frames| frames),
+        }
+    }
+
+    /// Whether anybody who is to hear a play hears it in `codec`.
+    pub(crate) fn is_heard_in(&self, call: CallId, operation: OperationId, codec: Codec) -> bool {
+        let Some(call) = self.calls.get(&call) else { return false };
+        let play = call.plays.iter().find(|play| play.operation == operation);
+        play.is_some_and(|play| call.codecs(&play.audience).contains(&codec))
+    }
+
+    /// The leg of a participant has another codec: what was announced on it is not heard to its end.
+    pub(crate) fn hush_recoded(&mut self, now: Now, call_id: CallId, id: ParticipantId) {
+        self.stop_announcing(now, call_id, id);
+        let Some(call) = self.calls.get(&call_id) else { return };
+        let mut announced = call.plays.iter().flat_map(|play| play.announced.keys());
+        if announced.any(|(_, participant)| *participant == id) {
+            if let Some(leg) = call.participants.get(&id).and_then(|one| one.leg.as_ref()) {
+                self.outputs.push_back(Output::Hush { leg: leg.id });
+            }
+            self.unheard(now, call_id, id);
         }
     }
 

@@ -1,7 +1,12 @@
 //! A call and who is in it: its rules, its participants, its operations.
 
-use std::{collections::VecDeque, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeSet, VecDeque},
+    sync::Arc,
+    time::Duration,
+};
 
+use holdmusic_codecs::Codec;
 use holdmusic_media::{MediaTime, SourceId, WallTime};
 use litemap::LiteMap;
 
@@ -122,6 +127,14 @@ impl Call {
     /// The participant `id`.
     pub(crate) fn participant(&self, id: ParticipantId) -> Result<&Participant, Refusal> {
         self.participants.get(&id).map(Box::as_ref).ok_or_else(|| Refusal::unknown_participant(id))
+    }
+
+    /// The codecs in which those of `audience` hear something who are there; no audience is everybody.
+    pub(crate) fn codecs(&self, audience: &[ParticipantId]) -> BTreeSet<Codec> {
+        let hears = |one: &&Participant| audience.is_empty() || audience.contains(&one.id);
+        let people = self.participants.values().map(Box::as_ref).filter(hears);
+        let legs = people.filter_map(|one| one.leg.as_ref()).filter(|leg| leg.receives);
+        legs.map(|leg| leg.spec.codec).collect()
     }
 
     /// The participant `id`, to be changed.

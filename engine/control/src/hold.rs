@@ -14,13 +14,14 @@ use crate::{
     id::{CallId, OperationId, ParticipantId},
     negotiation::StateOffer,
     operation::{Operation, OperationKind, ResultInfo},
-    participant::{EndedBy, Heard, Hold, Participant, PastHold},
+    participant::{EndedBy, Heard, Hold, Participant, PastHold, Resume},
     prompt::{DEFAULT_SOURCE, Found, Freshness, Listener, Prompt, SourceFacts},
     record::{Key, Made},
     stop::StopRequest,
     timer::Timer,
     transport::Transport,
 };
+use holdmusic_codecs::Codec;
 use holdmusic_media::{HoldReport, LegId, MediaTime, Now, SourceId, Tick};
 
 /// Operations that may wait for, and be repeated on, the same music of one hold. Clients repeat a request three
@@ -83,15 +84,18 @@ impl Control {
         let goes_on = again
             && participant.hold.as_ref().is_some_and(|hold| hold.wants.is_some() || hold.asked.is_none());
         // What can be heard all the same is heard.
+        let codec = self.codec_of(call_id, id);
         let failed = start.prompt.as_ref().and_then(|prompt| match self.prompts.find(now.mono, prompt) {
-            Some(Found::Fresh(_) | Found::StaleMeanwhile(_)) => None,
-            Some(Found::Stale(_)) | None => self.prompts.failed(now.mono, prompt),
+            Some(Found::Fresh(source) | Found::StaleMeanwhile(source)) if self.prompts.has(source, codec) => {
+                None
+            }
+            _ => self.prompts.failed(now.mono, prompt),
         });
         let source = match &start.prompt {
             _ if goes_on => None,
             Some(_) if failed.is_some() => None,
-            Some(prompt) => Some(self.acquire(now.mono, prompt, owner)?),
-            None => self.default_source(now.mono, call_id),
+            Some(prompt) => Some(self.acquire(now.mono, prompt, codec, owner)?),
+            None => self.default_source(now.mono, call_id, codec),
         };
 
         if let Some(state) = &start.rtp_state
@@ -220,7 +224,7 @@ impl Control {
     ) {
         let grace = accepted + self.settings.grace;
         let target = source.unwrap_or(DEFAULT_SOURCE);
-        let ready = self.prompts.is_ready(target);
+        let ready = self.prompts.is_ready(target, self.codec_of(call, id));
         let asked = asked.map(|asked| self.prompts.shared(source, asked));
         let Some(hold) = self.hold_mut(call, id) else { return };
         let before = hold.sources();
@@ -285,6 +289,32 @@ impl Control {
         self.watch(now, call, id, before);
     }
 
+    /// What a hold plays goes on in the codec that its leg has now. What is not there in that codec yet begins anew when it is,
+    /// and default music plays meanwhile.
+    pub(crate) fn play_recoded(&mut self, now: MediaTime, call: CallId, id: ParticipantId) {
+        let codec = self.codec_of(call, id);
+        let owner = self.calls.get(&call).map(|call| call.owner);
+        let fallback = self.fallback(call, codec);
+        let Some(hold) = self.hold_mut(call, id) else { return };
+        let before = hold.sources();
+        let (wants, since) = (hold.wants, hold.playing_since);
+        let playing = hold.playing.take();
+        if let Some(wants) = wants {
+            self.render(wants, codec, owner);
+        }
+        // Who waits in silence goes on waiting.
+        let ready = |source: &SourceId| self.prompts.is_ready(*source, codec);
+        let target = playing.filter(ready).or(wants.filter(ready)).or(playing.map(|_| fallback));
+        if let Some(target) = target {
+            if let Some(hold) = self.hold_mut(call, id) {
+                let resume = Resume { is_wanted: hold.wants_to_hear(target), since };
+                hold.resume = (Some(target) == playing).then_some(resume);
+            }
+            self.play(now, call, id, target);
+        }
+        self.watch(now, call, id, before);
+    }
+
     /// What a hold plays goes on, on the new leg that its participant has.
     pub(crate) fn play_on(&mut self, now: MediaTime, call: CallId, id: ParticipantId) {
         let Some(participant) = self.participant_mut(call, id) else { return };
@@ -333,12 +363,12 @@ impl Control {
     }
 
     /// Default music that can be played now.
-    pub(crate) fn fallback(&self, call: CallId) -> SourceId {
+    pub(crate) fn fallback(&self, call: CallId, codec: Codec) -> SourceId {
         let of_call = self.calls.get(&call).and_then(|call| call.default_source);
         of_call
             .into_iter()
             .chain(self.server_default)
-            .find(|source| self.prompts.is_ready(*source))
+            .find(|source| self.prompts.is_ready(*source, codec))
             .unwrap_or(DEFAULT_SOURCE)
     }
 
@@ -379,7 +409,7 @@ impl Control {
             }
             (None, _) => return,
         };
-        let facts = self.prompts.facts(heard);
+        let facts = self.prompts.facts(heard, self.codec_of(call_id, id));
         let (gain, ready) = (facts.map(|facts| facts.gain_db), facts.map(|facts| facts.ready_at));
         let failure = hold.failure.clone();
         let (heard_at, kind, when) = (hold.heard_at, hold.kind, call.rules.completes_when);
@@ -414,7 +444,7 @@ impl Control {
     fn fail_prompt(&mut self, now: Now, call_id: CallId, id: ParticipantId, failure: PromptFailure) {
         let fails =
             self.calls.get(&call_id).map(|call| call.rules.on_prompt_failure) == Some(OnPromptFailure::Fail);
-        let fallback = self.fallback(call_id);
+        let fallback = self.fallback(call_id, self.codec_of(call_id, id));
         let Some(hold) = self.hold_mut(call_id, id) else { return };
         let before = hold.sources();
         let lost = hold.wants.take();
@@ -445,13 +475,13 @@ impl Control {
     }
 
     /// A source can be played: whoever waits for it hears it. Told again, more is known about it.
-    pub(crate) fn source_ready(&mut self, now: Now, source: SourceId, facts: SourceFacts) {
-        if self.prompts.is_ready(source) {
-            self.prompts.update(source, facts);
+    pub(crate) fn source_ready(&mut self, now: Now, source: SourceId, codec: Codec, facts: SourceFacts) {
+        if self.prompts.is_ready(source, codec) {
+            self.prompts.update(source, codec, facts);
             self.recite_all(now, source);
             return self.drop_unused(now.mono);
         }
-        let Some(listeners) = self.prompts.ready(source, facts) else { return };
+        let Some(listeners) = self.prompts.ready(source, codec, facts) else { return };
         self.count_prepared();
         if let Some(older) = self.prompts.older(source) {
             self.prompts.replace(older, source);
@@ -465,6 +495,7 @@ impl Control {
         self.origin_answered(now.mono, source);
         for listener in listeners {
             if let Listener::Hold(call, id) = listener
+                && self.codec_of(call, id) == codec
                 && self.hold_mut(call, id).is_some_and(|hold| hold.wants == Some(source))
             {
                 self.play(now.mono, call, id, source);
@@ -484,14 +515,28 @@ impl Control {
     }
 
     /// A source is what it was to take the place of: whoever waits for it hears that.
-    pub(crate) fn source_unchanged(&mut self, now: Now, source: SourceId, freshness: Freshness) {
-        if self.prompts.is_ready(source) {
+    pub(crate) fn source_unchanged(
+        &mut self,
+        now: Now,
+        source: SourceId,
+        codec: Codec,
+        freshness: Freshness,
+    ) {
+        if self.prompts.is_ready(source, codec) {
             return;
         }
         let Some(older) = self.prompts.older(source) else {
+            if let Some(prompt) = self.prompts.prompt(source).filter(|_| self.prompts.is_ready_at_all(source))
+            {
+                // In another codec it has taken the place of what it was before.
+                let (prompt, instead_of) = (Prompt::clone(prompt), None);
+                let output = Output::Prepare { source, codec, prompt, instead_of, unasked: false };
+                return self.outputs.push_back(output);
+            }
             // It has failed meanwhile, so there is nothing to be heard instead.
             let words = "what it was before can no longer be played";
-            return self.source_failed(now, source, &PromptFailure::new(PromptCause::NotReadyInTime, words));
+            let failure = PromptFailure::new(PromptCause::NotReadyInTime, words);
+            return self.source_failed(now, source, codec, &failure);
         };
         self.prompts.freshen(older, freshness);
         for listener in self.prompts.listeners(source) {
@@ -500,7 +545,7 @@ impl Control {
         self.origin_answered(now.mono, source);
     }
 
-    /// `listener` listens to another source from now on, which is ready.
+    /// `listener` listens to another source from now on, which is ready (but perhaps not in every codec).
     fn move_listener(&mut self, now: Now, listener: Listener, from: SourceId, to: SourceId) {
         match listener {
             Listener::Refresh => return,
@@ -511,8 +556,15 @@ impl Control {
                     hold.wants = Some(to);
                 }
                 self.watch(now.mono, call, id, before);
-                self.play(now.mono, call, id, to);
-                return self.settle(now, call, id);
+                let codec = self.codec_of(call, id);
+                if self.prompts.is_ready(to, codec) {
+                    self.play(now.mono, call, id, to);
+                    self.settle(now, call, id);
+                } else {
+                    let owner = self.calls.get(&call).map(|call| call.owner);
+                    self.render(to, codec, owner);
+                }
+                return;
             }
             Listener::Call(call) => {
                 let Some(call) = self.call_mut(call) else { return };
@@ -530,8 +582,17 @@ impl Control {
     }
 
     /// A source cannot be played, or no longer.
-    pub(crate) fn source_failed(&mut self, now: Now, source: SourceId, failure: &PromptFailure) {
+    pub(crate) fn source_failed(
+        &mut self,
+        now: Now,
+        source: SourceId,
+        codec: Codec,
+        failure: &PromptFailure,
+    ) {
         self.prompts.remember_failure(source, now.mono + self.settings.failure_remembered, failure);
+        if self.prompts.remove_rendition(source, codec) {
+            return self.rendition_failed(now, source, codec, failure);
+        }
         if let Some(older) = self.prompts.answered(source) {
             self.leave(now.mono, older, Listener::Refresh);
         }
@@ -562,17 +623,48 @@ impl Control {
             if let Listener::Play(call, operation) = listener {
                 self.play_failed(now, call, operation, source, failure);
             }
-            let Listener::Hold(call, id) = listener else { continue };
-            let fallback = self.fallback(call);
-            let Some(hold) = self.hold_mut(call, id) else { continue };
-            if hold.wants == Some(source) {
-                self.fail_prompt(now, call, id, failure.clone());
-            } else if hold.playing == Some(source) {
-                hold.reason = Some(Box::new(failure.clone()));
-                self.play(now.mono, call, id, fallback);
+            if let Listener::Hold(call, id) = listener {
+                self.lose_source(now, call, id, source, failure);
             }
         }
-        self.outputs.push_back(Output::Release { source });
+        self.outputs.push_back(Output::Release { source, codec: None });
+    }
+
+    /// A source cannot be played in `codec`, or no longer; who hears it in another one goes on.
+    fn rendition_failed(&mut self, now: Now, source: SourceId, codec: Codec, failure: &PromptFailure) {
+        self.count_prepared();
+        for listener in self.prompts.listeners(source) {
+            match listener {
+                Listener::Hold(call, id) if self.codec_of(call, id) == codec => {
+                    self.counts.prompt_failures.add(failure.cause);
+                    self.lose_source(now, call, id, source, failure);
+                }
+                Listener::Play(call, operation) if self.is_heard_in(call, operation, codec) => {
+                    self.play_failed(now, call, operation, source, failure);
+                }
+                _ => {}
+            }
+        }
+        self.outputs.push_back(Output::Release { source, codec: Some(codec) });
+    }
+
+    /// What a hold plays, or is to play, has failed.
+    fn lose_source(
+        &mut self,
+        now: Now,
+        call: CallId,
+        id: ParticipantId,
+        source: SourceId,
+        failure: &PromptFailure,
+    ) {
+        let fallback = self.fallback(call, self.codec_of(call, id));
+        let Some(hold) = self.hold_mut(call, id) else { return };
+        if hold.wants == Some(source) {
+            self.fail_prompt(now, call, id, failure.clone());
+        } else if hold.playing == Some(source) {
+            hold.reason = Some(Box::new(failure.clone()));
+            self.play(now.mono, call, id, fallback);
+        }
     }
 
     /// The first packet of a source left.
@@ -623,8 +715,9 @@ impl Control {
     /// The grace time is over: default music until the prompt is ready, or what the prompt was when it was last fetched.
     pub(crate) fn grace_over(&mut self, now: Now, call: CallId, id: ParticipantId) {
         let wants = self.hold_mut(call, id).and_then(|hold| hold.wants);
-        let before = wants.and_then(|source| self.prompts.meanwhile(source));
-        let source = before.unwrap_or_else(|| self.fallback(call));
+        let codec = self.codec_of(call, id);
+        let before = wants.and_then(|source| self.prompts.meanwhile(source, codec));
+        let source = before.unwrap_or_else(|| self.fallback(call, codec));
         if let Some(hold) = self.hold_mut(call, id).filter(|hold| hold.grace.is_some()) {
             hold.grace = None;
             self.play(now.mono, call, id, source);
@@ -641,7 +734,8 @@ impl Control {
         if let Some(hold) = self.hold_mut(call, id).filter(|hold| hold.operations.contains(&operation)) {
             let late = hold.wants.filter(|_| hold.asked.is_some());
             let heard = hold.heard;
-            if late.is_some_and(|source| !self.prompts.is_ready(source)) {
+            let codec = self.codec_of(call, id);
+            if late.is_some_and(|source| !self.prompts.is_ready(source, codec)) {
                 let seconds = self.settings.start_bound.as_secs();
                 let failure = PromptFailure::new(
                     PromptCause::NotReadyInTime,

@@ -195,8 +195,10 @@ impl Control {
     pub(crate) fn admit_leg(&mut self, call: CallId, participant: ParticipantId, mut leg: Leg) {
         self.legs.insert(leg.id, (call, participant));
         self.register_leg(&mut leg);
+        let codec = leg.spec.codec;
         let owner = self.participant_mut(call, participant);
         owner.expect("a leg is made for a participant that is there").leg = Some(leg);
+        self.prefetch_in(call, codec);
     }
 
     /// A leg is there from now on, whoever has it.
@@ -353,6 +355,8 @@ impl Control {
         let same_socket = local.is_some_and(|local| local.is_ipv4() == negotiated.destination.is_ipv4());
         let before = old.as_ref().and_then(|leg| leg.answer.as_deref());
         let new = if same_socket { None } else { Some(self.new_leg(now, &negotiated, before)?) };
+        let codec = negotiated.codec;
+        let recoded = old.as_ref().is_some_and(|leg| leg.spec.codec != codec);
         // From here on nothing is refused.
         if !negotiated.receives {
             self.end_hold(now, call, id, EndedBy::Unreachable, None);
@@ -360,9 +364,12 @@ impl Control {
         }
         match (old, new) {
             (Some(mut leg), None) => {
-                if leg.spec.codec != negotiated.codec {
+                if recoded {
                     // What they were answered cannot be sent to them any more.
                     self.end_listeners(call, id);
+                    self.hush_recoded(now, call, id);
+                    // It may have been told to stop.
+                    leg = self.live_call(call)?.participant(id)?.leg.clone().unwrap_or(leg);
                 }
                 leg.receives = negotiated.receives;
                 let &Negotiated { destination, rtcp, codec, payload_type, peer, .. } = &negotiated;
@@ -388,12 +395,23 @@ impl Control {
                 if let Some(participant) = self.participant_mut(call, id) {
                     participant.leg = Some(leg);
                 }
+                if recoded {
+                    self.play_recoded(now.mono, call, id);
+                    self.prefetch_in(call, codec);
+                }
             }
             (_, Some(leg)) => {
                 self.remove_leg(now, call, id);
                 self.admit_leg(call, id, leg);
                 // If it still is on hold.
-                self.play_on(now.mono, call, id);
+                if recoded {
+                    if let Some(hold) = self.hold_mut(call, id) {
+                        hold.renumbered = false;
+                    }
+                    self.play_recoded(now.mono, call, id);
+                } else {
+                    self.play_on(now.mono, call, id);
+                }
             }
             (None, None) => unreachable!("without an old leg there is a new one"),
         }

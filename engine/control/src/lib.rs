@@ -41,6 +41,7 @@ use std::{
     time::Duration,
 };
 
+use holdmusic_codecs::Codec;
 use holdmusic_media::{
     AnnouncementId, HoldReport, Keying, LegId, LegSpec, MediaTime, Now, Numbering, SourceId, Tick, pacer,
     rtp::Ssrc,
@@ -95,11 +96,13 @@ pub enum Input {
         /// What is asked.
         ask: Ask,
     },
-    /// A source can be played from its first frame (more frames may still be on their way). Told again when more is
+    /// A source can be played in a codec from its first frame (more frames may still be on their way). Told again when more is
     /// known about it.
     SourceReady {
         /// Which.
         source: SourceId,
+        /// In what.
+        codec: Codec,
         /// What is known about it.
         facts: SourceFacts,
     },
@@ -107,13 +110,17 @@ pub enum Input {
     SourceUnchanged {
         /// Which.
         source: SourceId,
+        /// In what it was to be prepared.
+        codec: Codec,
         /// How long that is good for.
         freshness: Freshness,
     },
-    /// A prompt could not be made playable. Also told after `SourceReady` if it broke later.
+    /// A prompt could not be made playable in a codec. Also told after `SourceReady` if it broke later.
     SourceFailed {
         /// Which.
         source: SourceId,
+        /// In what.
+        codec: Codec,
         /// Why.
         failure: PromptFailure,
     },
@@ -247,10 +254,13 @@ pub enum Output {
         /// What keys begin with.
         prefix: Box<[u8]>,
     },
-    /// Fetch, decode and encode a prompt. Answered by `SourceReady`, `SourceUnchanged` or `SourceFailed`.
+    /// Fetch, decode and encode a prompt for those who hear it in a codec. Answered by `SourceReady`, `SourceUnchanged` or
+    /// `SourceFailed`.
     Prepare {
-        /// Its name from now on.
+        /// Its name from now on, in all codecs.
         source: SourceId,
+        /// What it is to be encoded with.
+        codec: Codec,
         /// What was asked for.
         prompt: Prompt,
         /// The source that the same prompt was when it was last fetched: the origin is to be asked whether it still is.
@@ -269,6 +279,8 @@ pub enum Output {
     Release {
         /// Which.
         source: SourceId,
+        /// In what; `None` is in every codec.
+        codec: Option<Codec>,
     },
     /// A leg exists from now on (it sends nothing until `Play`).
     AddLeg {
@@ -286,7 +298,8 @@ pub enum Output {
         /// What it is made of now.
         spec: LegSpec,
     },
-    /// Play a source from its first frame on a leg (but see `since`): starts a hold, or changes its music at the next packet.
+    /// Play a source, in the codec of a leg, from its first frame on that leg (but see `since`): starts a hold, or changes its
+    /// music at the next packet. Behind a `ChangeLeg` with another codec the same source goes on in its place.
     /// Answered by `Started` when the first packet of that source has left.
     Play {
         /// Where.
@@ -503,7 +516,7 @@ impl Control {
             loading: BTreeMap::new(),
             settings,
         };
-        control.server_source(MediaTime::ZERO);
+        control.server_source(MediaTime::ZERO, Codec::Opus);
         control
     }
 
@@ -514,9 +527,13 @@ impl Control {
             Input::Request { request, accepted, base, caller, ask } => {
                 self.request(now, request, accepted, &base, &caller, ask)
             }
-            Input::SourceReady { source, facts } => self.source_ready(now, source, facts),
-            Input::SourceUnchanged { source, freshness } => self.source_unchanged(now, source, freshness),
-            Input::SourceFailed { source, failure } => self.source_failed(now, source, &failure),
+            Input::SourceReady { source, codec, facts } => self.source_ready(now, source, codec, facts),
+            Input::SourceUnchanged { source, codec, freshness } => {
+                self.source_unchanged(now, source, codec, freshness);
+            }
+            Input::SourceFailed { source, codec, failure } => {
+                self.source_failed(now, source, codec, &failure)
+            }
             Input::Started { leg, source, sent_at } => self.started(now, leg, source, sent_at),
             Input::Announced { leg, announcement } => self.announced(now, leg, announcement),
             Input::Progress { leg, report } => self.progress(leg, report),

@@ -5,6 +5,7 @@ use std::{
     sync::Arc,
 };
 
+use holdmusic_codecs::Codec;
 use holdmusic_media::{MediaTime, SourceId};
 use url::Url;
 
@@ -16,7 +17,7 @@ use crate::{
     id::{CallId, OperationId, ParticipantId},
 };
 
-/// The built-in default music: always ready.
+/// The built-in default music: always ready, in every codec.
 pub const DEFAULT_SOURCE: SourceId = SourceId(0);
 
 /// Where the bytes of a prompt come from.
@@ -50,7 +51,7 @@ pub struct Prompt {
     pub resource_id: Option<String>,
 }
 
-/// Facts of a prepared source.
+/// Facts of a source that is prepared in one codec.
 #[derive(Clone, Debug, PartialEq)]
 pub struct SourceFacts {
     /// Length of the recording in seconds, as far as it is known.
@@ -104,11 +105,12 @@ pub(crate) enum Listener {
     Refresh,
 }
 
-/// One source that is prepared or being prepared.
+/// One source that is prepared or being prepared: in each codec of those who want to hear it.
 #[derive(Debug)]
 struct Entry {
     prompt: Arc<Prompt>,
-    facts: Option<SourceFacts>,
+    /// Few, so that looking through them is quickest.
+    renditions: Vec<Rendition>,
     listeners: BTreeSet<Listener>,
     /// Since when nobody listens.
     unused: Option<MediaTime>,
@@ -116,8 +118,35 @@ struct Entry {
     newer: Option<SourceId>,
     /// What it may take the place of, if it turns out to be something else.
     older: Option<SourceId>,
+}
+
+/// A source in one codec.
+#[derive(Debug)]
+struct Rendition {
+    codec: Codec,
+    /// Once it is ready.
+    facts: Option<SourceFacts>,
     /// For whom it is prepared, until it is ready; `None` is the server.
     on_behalf_of: Option<OwnerKey>,
+}
+
+impl Entry {
+    fn rendition_mut(&mut self, codec: Codec) -> Option<&mut Rendition> {
+        self.renditions.iter_mut().find(|rendition| rendition.codec == codec)
+    }
+
+    fn facts(&self) -> impl Iterator<Item = &SourceFacts> {
+        self.renditions.iter().filter_map(|rendition| rendition.facts.as_ref())
+    }
+
+    /// What was said last about how long it is good, as far as that reaches; `None` while it is not ready in any codec.
+    fn freshness(&self) -> Option<Freshness> {
+        self.facts().map(|facts| facts.freshness).max_by_key(|freshness| freshness.until)
+    }
+
+    fn bytes(&self) -> u64 {
+        self.facts().map(|facts| facts.bytes).sum()
+    }
 }
 
 /// What a new hold with a known prompt is to hear.
@@ -155,9 +184,7 @@ impl Prompts {
     pub(crate) fn find(&self, now: MediaTime, prompt: &Prompt) -> Option<Found> {
         let source = *self.by_prompt.get(prompt)?;
         let entry = &self.entries[&source];
-        let Some(freshness) = entry.facts.as_ref().map(|facts| facts.freshness) else {
-            return Some(Found::Fresh(source));
-        };
+        let Some(freshness) = entry.freshness() else { return Some(Found::Fresh(source)) };
         Some(match entry.newer {
             _ if now < freshness.until => Found::Fresh(source),
             // The origin is being asked already.
@@ -185,14 +212,37 @@ impl Prompts {
         self.failed.push_back((until, entry.prompt.clone(), failure.clone()));
     }
 
-    /// Whether `source` can be played.
-    pub(crate) fn is_ready(&self, source: SourceId) -> bool {
-        source == DEFAULT_SOURCE || self.facts(source).is_some()
+    /// Whether `source` can be played in `codec`.
+    pub(crate) fn is_ready(&self, source: SourceId, codec: Codec) -> bool {
+        source == DEFAULT_SOURCE || self.facts(source, codec).is_some()
     }
 
-    /// Facts of `source`, once it is ready.
-    pub(crate) fn facts(&self, source: SourceId) -> Option<&SourceFacts> {
-        self.entries.get(&source).and_then(|entry| entry.facts.as_ref())
+    /// Whether `source` can be played in any codec.
+    pub(crate) fn is_ready_at_all(&self, source: SourceId) -> bool {
+        source == DEFAULT_SOURCE
+            || self.entries.get(&source).is_some_and(|entry| entry.facts().next().is_some())
+    }
+
+    /// Facts of `source` in `codec`, once it is ready.
+    pub(crate) fn facts(&self, source: SourceId, codec: Codec) -> Option<&SourceFacts> {
+        let renditions = &self.entries.get(&source)?.renditions;
+        renditions.iter().find(|rendition| rendition.codec == codec)?.facts.as_ref()
+    }
+
+    /// Whether `source` is prepared in `codec`, or being prepared.
+    pub(crate) fn has(&self, source: SourceId, codec: Codec) -> bool {
+        source == DEFAULT_SOURCE
+            || self
+                .entries
+                .get(&source)
+                .is_some_and(|entry| entry.renditions.iter().any(|rendition| rendition.codec == codec))
+    }
+
+    /// `source`, which is known, is prepared in `codec` too from now on.
+    pub(crate) fn add_rendition(&mut self, source: SourceId, codec: Codec, on_behalf_of: Option<OwnerKey>) {
+        let entry = self.entries.get_mut(&source).expect("it is known");
+        entry.renditions.push(Rendition { codec, facts: None, on_behalf_of });
+        self.preparing += 1;
     }
 
     /// Sources known.
@@ -210,35 +260,36 @@ impl Prompts {
         self.prepared.drain(..)
     }
 
-    /// A new source for `prompt`, which is not known yet and has no listener yet.
-    pub(crate) fn add(&mut self, prompt: Prompt, on_behalf_of: Option<OwnerKey>) -> SourceId {
+    /// A new source for `prompt`, which is not known yet and has no listener yet. It is prepared in `codec`.
+    pub(crate) fn add(&mut self, prompt: Prompt, codec: Codec, on_behalf_of: Option<OwnerKey>) -> SourceId {
         let prompt = Arc::new(prompt);
-        let source = self.add_entry(Arc::clone(&prompt), None, on_behalf_of);
+        let source = self.add_entry(Arc::clone(&prompt), None);
+        self.add_rendition(source, codec, on_behalf_of);
         let before = self.by_prompt.insert(prompt, source);
         assert!(before.is_none(), "a prompt is prepared once");
         source
     }
 
-    fn add_entry(
-        &mut self,
-        prompt: Arc<Prompt>,
-        older: Option<SourceId>,
-        on_behalf_of: Option<OwnerKey>,
-    ) -> SourceId {
+    fn add_entry(&mut self, prompt: Arc<Prompt>, older: Option<SourceId>) -> SourceId {
         self.last += 1;
         let source = SourceId(self.last);
-        let listeners = BTreeSet::new();
-        let entry = Entry { prompt, facts: None, listeners, unused: None, newer: None, older, on_behalf_of };
+        let (renditions, listeners) = (Vec::with_capacity(1), BTreeSet::new());
+        let entry = Entry { prompt, renditions, listeners, unused: None, newer: None, older };
         self.entries.insert(source, entry);
-        self.preparing += 1;
         source
     }
 
     /// A source that may take the place of `older`, which is known: its origin is being asked. Both stay until it has
     /// answered ([`Prompts::answered`]).
-    pub(crate) fn refresh(&mut self, older: SourceId, on_behalf_of: Option<OwnerKey>) -> SourceId {
+    pub(crate) fn refresh(
+        &mut self,
+        older: SourceId,
+        codec: Codec,
+        on_behalf_of: Option<OwnerKey>,
+    ) -> SourceId {
         let prompt = self.entries[&older].prompt.clone();
-        let newer = self.add_entry(prompt, Some(older), on_behalf_of);
+        let newer = self.add_entry(prompt, Some(older));
+        self.add_rendition(newer, codec, on_behalf_of);
         self.entries.get_mut(&older).expect("it is known").newer = Some(newer);
         self.listen(older, Listener::Refresh);
         self.listen(newer, Listener::Refresh);
@@ -251,9 +302,9 @@ impl Prompts {
     }
 
     /// The source that plays while the origin of `source` takes its time: what it may take the place of.
-    pub(crate) fn meanwhile(&self, source: SourceId) -> Option<SourceId> {
+    pub(crate) fn meanwhile(&self, source: SourceId, codec: Codec) -> Option<SourceId> {
         let older = self.older(source)?;
-        self.facts(older).filter(|facts| facts.freshness.when_slow).map(|_| older)
+        self.facts(older, codec).filter(|facts| facts.freshness.when_slow).map(|_| older)
     }
 
     /// The origin has answered about what `newer` may take the place of; that is left to whom it still has.
@@ -291,7 +342,7 @@ impl Prompts {
         entry.listeners.insert(listener);
         if let Some(since) = entry.unused.take() {
             self.unused.remove(&(since, source));
-            self.unused_bytes -= entry.facts.as_ref().map_or(0, |facts| facts.bytes);
+            self.unused_bytes -= entry.bytes();
         }
     }
 
@@ -303,27 +354,37 @@ impl Prompts {
         }
         entry.unused = Some(now);
         self.unused.insert((now, source));
-        self.unused_bytes += entry.facts.as_ref().map_or(0, |facts| facts.bytes);
+        self.unused_bytes += entry.bytes();
         true
     }
 
-    /// The source can be played. Its listeners, or `None` if it is not known (any more) or was ready before.
-    pub(crate) fn ready(&mut self, source: SourceId, facts: SourceFacts) -> Option<Vec<Listener>> {
-        let entry = self.entries.get_mut(&source).filter(|entry| entry.facts.is_none())?;
-        if entry.unused.is_some() {
+    /// The source can be played in `codec`. Its listeners, or `None` if it is not known (any more) or was ready before.
+    pub(crate) fn ready(
+        &mut self,
+        source: SourceId,
+        codec: Codec,
+        facts: SourceFacts,
+    ) -> Option<Vec<Listener>> {
+        let entry = self.entries.get_mut(&source)?;
+        let is_unused = entry.unused.is_some();
+        let rendition = entry.rendition_mut(codec).filter(|rendition| rendition.facts.is_none())?;
+        if is_unused {
             self.unused_bytes += facts.bytes;
         }
-        entry.facts = Some(facts);
+        rendition.facts = Some(facts);
         self.preparing -= 1;
-        self.prepared.extend(entry.on_behalf_of.take());
+        self.prepared.extend(rendition.on_behalf_of.take());
         Some(entry.listeners.iter().copied().collect())
     }
 
-    /// More is known about a source that is ready. It was ready when it was.
-    pub(crate) fn update(&mut self, source: SourceId, facts: SourceFacts) {
+    /// More is known about a source that is ready in `codec`. It was ready when it was.
+    pub(crate) fn update(&mut self, source: SourceId, codec: Codec, facts: SourceFacts) {
         let Some(entry) = self.entries.get_mut(&source) else { return };
-        let Some(before) = entry.facts.as_mut() else { return };
-        if entry.unused.is_some() {
+        let is_unused = entry.unused.is_some();
+        let Some(before) = entry.rendition_mut(codec).and_then(|rendition| rendition.facts.as_mut()) else {
+            return;
+        };
+        if is_unused {
             self.unused_bytes = self.unused_bytes + facts.bytes - before.bytes;
         }
         *before = SourceFacts { ready_at: before.ready_at, ..facts };
@@ -331,14 +392,39 @@ impl Prompts {
 
     /// The origin says that `source` is good for so much longer.
     pub(crate) fn freshen(&mut self, source: SourceId, freshness: Freshness) {
-        if let Some(facts) = self.entries.get_mut(&source).and_then(|entry| entry.facts.as_mut()) {
+        let Some(entry) = self.entries.get_mut(&source) else { return };
+        for facts in entry.renditions.iter_mut().filter_map(|rendition| rendition.facts.as_mut()) {
             facts.freshness = freshness;
         }
+    }
+
+    /// Forgets the source in `codec`. Whether it is left in others, or being prepared; if not, nothing is forgotten.
+    pub(crate) fn remove_rendition(&mut self, source: SourceId, codec: Codec) -> bool {
+        let Some(entry) = self.entries.get_mut(&source) else { return false };
+        if entry.renditions.iter().all(|rendition| rendition.codec == codec) {
+            return false;
+        }
+        let Some(at) = entry.renditions.iter().position(|rendition| rendition.codec == codec) else {
+            return true;
+        };
+        let Rendition { facts, on_behalf_of, .. } = entry.renditions.remove(at);
+        match facts {
+            None => {
+                self.preparing -= 1;
+                self.prepared.extend(on_behalf_of);
+            }
+            Some(facts) if entry.unused.is_some() => self.unused_bytes -= facts.bytes,
+            Some(_) => {}
+        }
+        true
     }
 
     /// Forgets the source; its former listeners, or `None` if it is not known.
     pub(crate) fn remove(&mut self, source: SourceId) -> Option<Vec<Listener>> {
         let entry = self.entries.remove(&source)?;
+        if entry.unused.is_some() {
+            self.unused_bytes -= entry.bytes();
+        }
         if self.by_prompt.get(&entry.prompt) == Some(&source) {
             match entry.newer {
                 Some(newer) => self.by_prompt.insert(entry.prompt, newer),
@@ -351,13 +437,9 @@ impl Prompts {
         if let Some(newer) = entry.newer.and_then(|newer| self.entries.get_mut(&newer)) {
             newer.older = None;
         }
-        match &entry.facts {
-            None => {
-                self.preparing -= 1;
-                self.prepared.extend(entry.on_behalf_of);
-            }
-            Some(facts) if entry.unused.is_some() => self.unused_bytes -= facts.bytes,
-            Some(_) => {}
+        for rendition in entry.renditions.into_iter().filter(|rendition| rendition.facts.is_none()) {
+            self.preparing -= 1;
+            self.prepared.extend(rendition.on_behalf_of);
         }
         if let Some(since) = entry.unused {
             self.unused.remove(&(since, source));
@@ -418,7 +500,7 @@ mod tests {
     #[test]
     fn a_prompt_is_the_same_only_with_the_same_resource_id() {
         let mut prompts = Prompts::default();
-        let plain = prompts.add(prompt("a.wav"), None);
+        let plain = prompts.add(prompt("a.wav"), Codec::Opus, None);
         let now = MediaTime::ZERO;
         assert_eq!(prompts.find(now, &prompt("a.wav")), Some(Found::Fresh(plain)));
         assert_eq!(prompts.find(now, &Prompt { resource_id: Some("1".into()), ..prompt("a.wav") }), None);
@@ -427,23 +509,48 @@ mod tests {
     #[test]
     fn bytes_of_unused_sources_are_counted_in_every_order_of_events() {
         let mut prompts = Prompts::default();
-        let (a, b) = (prompts.add(prompt("a"), None), prompts.add(prompt("b"), None));
+        let (a, b) =
+            (prompts.add(prompt("a"), Codec::Opus, None), prompts.add(prompt("b"), Codec::Opus, None));
         for source in [a, b] {
             prompts.listen(source, Listener::Server);
         }
         assert!(prompts.leave(MediaTime::from_millis(2), b, Listener::Server));
-        prompts.ready(a, facts(10)).unwrap();
-        prompts.ready(b, facts(5)).unwrap();
+        prompts.ready(a, Codec::Opus, facts(10)).unwrap();
+        prompts.ready(b, Codec::Opus, facts(5)).unwrap();
         assert!(prompts.leave(MediaTime::from_millis(1), a, Listener::Server));
         assert_eq!(prompts.longest_unused(), Some((MediaTime::from_millis(1), a, 15)));
-        prompts.update(a, facts(12));
+        prompts.update(a, Codec::Opus, facts(12));
         assert_eq!(prompts.longest_unused(), Some((MediaTime::from_millis(1), a, 17)));
         prompts.listen(a, Listener::Server);
-        prompts.update(a, facts(7));
+        prompts.update(a, Codec::Opus, facts(7));
         assert_eq!(prompts.longest_unused(), Some((MediaTime::from_millis(2), b, 5)));
         assert_eq!(prompts.remove(b), Some(vec![]));
         assert_eq!(prompts.longest_unused(), None);
         assert_eq!(prompts.remove(b), None);
         assert_eq!(prompts.preparing(), 0);
+    }
+    /// One source in three codecs: of one nothing is left, one is never ready, and all are counted.
+    #[test]
+    fn renditions_of_unused_sources_are_counted_too() {
+        let mut prompts = Prompts::default();
+        let now = MediaTime::ZERO;
+        let source = prompts.add(prompt("a"), Codec::Opus, None);
+        prompts.listen(source, Listener::Server);
+        prompts.add_rendition(source, Codec::Pcma, None);
+        prompts.add_rendition(source, Codec::L16, None);
+        assert_eq!((prompts.len(), prompts.preparing()), (1, 3));
+        prompts.ready(source, Codec::Opus, facts(10)).unwrap();
+        assert!(!prompts.is_ready(source, Codec::Pcma) && prompts.is_ready_at_all(source));
+        assert!(prompts.leave(now, source, Listener::Server));
+        prompts.ready(source, Codec::Pcma, facts(20)).unwrap();
+        assert_eq!(prompts.ready(source, Codec::Pcma, facts(20)), None);
+        assert_eq!(prompts.longest_unused(), Some((now, source, 30)));
+        assert!(prompts.remove_rendition(source, Codec::Opus));
+        assert_eq!(prompts.longest_unused(), Some((now, source, 20)));
+        assert!(prompts.remove_rendition(source, Codec::L16));
+        assert!(!prompts.remove_rendition(source, Codec::Pcma), "the last one goes with its source");
+        assert_eq!(prompts.preparing(), 0);
+        assert_eq!(prompts.remove(source), Some(vec![]));
+        assert_eq!(prompts.unused_bytes, 0);
     }
 }

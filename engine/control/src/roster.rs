@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use holdmusic_codecs::Codec;
 use holdmusic_media::{MediaTime, Now, SourceId};
 use litemap::LiteMap;
 use url::Url;
@@ -121,7 +122,7 @@ impl Control {
         owner.calls += 1;
         owner.kept += 1;
         // So that the first hold need not wait for it. If it cannot be had now, a hold will try again.
-        self.default_source(now.mono, id);
+        self.default_source(now.mono, id, Codec::Opus);
         self.prefetch(now.mono, id, &create.prefetch);
         self.owe_call(now, id, CallState::Established, None);
         Ok(answer)
@@ -468,7 +469,7 @@ impl Control {
         }
     }
 
-    /// The source of `prompt`, prepared from now on if it was not before. The caller listens to it at once.
+    /// The source of `prompt`, prepared in `codec` from now on if it was not before. The caller listens to it at once.
     ///
     /// What was fetched before is played again as long as its origin allowed; later the origin is asked first whether
     /// it is still the same (by all who want it, once), or meanwhile.
@@ -477,19 +478,25 @@ impl Control {
         &mut self,
         now: MediaTime,
         prompt: &Prompt,
+        codec: Codec,
         owner: Option<OwnerKey>,
     ) -> Result<SourceId, Refusal> {
         match self.prompts.find(now, prompt) {
-            Some(Found::Fresh(source)) => return Ok(source),
-            Some(Found::StaleMeanwhile(source)) => {
+            Some(Found::Fresh(source)) if self.prompts.has(source, codec) => return Ok(source),
+            Some(Found::Fresh(source)) => {
+                self.may_prepare(owner)?;
+                self.render(source, codec, owner);
+                return Ok(source);
+            }
+            Some(Found::StaleMeanwhile(source)) if self.prompts.is_ready(source, codec) => {
                 if self.may_prepare(owner).is_ok() {
-                    self.refresh(source, prompt, owner);
+                    self.refresh(source, prompt, codec, owner);
                 }
                 return Ok(source);
             }
-            Some(Found::Stale(source)) => {
+            Some(Found::Stale(source) | Found::StaleMeanwhile(source)) => {
                 self.may_prepare(owner)?;
-                return Ok(self.refresh(source, prompt, owner));
+                return Ok(self.refresh(source, prompt, codec, owner));
             }
             None => {}
         }
@@ -500,10 +507,11 @@ impl Control {
             };
             self.release(now, unused);
         }
-        let source = self.prompts.add(prompt.clone(), owner);
+        let source = self.prompts.add(prompt.clone(), codec, owner);
         self.count_preparing(owner);
         self.outputs.push_back(Output::Prepare {
             source,
+            codec,
             prompt: prompt.clone(),
             instead_of: None,
             unasked: false,
@@ -511,13 +519,48 @@ impl Control {
         Ok(source)
     }
 
-    fn refresh(&mut self, older: SourceId, prompt: &Prompt, owner: Option<OwnerKey>) -> SourceId {
-        let source = self.prompts.refresh(older, owner);
+    fn refresh(
+        &mut self,
+        older: SourceId,
+        prompt: &Prompt,
+        codec: Codec,
+        owner: Option<OwnerKey>,
+    ) -> SourceId {
+        let source = self.prompts.refresh(older, codec, owner);
         self.count_preparing(owner);
         let instead_of = Some(older);
         let (prompt, unasked) = (prompt.clone(), false);
-        self.outputs.push_back(Output::Prepare { source, prompt, instead_of, unasked });
+        self.outputs.push_back(Output::Prepare { source, codec, prompt, instead_of, unasked });
         source
+    }
+
+    /// A known source is prepared in `codec` too, if it is not already: without regard to limits, since each source has few
+    /// renditions at most.
+    pub(crate) fn render(&mut self, source: SourceId, codec: Codec, owner: Option<OwnerKey>) {
+        let Some(prompt) = self.prompts.prompt(source).filter(|_| !self.prompts.has(source, codec)) else {
+            return;
+        };
+        let (prompt, instead_of) = (Prompt::clone(prompt), self.prompts.older(source));
+        self.prompts.add_rendition(source, codec, owner);
+        self.count_preparing(owner);
+        self.outputs.push_back(Output::Prepare { source, codec, prompt, instead_of, unasked: false });
+    }
+
+    /// What a participant hears is encoded with this. Without a leg it is what most legs have.
+    pub(crate) fn codec_of(&self, call: CallId, id: ParticipantId) -> Codec {
+        let participant = self.calls.get(&call).and_then(|call| call.participants.get(&id));
+        participant.and_then(|one| one.leg.as_ref()).map_or(Codec::Opus, |leg| leg.spec.codec)
+    }
+
+    /// A call has a leg in `codec`: what it wants to find ready is prepared in that codec too.
+    pub(crate) fn prefetch_in(&mut self, id: CallId, codec: Codec) {
+        let Some(call) = self.calls.get(&id).filter(|call| !call.prefetched.is_empty()) else { return };
+        let (owner, prefetched) = (Some(call.owner), call.prefetched.clone());
+        for source in prefetched {
+            if !self.prompts.has(source, codec) && self.may_prepare(owner).is_ok() {
+                self.render(source, codec, owner);
+            }
+        }
     }
 
     pub(crate) fn count_preparing(&mut self, owner: Option<OwnerKey>) {
@@ -550,7 +593,7 @@ impl Control {
         let mut prefetched = Vec::new();
         let owner = self.calls.get(&id).map(|call| call.owner);
         for prompt in prompts {
-            let Ok(source) = self.acquire(now, prompt, owner) else { break };
+            let Ok(source) = self.acquire(now, prompt, Codec::Opus, owner) else { break };
             self.prompts.listen(source, Listener::Prefetch(id));
             prefetched.push(source);
         }
@@ -570,23 +613,23 @@ impl Control {
         DONE
     }
 
-    /// The source of a call's default prompt, or else of the server's, if there is one and it can be had.
-    pub(crate) fn default_source(&mut self, now: MediaTime, id: CallId) -> Option<SourceId> {
+    /// The source of a call's default prompt, or else of the server's, if there is one and it can be had; in `codec`.
+    pub(crate) fn default_source(&mut self, now: MediaTime, id: CallId, codec: Codec) -> Option<SourceId> {
         let call = self.calls.get(&id)?;
         let owner = call.owner;
         if let (None, Some(prompt)) = (call.default_source, call.default_prompt.clone())
-            && let Ok(source) = self.acquire(now, &prompt, Some(owner))
+            && let Ok(source) = self.acquire(now, &prompt, codec, Some(owner))
         {
             self.prompts.listen(source, Listener::Call(id));
             self.calls.get_mut(&id)?.default_source = Some(source);
         }
         let (source, owner) = match self.calls.get(&id)?.default_source {
             Some(source) => (source, Some(owner)),
-            None => (self.server_source(now)?, None),
+            None => (self.server_source(now, codec)?, None),
         };
         // It may be time to ask its origin again.
         let prompt = self.prompts.prompt(source).cloned()?;
-        let Ok(current) = self.acquire(now, &prompt, owner) else { return Some(source) };
+        let Ok(current) = self.acquire(now, &prompt, codec, owner) else { return Some(source) };
         if current != source && self.prompts.older(current) != Some(source) {
             // It was purged: nothing of what it was is wanted.
             let call = self.calls.get_mut(&id).filter(|call| call.default_source == Some(source));
@@ -607,9 +650,9 @@ impl Control {
     }
 
     /// The source of the server's default prompt, if there is one and it can be had.
-    pub(crate) fn server_source(&mut self, now: MediaTime) -> Option<SourceId> {
+    pub(crate) fn server_source(&mut self, now: MediaTime, codec: Codec) -> Option<SourceId> {
         if let (None, Some(prompt)) = (self.server_default, self.settings.default_prompt.clone())
-            && let Ok(source) = self.acquire(now, &prompt, None)
+            && let Ok(source) = self.acquire(now, &prompt, codec, None)
         {
             self.prompts.listen(source, Listener::Server);
             self.server_default = Some(source);
@@ -621,7 +664,7 @@ impl Control {
     /// its preparation is given up, or its sound dropped.
     pub(crate) fn leave(&mut self, now: MediaTime, source: SourceId, listener: Listener) {
         if self.prompts.leave(now, source, listener) {
-            if self.prompts.is_ready(source) && self.prompts.is_current(source) {
+            if self.prompts.is_ready_at_all(source) && self.prompts.is_current(source) {
                 self.timers.set(now + self.settings.keep_unused, Timer::Unused);
                 self.drop_unused(now);
             } else {
@@ -654,7 +697,7 @@ impl Control {
         }
         if self.prompts.remove(source).is_some() {
             self.count_prepared();
-            self.outputs.push_back(Output::Release { source });
+            self.outputs.push_back(Output::Release { source, codec: None });
         }
     }
 

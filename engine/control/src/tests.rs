@@ -21,6 +21,7 @@ use std::{
 };
 
 use expect_test::Expect;
+use holdmusic_codecs::Codec;
 use holdmusic_media::{
     AnnouncementId, HoldReport, LegId, MediaTime, Now, Numbering, SourceId, WallTime,
     rtp::{SeqNo, Ssrc, Timestamp},
@@ -299,12 +300,12 @@ impl Desk {
             bytes: 1000,
             freshness,
         };
-        self.tell(Input::SourceReady { source: SourceId(source), facts });
+        self.tell(Input::SourceReady { source: SourceId(source), codec: Codec::Opus, facts });
     }
 
     fn fail(&mut self, source: u64) {
         let failure = PromptFailure::new(PromptCause::HttpStatus, "HTTP status 404 from host");
-        self.tell(Input::SourceFailed { source: SourceId(source), failure });
+        self.tell(Input::SourceFailed { source: SourceId(source), codec: Codec::Opus, failure });
     }
 
     fn started(&mut self, leg: u64, source: u64) {
@@ -335,10 +336,12 @@ fn line(output: &Output) -> String {
     match output {
         Output::Reply { result: Ok(answer), .. } => format!("reply {}", answer.status),
         Output::Reply { result: Err(refusal), .. } => format!("reply {refusal}"),
-        Output::Prepare { source, prompt, instead_of, unasked } => {
+        Output::Prepare { source, codec, prompt, instead_of, unasked } => {
             let older = instead_of.map(|older| format!(" instead of {}", older.0)).unwrap_or_default();
             let unasked = if *unasked { ", unasked" } else { "" };
-            format!("prepare {} {}{older}{unasked}", source.0, prompt.origin.redacted())
+            let codec = Some(codec).filter(|codec| **codec != Codec::Opus);
+            let codec = codec.map(|codec| format!(" in {codec:?}")).unwrap_or_default();
+            format!("prepare {} {}{codec}{older}{unasked}", source.0, prompt.origin.redacted())
         }
         Output::Load { .. } => "load".to_owned(),
         Output::Persist { writes, .. } => format!("persist {}", writes.len()),
@@ -346,7 +349,8 @@ fn line(output: &Output) -> String {
             let what = prompt.as_ref().map_or("everything".to_owned(), |prompt| prompt.origin.redacted());
             format!("purge {what}")
         }
-        Output::Release { source } => format!("release {}", source.0),
+        Output::Release { source, codec: None } => format!("release {}", source.0),
+        Output::Release { source, codec: Some(codec) } => format!("release {} in {codec:?}", source.0),
         Output::AddLeg { leg, spec } => format!("add leg {} to {}", leg.0, spec.destination),
         Output::ChangeLeg { leg, spec } => format!("change leg {} to {}", leg.0, spec.destination),
         Output::Play { leg, source, since, .. } => {

@@ -35,6 +35,8 @@ pub struct Bridge {
     pub reader: Reader,
     /// How many there are; the new music goes on at the same position.
     pub frames: u64,
+    /// What they are encoded with.
+    pub codec: Codec,
 }
 
 /// Makes a bridge that leaves `from` at position `at` and enters `to` at its beginning. `None` if one of the rings does
@@ -69,7 +71,7 @@ pub fn bridge(
             writer.push(Frame::new(&payload[..written])).ok()?;
         }
     }
-    Some(Bridge { reader, frames: (MIXED + RUN_OUT) as u64 })
+    Some(Bridge { reader, frames: (MIXED + RUN_OUT) as u64, codec })
 }
 
 /// The sound of `frames` frames of a ring from position `first` on, as it was before it was encoded: the decoder is

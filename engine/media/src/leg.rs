@@ -247,6 +247,8 @@ pub(crate) struct Hold {
     bridge: Option<Bridge>,
     /// The change that is to come.
     change: Option<Box<Change>>,
+    /// Whether the music is in another codec than the leg, which was negotiated anew: then nothing of it is sent.
+    recoded: bool,
     /// The tick of its first packet: before it the leg's slot is not the leg's.
     first: Tick,
     /// The tick at which position 0 of the music stands; `None` until its first packet has left. It wraps round: what
@@ -409,6 +411,7 @@ impl Leg {
             announcements: None,
             bridge: None,
             change: None,
+            recoded: false,
             first,
             origin,
             told: false,
@@ -421,7 +424,8 @@ impl Leg {
 
     /// Plays other music: from the next packet on if the old one has not been heard yet or is not heard now, otherwise
     /// after a bridge, for which a producer is to be asked. What has become useless comes back, to be dropped elsewhere.
-    /// The leg plays. If all it had was announcements, a hold begins, whose music may go on from `origin`.
+    /// The leg plays. If all it had was announcements, a hold begins, whose music may go on from `origin`. If it has another
+    /// codec since the music was given to it, this is music in that codec, and at once: the same music goes on in its place.
     pub(crate) fn change(&mut self, to: Music, origin: Option<Tick>) -> (Option<Crossing>, Option<Left>) {
         let codec = self.codec();
         let hold = self.hold.as_mut().expect("a leg that plays");
@@ -431,9 +435,11 @@ impl Leg {
             hold.said_goodbye = false;
         }
         let unheard = hold.announcements.as_ref().is_some_and(|announcements| !announcements.is_empty());
-        let Some(last) = hold.last.filter(|_| hold.origin.is_some() && !unheard) else {
+        let recoded = std::mem::take(&mut hold.recoded);
+        let Some(last) = hold.last.filter(|_| hold.origin.is_some() && !unheard && !recoded) else {
             hold.told = false;
-            hold.origin = origin.filter(|_| begins);
+            let goes_on = recoded && !begins && hold.music.source == to.source;
+            hold.origin = if goes_on { hold.origin } else { origin.filter(|_| begins) };
             let music = std::mem::replace(&mut hold.music, to);
             let (change, bridge) = (hold.change.take(), hold.bridge.take());
             return (None, Some(Left { music: Some(music), change, bridge, ..Left::default() }));
@@ -469,7 +475,12 @@ impl Leg {
     /// The bridge to `source` is made, or cannot be made: then the change is a plain switch at the next packet.
     pub(crate) fn bridged(&mut self, source: SourceId, bridge: Option<Bridge>) -> Option<Left> {
         let waits = |change: &&mut Box<Change>| change.to.source == source;
+        let codec = self.codec();
         let Some(hold) = &mut self.hold else { return Left::bridge(bridge) };
+        if bridge.as_ref().is_some_and(|bridge| bridge.codec != codec) {
+            // It was wanted before the leg was negotiated anew.
+            return Left::bridge(bridge);
+        }
         let Some(change) = hold.change.as_mut().filter(waits) else { return Left::bridge(bridge) };
         match bridge {
             Some(bridge) => Left::bridge(change.bridge.replace(bridge)),
@@ -496,14 +507,26 @@ impl Leg {
     }
 
     /// Goes on to another destination, or with another codec, payload type or protection; the numbering stays. What is
-    /// left is to be dropped elsewhere.
-    pub(crate) fn renegotiate(&mut self, spec: &LegSpec) -> Option<Security> {
+    /// left is to be dropped elsewhere. In another codec nothing is heard before [`Leg::change`] gives it music in that
+    /// codec; nothing of the old one is sent.
+    pub(crate) fn renegotiate(&mut self, spec: &LegSpec) -> (Option<Security>, Option<Left>) {
+        let recoded = spec.codec != self.codec();
         self.packetizer.renegotiate(spec.codec, spec.payload_type);
         self.destination = spec.destination;
         self.rtcp = spec.rtcp;
         self.peer = believable(spec);
         self.unreachable = None;
-        self.secure(spec)
+        let left = if recoded { self.silence() } else { None };
+        (self.secure(spec), left)
+    }
+
+    /// What it plays is in another codec than the leg: what was to come of it is given up.
+    fn silence(&mut self) -> Option<Left> {
+        let hold = self.hold.as_mut()?;
+        hold.recoded = true;
+        let (change, bridge) = (hold.change.take(), hold.bridge.take());
+        let left = self.hush().unwrap_or_default();
+        Some(Left { change, bridge, ..left })
     }
 
     /// The peer has proved to be at another address. Whether that is to be told: once a second at most.
@@ -549,6 +572,10 @@ impl Leg {
         }
         if hold.only_announced {
             return None;
+        }
+        if hold.recoded {
+            let len = HEADER_LEN + write_nothing(self.codec(), payload)?;
+            return Some(Filled { len, starved: true, position, beneath: None });
         }
         let bridge = hold.bridge.as_ref().filter(|bridge| position < bridge.frames);
         let reader = bridge.map_or(&hold.music.reader, |bridge| &bridge.reader);

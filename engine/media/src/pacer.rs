@@ -75,7 +75,8 @@ pub enum Command {
         /// What it is made of.
         spec: Box<LegSpec>,
     },
-    /// The leg goes on with another destination, codec, payload type or protection; its numbering stays.
+    /// The leg goes on with another destination, codec, payload type or protection; its numbering stays. With another codec
+    /// what was announced is not heard any more, and a hold is silent until a [`Command::Play`] brings its music in that codec.
     ChangeLeg {
         /// Its name.
         leg: LegId,
@@ -682,10 +683,11 @@ impl Pacer {
     fn change(&mut self, id: LegId, spec: Box<LegSpec>) {
         if let Some(&index) = self.by_id.get(&id) {
             self.unregister(index);
-            let security = self.leg(index).renegotiate(&spec);
+            let (security, left) = self.leg(index).renegotiate(&spec);
             self.events.extend(security.map(|security| Event::Retired(Retired(Remains::Security(security)))));
             self.register(index);
             self.compare_codecs(index);
+            self.events.extend(left.map(|left| Event::Retired(Retired(Remains::Left(left)))));
         }
         self.retire(Remains::Spec(spec));
     }

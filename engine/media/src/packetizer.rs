@@ -128,10 +128,24 @@ impl Packetizer {
         self.next = next;
     }
 
-    /// Goes on with another codec or payload type; the timestamp's clock is the new codec's.
+    /// Goes on with another codec or payload type. From the last packet on the timestamp counts in the new codec's clock, so
+    /// that it goes on upwards (RFC 7160 section 4.1).
     pub fn renegotiate(&mut self, codec: Codec, payload_type: PayloadType) {
-        self.codec = codec;
+        let before = std::mem::replace(&mut self.codec, codec);
         self.payload_type = payload_type;
+        let Some(hold) = self.hold.as_mut().filter(|_| before.clock_rate() != codec.clock_rate()) else {
+            return;
+        };
+        let due = hold.first.start() + Duration::from_nanos(hold.phase_ns.into());
+        if self.next.at > due {
+            // The next packet was to come a step of the old clock behind the last one.
+            let step = codec.timestamp_step().wrapping_sub(before.timestamp_step());
+            self.next.timestamp = self.next.timestamp.after(step);
+            (hold.first, hold.timestamp) = (Tick::at(self.next.at), self.next.timestamp);
+        } else {
+            let away = ClockRate(codec.clock_rate()).units(due.since(self.next.at));
+            hold.timestamp = self.next.timestamp.after(away);
+        }
     }
 
     #[expect(clippy::cast_possible_truncation, reason = "timestamps wrap at 2^32")]
@@ -220,6 +234,26 @@ mod tests {
             play(&mut leg, 50..52),
             [(true, 8, 1000 + 50 * 960 + 7 * 48), (false, 9, 1000 + 51 * 960 + 7 * 48)]
         );
+    }
+
+    /// Opus at 48 kHz, A-law at 8, L16 at 16: each step counts in the clock of the packet behind it.
+    #[test]
+    fn with_another_codec_the_timestamp_goes_on_in_its_clock() {
+        let mut leg = packetizer(5, 1000, Tick(0).start());
+        leg.begin(Tick(0), Tick(0).start() + Duration::from_millis(3));
+        let first = 1000 + 3 * 48;
+        assert_eq!(play(&mut leg, [0, 1]), [(true, 5, first), (false, 6, first + 960)]);
+        leg.renegotiate(Codec::Pcma, PayloadType::new(8).unwrap());
+        let second = first + 960 + 160;
+        // A tick is left out.
+        assert_eq!(play(&mut leg, [2, 4]), [(false, 7, second), (false, 8, second + 320)]);
+        leg.renegotiate(Codec::L16, PayloadType::new(97).unwrap());
+        assert_eq!(play(&mut leg, [5]), [(false, 9, second + 320 + 320)]);
+        leg.end();
+        leg.begin(Tick(50), Tick(50).start() + Duration::from_millis(3));
+        leg.renegotiate(Codec::Opus, PayloadType::new(111).unwrap());
+        // What is away counts in the clock of the packet that comes.
+        assert_eq!(play(&mut leg, [50]), [(true, 10, second + 320 + 320 + 320 + 44 * 960)]);
     }
 
     #[test]

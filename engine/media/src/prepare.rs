@@ -17,6 +17,7 @@ use holdmusic_codecs::{
 };
 
 use crate::{
+    frame,
     ring::{LoopWriter, Reader, Watch},
     source::{self, Job, Progress, rendition},
     time::{MediaTime, Tick},
@@ -59,9 +60,6 @@ const FED_AT_ONCE: f64 = 1.0;
 /// Most sound of lap one that is kept for encoding when all has come, in seconds. The loop is made long before that has
 /// been heard.
 const MOST_REST: f64 = 60.0;
-
-/// Bytes of memory that a frame takes in a ring: 80 of payload, 32 of slot and pointer, and the allocator's share.
-pub(crate) const FRAME_BYTES: u64 = 136;
 
 /// What a lap may be longer than the longest recording, in seconds: a short clip is repeated for up to a minute behind
 /// what stands before its loop points.
@@ -347,7 +345,7 @@ impl Preparation {
     pub fn analysed(&mut self, analysed: Analysed) -> Result<(), PrepareError> {
         let Analysed { sound, mut facts, correction } = analysed;
         // What was encoded of lap one before, and the loop once.
-        facts.bytes = ring_bytes(self.frames, &sound, self.codec, &self.settings.limits);
+        facts.bytes = ring_bytes(self.frames, &sound, self.codec, &self.settings);
         self.job.complete(sound);
         self.lap_one = None;
         self.news = Some(facts);
@@ -465,7 +463,7 @@ impl Preparation {
             format: self.decoder.as_ref().and_then(StreamDecoder::format).unwrap_or_default(),
             gain_db: lap_one.map_or(0.0, |lap_one| lap_one.gain.db),
             warning: None,
-            bytes: self.frames * FRAME_BYTES,
+            bytes: self.frames * frame::memory_bytes(self.codec.payload_len(&self.settings.encoder)),
         }
     }
 }
@@ -550,7 +548,7 @@ fn analyse(
         format: recording.format.clone(),
         gain_db,
         warning: levelled.warning,
-        bytes: ring_bytes(0, sound, codec, &settings.limits),
+        bytes: ring_bytes(0, sound, codec, settings),
     };
     let begun_softly = |sound: &Loop| Arc::new(soft_start(sound));
     let Some(gain) = decided else {
@@ -568,9 +566,10 @@ fn analyse(
 }
 
 /// Memory of a ring in which `sound` follows `before` frames, in bytes.
-fn ring_bytes(before: u64, sound: &Loop, codec: Codec, limits: &DecodeLimits) -> u64 {
+fn ring_bytes(before: u64, sound: &Loop, codec: Codec, settings: &PrepareSettings) -> u64 {
     let frames = before + (sound.intro_frames() + sound.frames()) as u64;
-    frames * FRAME_BYTES + source::room_bytes(longest_lap(codec, limits))
+    let frame = frame::memory_bytes(codec.payload_len(&settings.encoder));
+    frames * frame + source::room_bytes(longest_lap(codec, &settings.limits))
 }
 
 /// Music that can be played.

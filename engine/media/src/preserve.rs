@@ -8,8 +8,7 @@
 use std::fmt;
 
 use crate::{
-    frame::Frame,
-    prepare::FRAME_BYTES,
+    frame::{self, Frame},
     ring::{self, Reader},
 };
 
@@ -58,7 +57,8 @@ impl std::error::Error for RestoreError {}
 impl Preserved {
     /// Memory that its frames take, in bytes.
     pub fn memory_bytes(&self) -> u64 {
-        self.reader.lap().map_or(0, |(frames, _)| frames.len() as u64 * FRAME_BYTES)
+        let frames = self.reader.lap().map(|(frames, _)| frames);
+        frames.into_iter().flatten().map(|frame| frame::memory_bytes(frame.payload().len())).sum()
     }
 
     /// As bytes; `None` while the ring is open.

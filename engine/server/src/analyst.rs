@@ -47,7 +47,7 @@ enum Stop {
 }
 
 fn analyse(errand: Errand) {
-    let Errand { source, analysis, watch, room, back } = errand;
+    let Errand { source, codec, analysis, watch, room, back } = errand;
     let limit = analysis.max_cpu();
     let began = clock::thread_cpu();
     let (room, stopped) = (RefCell::new(room), Cell::new(None));
@@ -80,5 +80,5 @@ fn analyse(errand: Errand) {
     };
     drop(room);
     // Its producer has gone with the engine.
-    let _ = back.send(Finding { source, result });
+    let _ = back.send(Finding { source, codec, result });
 }

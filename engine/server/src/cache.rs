@@ -14,7 +14,7 @@ use std::{
 };
 
 use aws_lc_rs::digest::{self, SHA256, digest};
-use holdmusic_codecs::EncoderSettings;
+use holdmusic_codecs::Codec;
 use holdmusic_control::{
     Freshness,
     prompt::{Origin, Prompt},
@@ -111,7 +111,7 @@ pub struct Cache {
     /// Most bytes of finished renditions.
     max_bytes: u64,
     /// How prompts are prepared: renditions of other settings are not ours.
-    plan: Hash,
+    settings: PrepareSettings,
     purges: AtomicU64,
     /// Purges that have been asked for and not been done: until then nothing is known.
     purging: AtomicU64,
@@ -125,13 +125,12 @@ impl Cache {
     /// If its directories cannot be made.
     pub fn open(data: &Path, max_bytes: u64, settings: &PrepareSettings) -> io::Result<Self> {
         let directory = data.join("cache");
-        let plan = Hash::of(plan(settings).as_bytes());
         let (origins, renditions) = (directory.join("origins"), directory.join("renditions"));
         for directory in [&origins, &renditions] {
             DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
         }
         let (purges, purging) = (AtomicU64::new(0), AtomicU64::new(0));
-        Ok(Self { origins, renditions, max_bytes, plan, purges, purging })
+        Ok(Self { origins, renditions, max_bytes, settings: settings.clone(), purges, purging })
     }
 
     /// What was fetched for `prompt` when it was last fetched.
@@ -158,9 +157,9 @@ impl Cache {
         evict(&self.origins, u64::MAX, MAX_ORIGINS);
     }
 
-    /// The finished rendition of this content.
-    pub fn rendition(&self, content: Hash) -> Option<Preserved> {
-        let path = self.renditions.join(self.name_of_rendition(content));
+    /// The finished rendition of this content in a codec.
+    pub fn rendition(&self, content: Hash, codec: Codec) -> Option<Preserved> {
+        let path = self.renditions.join(self.name_of_rendition(content, codec));
         let bytes = read_at_most(&path, self.max_bytes)?;
         let whole = bytes.split_at_checked(32).filter(|(sum, bytes)| Hash::of(bytes).0 == *sum);
         match whole.map(|(_, bytes)| Preserved::from_bytes(bytes)) {
@@ -181,17 +180,17 @@ impl Cache {
     }
 
     /// Whether there is a finished rendition of this content, as far as names tell.
-    pub fn has_rendition(&self, content: Hash) -> bool {
-        self.renditions.join(self.name_of_rendition(content)).exists()
+    pub fn has_rendition(&self, content: Hash, codec: Codec) -> bool {
+        self.renditions.join(self.name_of_rendition(content, codec)).exists()
     }
 
     /// Keeps a finished rendition of this content, unless it alone is larger than all may be.
-    pub fn keep(&self, content: Hash, preserved: &Preserved) {
+    pub fn keep(&self, content: Hash, codec: Codec, preserved: &Preserved) {
         let Some(bytes) = preserved.to_bytes().filter(|bytes| bytes.len() as u64 + 32 <= self.max_bytes)
         else {
             return;
         };
-        let name = self.name_of_rendition(content);
+        let name = self.name_of_rendition(content, codec);
         if let Err(error) = write(&self.renditions, &name, &[&Hash::of(&bytes).0, &bytes]) {
             return warn!(%error, "a prepared prompt cannot be kept");
         }
@@ -215,7 +214,10 @@ impl Cache {
         match prompt {
             Some(prompt) => {
                 if let Some(fetched) = self.read(prompt) {
-                    let _ = fs::remove_file(self.renditions.join(self.name_of_rendition(fetched.content)));
+                    for &codec in Codec::ALL {
+                        let name = self.name_of_rendition(fetched.content, codec);
+                        let _ = fs::remove_file(self.renditions.join(name));
+                    }
                 }
                 self.forget(prompt);
             }
@@ -232,20 +234,30 @@ impl Cache {
         let _ = fs::remove_file(self.origins.join(name_of(prompt)));
     }
 
-    fn name_of_rendition(&self, content: Hash) -> String {
-        Hash::of(&[content.0, self.plan.0].concat()).into()
+    fn name_of_rendition(&self, content: Hash, codec: Codec) -> String {
+        let plan = Hash::of(plan(&self.settings, codec).as_bytes());
+        Hash::of(&[content.0, plan.0].concat()).into()
     }
 }
 
-/// What the sound of a rendition depends on. (These words are in the names of files that were written before there was
-/// more than one codec.)
-fn plan(settings: &PrepareSettings) -> String {
+/// What the sound of a rendition depends on. For Opus the words are those of files that were written before there was more
+/// than one codec.
+fn plan(settings: &PrepareSettings, codec: Codec) -> String {
     let PrepareSettings { limits, trim_silence_dbfs, level, encoder } = settings;
-    let EncoderSettings { opus_bitrate, opus_complexity, .. } = encoder;
+    let opus_complexity = encoder.opus_complexity;
+    let encoder = match codec {
+        Codec::Opus => {
+            let opus_bitrate = encoder.opus_bitrate;
+            format!("EncoderSettings {{ opus_bitrate: {opus_bitrate}, opus_complexity: {opus_complexity} }}")
+        }
+        Codec::OpusFullband | Codec::OpusLow => {
+            format!("{codec:?} of {} bytes, complexity {opus_complexity}", codec.payload_len(encoder))
+        }
+        Codec::G722 | Codec::L16 | Codec::Pcma | Codec::Pcmu => format!("{codec:?}"),
+    };
     format!(
         "{SOUND_VERSION} PrepareSettings {{ limits: {limits:?}, trim_silence_dbfs: {trim_silence_dbfs:?}, \
-         level: {level:?}, encoder: EncoderSettings {{ opus_bitrate: {opus_bitrate}, \
-         opus_complexity: {opus_complexity} }} }}"
+         level: {level:?}, encoder: {encoder} }}"
     )
 }
 
@@ -365,19 +377,24 @@ mod tests {
         let (one, kept) = (prompt("https://host/a.wav?sig=s3cret", None), fetched(MUSIC));
         let cache = Cache::open(data.path(), 1 << 20, &settings).unwrap();
         assert_eq!(cache.fetched(&one), None);
-        assert!(cache.rendition(kept.content).is_none());
+        assert!(cache.rendition(kept.content, Codec::Opus).is_none());
         cache.remember(&one, &kept);
-        cache.keep(kept.content, &finished(MUSIC));
+        cache.keep(kept.content, Codec::Opus, &finished(MUSIC));
 
         let cache = Cache::open(data.path(), 1 << 20, &settings).unwrap();
         assert_eq!(cache.fetched(&one), Some(kept.clone()));
-        let found = cache.rendition(kept.content).unwrap();
+        let found = cache.rendition(kept.content, Codec::Opus).unwrap();
         assert_eq!(found.to_bytes(), finished(MUSIC).to_bytes());
         assert!(cache.fetched(&prompt("https://host/a.wav?sig=s3cret", Some(""))).is_none());
         // Prepared otherwise it is another rendition.
         let mut louder = settings;
         louder.level.target_lufs = Some(-16.0);
-        assert!(Cache::open(data.path(), 1 << 20, &louder).unwrap().rendition(kept.content).is_none());
+        assert!(
+            Cache::open(data.path(), 1 << 20, &louder)
+                .unwrap()
+                .rendition(kept.content, Codec::Opus)
+                .is_none()
+        );
     }
 
     #[test]
@@ -386,7 +403,7 @@ mod tests {
         let data = tempfile::tempdir().unwrap();
         let cache = Cache::open(data.path(), 1 << 20, &PrepareSettings::default()).unwrap();
         cache.remember(&prompt("https://user:s3cret@host/a.wav?sig=s3cret", None), &fetched(MUSIC));
-        cache.keep(Hash::of(MUSIC), &finished(MUSIC));
+        cache.keep(Hash::of(MUSIC), Codec::Opus, &finished(MUSIC));
         for directory in [&cache.origins, &cache.renditions] {
             for entry in fs::read_dir(directory).unwrap() {
                 let path = entry.unwrap().path();
@@ -403,13 +420,13 @@ mod tests {
         let data = tempfile::tempdir().unwrap();
         let cache = Cache::open(data.path(), 1 << 20, &PrepareSettings::default()).unwrap();
         let (one, kept) = (prompt("https://host/a.wav", None), fetched(MUSIC));
-        cache.keep(kept.content, &finished(MUSIC));
-        let path = cache.renditions.join(cache.name_of_rendition(kept.content));
+        cache.keep(kept.content, Codec::Opus, &finished(MUSIC));
+        let path = cache.renditions.join(cache.name_of_rendition(kept.content, Codec::Opus));
         let mut bytes = fs::read(&path).unwrap();
         let middle = bytes.len() / 2;
         bytes[middle] ^= 1;
         fs::write(&path, &bytes).unwrap();
-        assert!(cache.rendition(kept.content).is_none());
+        assert!(cache.rendition(kept.content, Codec::Opus).is_none());
         assert!(!path.exists());
 
         fs::write(cache.origins.join(name_of(&one)), "{\"content\":\"zz\"}").unwrap();
@@ -424,23 +441,24 @@ mod tests {
         let room = 32 + rendition.to_bytes().unwrap().len() as u64;
         let cache = Cache::open(data.path(), 2 * room, &PrepareSettings::default()).unwrap();
         let age = |content: Hash, seconds| {
-            let file = File::open(cache.renditions.join(cache.name_of_rendition(content))).unwrap();
+            let file =
+                File::open(cache.renditions.join(cache.name_of_rendition(content, Codec::Opus))).unwrap();
             file.set_modified(SystemTime::UNIX_EPOCH + Duration::from_secs(seconds)).unwrap();
         };
         let [a, b, c] = [b"a", b"b", b"c"].map(|content| Hash::of(content));
-        cache.keep(a, &rendition);
-        cache.keep(b, &rendition);
+        cache.keep(a, Codec::Opus, &rendition);
+        cache.keep(b, Codec::Opus, &rendition);
         age(a, 1_000);
         age(b, 2_000);
-        assert!(cache.rendition(a).is_some(), "used again");
-        cache.keep(c, &rendition);
-        assert!(cache.rendition(b).is_none());
-        assert!(cache.rendition(a).is_some() && cache.rendition(c).is_some());
+        assert!(cache.rendition(a, Codec::Opus).is_some(), "used again");
+        cache.keep(c, Codec::Opus, &rendition);
+        assert!(cache.rendition(b, Codec::Opus).is_none());
+        assert!(cache.rendition(a, Codec::Opus).is_some() && cache.rendition(c, Codec::Opus).is_some());
         // One that is larger than all may be does not push out the rest.
         let small =
             Cache { max_bytes: room - 1, ..Cache::open(data.path(), 0, &Default::default()).unwrap() };
-        small.keep(b, &rendition);
-        assert!(cache.rendition(a).is_some() && cache.rendition(c).is_some());
+        small.keep(b, Codec::Opus, &rendition);
+        assert!(cache.rendition(a, Codec::Opus).is_some() && cache.rendition(c, Codec::Opus).is_some());
     }
 
     #[test]
@@ -450,15 +468,34 @@ mod tests {
         let [one, other] = ["https://host/a.wav", "https://host/b.wav"].map(|uri| prompt(uri, None));
         cache.remember(&one, &fetched(b"a"));
         cache.remember(&other, &fetched(b"b"));
-        cache.keep(Hash::of(b"a"), &finished(MUSIC));
+        cache.keep(Hash::of(b"a"), Codec::Opus, &finished(MUSIC));
         cache.announce_purge();
         assert!(cache.fetched(&other).is_none(), "not before it is done");
         cache.purge(Some(&one));
-        assert!(cache.fetched(&one).is_none() && cache.rendition(Hash::of(b"a")).is_none());
+        assert!(cache.fetched(&one).is_none() && cache.rendition(Hash::of(b"a"), Codec::Opus).is_none());
         assert!(cache.fetched(&other).is_some());
         cache.announce_purge();
         cache.purge(None);
         assert_eq!(cache.purges(), 2);
         assert!(cache.fetched(&other).is_none());
+    }
+
+    /// What was kept before there were other codecs is found: its name was made of all settings in words.
+    #[test]
+    fn renditions_in_other_codecs_are_kept_beside_those_that_were_there_before() {
+        let data = tempfile::tempdir().unwrap();
+        let settings = PrepareSettings::default();
+        let cache = Cache::open(data.path(), 1 << 20, &settings).unwrap();
+        let PrepareSettings { limits, level, .. } = &settings;
+        let words = format!(
+            "1 PrepareSettings {{ limits: {limits:?}, trim_silence_dbfs: None, level: {level:?}, encoder: \
+             EncoderSettings {{ opus_bitrate: 32000, opus_complexity: 9 }} }}"
+        );
+        assert_eq!(plan(&settings, Codec::Opus), words);
+        let content = Hash::of(MUSIC);
+        cache.keep(content, Codec::Pcma, &finished(MUSIC));
+        for &codec in Codec::ALL {
+            assert_eq!(cache.has_rendition(content, codec), codec == Codec::Pcma, "{codec:?}");
+        }
     }
 }

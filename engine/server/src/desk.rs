@@ -70,8 +70,8 @@ pub struct Desk {
     pub supply: Supply,
     /// What a prompt may be: how long the ring is that is made for one.
     pub prompts: DecodeLimits,
-    /// The default music, which is always ready.
-    pub default_music: Reader,
+    /// The default music in every codec, which is always ready.
+    pub default_music: Vec<(Codec, Reader)>,
     /// What it is made of.
     pub default_content: Hash,
     /// The way to customers.
@@ -93,14 +93,16 @@ struct State {
     desk: Desk,
     waiting: HashMap<RequestId, oneshot::Sender<Reply>>,
     last_request: u64,
-    sources: HashMap<SourceId, Prepared>,
-    legs: HashMap<LegId, usize>,
+    /// One rendition each.
+    sources: HashMap<(SourceId, Codec), Prepared>,
+    /// The sender of each leg, and what it carries.
+    legs: HashMap<LegId, (usize, Codec)>,
     leave_by: Option<MediaTime>,
     tell_until: MediaTime,
     counted: MediaTime,
 }
 
-/// A source as the doors know it. Dropping it gives up what is still done for it.
+/// A source in one codec as the doors know it. Dropping it gives up what is still done for it.
 struct Prepared {
     /// Where its frames are; besides those of legs and bridges this is the only reader.
     reader: Reader,
@@ -140,13 +142,17 @@ impl Desk {
     /// Works until it is told to drain and everything is durable. The senders play on as long as somebody has their
     /// commanders.
     pub fn run(self) -> Vec<Commander> {
-        let mut default_music = Prepared::new(self.default_music.clone(), None);
-        (default_music.content, default_music.may_be_kept) = (Some(self.default_content), true);
+        let default_music = self.default_music.iter().map(|(codec, reader)| {
+            let mut prepared = Prepared::new(reader.clone(), None);
+            (prepared.content, prepared.may_be_kept) = (Some(self.default_content), true);
+            ((DEFAULT_SOURCE, *codec), prepared)
+        });
+        let sources = default_music.collect();
         let mut state = State {
             desk: self,
             waiting: HashMap::new(),
             last_request: 0,
-            sources: HashMap::from([(DEFAULT_SOURCE, default_music)]),
+            sources,
             legs: HashMap::new(),
             leave_by: None,
             tell_until: MediaTime::NEVER,
@@ -242,9 +248,9 @@ impl State {
             }
             // Dropped here, where nobody waits for it.
             Tiding::Media(Event::Retired(_)) => return,
-            Tiding::SourceReady { source, reader, facts } => {
+            Tiding::SourceReady { source, codec, reader, facts } => {
                 // Released meanwhile: then nobody is to be told.
-                let Some(prepared) = self.sources.get_mut(&source) else { return };
+                let Some(prepared) = self.sources.get_mut(&(source, codec)) else { return };
                 if let Some(reader) = reader {
                     prepared.reader = reader;
                 }
@@ -253,21 +259,22 @@ impl State {
                 if source == DEFAULT_SOURCE {
                     return;
                 }
-                Input::SourceReady { source, facts }
+                Input::SourceReady { source, codec, facts }
             }
-            Tiding::Supplied { source, supplied } => match self.supplied(now, source, supplied) {
+            Tiding::Supplied { source, codec, supplied } => match self.supplied(now, source, codec, supplied)
+            {
                 Some(input) => input,
                 None => return,
             },
-            Tiding::SourceClosed { source } => return self.keep(source),
-            Tiding::SourceFailed { source, failure } => {
+            Tiding::SourceClosed { source, codec } => return self.keep(source, codec),
+            Tiding::SourceFailed { source, codec, failure } => {
                 if source == DEFAULT_SOURCE {
                     return error!(?failure, "the default music cannot be played");
                 }
-                if !self.sources.contains_key(&source) {
+                if !self.sources.contains_key(&(source, codec)) {
                     return;
                 }
-                Input::SourceFailed { source, failure }
+                Input::SourceFailed { source, codec, failure }
             }
             Tiding::Delivered { notification, outcome } => Input::Delivered { notification, outcome },
             Tiding::Stored { ticket } => {
@@ -308,22 +315,30 @@ impl State {
                     self.desk.control.handle_input(clock::now(), Input::Loaded { request, records });
                 }
             }
-            Output::Prepare { source, prompt, instead_of, unasked } => {
-                self.prepare(source, prompt, instead_of, unasked);
+            Output::Prepare { source, codec, prompt, instead_of, unasked } => {
+                self.prepare((source, codec), prompt, instead_of, unasked);
             }
             Output::Purge { prompt } => {
                 let cache = Arc::clone(&self.desk.supply.cache);
                 cache.announce_purge();
                 self.desk.runtime.spawn_blocking(move || cache.purge(prompt.as_ref()));
             }
-            Output::Release { source } => {
-                self.sources.remove(&source);
+            Output::Release { source, codec: Some(codec) } => {
+                self.sources.remove(&(source, codec));
+            }
+            Output::Release { source, codec: None } => {
+                for &codec in Codec::ALL {
+                    self.sources.remove(&(source, codec));
+                }
             }
             Output::AddLeg { leg, spec } => {
-                self.legs.insert(leg, spec.sender);
+                self.legs.insert(leg, (spec.sender, spec.codec));
                 self.command(leg, Command::AddLeg { leg, spec: Box::new(spec) });
             }
             Output::ChangeLeg { leg, spec } => {
+                if let Some((_, codec)) = self.legs.get_mut(&leg) {
+                    *codec = spec.codec;
+                }
                 self.command(leg, Command::ChangeLeg { leg, spec: Box::new(spec) });
             }
             Output::Play { leg, source, is_default, numbering, since } => {
@@ -349,7 +364,7 @@ impl State {
             }
             Output::Dismiss { leg } => self.tell_peers(PeerCommand::Dismiss { leg }),
             Output::FirstPacket { leg, latency } => {
-                if let Some(&sender) = self.legs.get(&leg) {
+                if let Some(&(sender, _)) = self.legs.get(&leg) {
                     let latency_ns = u64::try_from(latency.as_nanos()).unwrap_or(u64::MAX);
                     self.desk.metrics.first_packet(sender, latency_ns);
                 }
@@ -364,9 +379,10 @@ impl State {
 
     /// What `source` sounds like on a leg.
     fn music(&self, leg: LegId, source: SourceId, is_default: bool) -> Option<Music> {
-        let reader = self.sources.get(&source).map(|prepared| prepared.reader.clone());
+        let codec = self.legs.get(&leg).map(|(_, codec)| *codec)?;
+        let reader = self.sources.get(&(source, codec)).map(|prepared| prepared.reader.clone());
         if reader.is_none() {
-            error!(leg = leg.0, source = source.0, "a source without frames was to be played");
+            error!(leg = leg.0, source = source.0, ?codec, "a source without frames was to be played");
         }
         Some(Music { source, reader: reader?, is_default })
     }
@@ -380,7 +396,8 @@ impl State {
 
     /// A sender takes thousands of commands a millisecond and never waits for us, so this waits for no longer.
     fn command(&mut self, leg: LegId, command: Command) {
-        let Some(sender) = self.legs.get(&leg).and_then(|sender| self.desk.commands.get_mut(*sender)) else {
+        let Some(sender) = self.legs.get(&leg).and_then(|(sender, _)| self.desk.commands.get_mut(*sender))
+        else {
             return error!(leg = leg.0, "a command for a leg without a sender");
         };
         if sender.send(command).is_err() {
@@ -388,21 +405,27 @@ impl State {
         }
     }
 
-    fn prepare(&mut self, source: SourceId, prompt: Prompt, instead_of: Option<SourceId>, unasked: bool) {
-        let (writer, reader) = room(Codec::Opus, &self.desk.prompts);
+    fn prepare(
+        &mut self,
+        (source, codec): (SourceId, Codec),
+        prompt: Prompt,
+        instead_of: Option<SourceId>,
+        unasked: bool,
+    ) {
+        let (writer, reader) = room(codec, &self.desk.prompts);
         let (into, chunks) = intake();
-        let handed_over = hand_over(&self.desk.work, Work { source, writer, chunks });
+        let handed_over = hand_over(&self.desk.work, Work { source, codec, writer, chunks });
         let (supply, tell) = (self.desk.supply.clone(), self.desk.tell.clone());
-        let before = instead_of.and_then(|older| self.sources.get(&older)?.content);
+        let before = instead_of.and_then(|older| self.sources.get(&(older, codec))?.content);
         let task = self.desk.runtime.spawn(async move {
             if let Err(failure) = handed_over {
-                return tell_later(&tell, Tiding::SourceFailed { source, failure }).await;
+                return tell_later(&tell, Tiding::SourceFailed { source, codec, failure }).await;
             }
             let began = clock::mono();
             // A panic there must not leave control waiting; and it ends with this task.
             let mut supplying = JoinSet::new();
             let bytes = into.clone();
-            supplying.spawn(async move { supply.supply(&prompt, before, unasked, &bytes).await });
+            supplying.spawn(async move { supply.supply((&prompt, codec), before, unasked, &bytes).await });
             let supplied = supplying.join_next().await.and_then(Result::ok).unwrap_or_else(|| {
                 error!(source = source.0, "supplying a prompt panicked; the prompt is refused");
                 Err(PromptFailure::new(
@@ -413,28 +436,30 @@ impl State {
             match supplied {
                 Ok(supplied) => {
                     let took_ms = clock::mono().since(began).as_millis();
-                    debug!(source = source.0, took_ms, ?supplied, "a prompt is supplied");
-                    tell_later(&tell, Tiding::Supplied { source, supplied }).await;
+                    debug!(source = source.0, ?codec, took_ms, ?supplied, "a prompt is supplied");
+                    tell_later(&tell, Tiding::Supplied { source, codec, supplied }).await;
                 }
                 // Behind what was passed on. Not wanted any more: then nobody is to be told.
                 Err(failure) => drop(into.push(Chunk::Failed(failure)).await),
             }
         });
-        self.sources.insert(source, Prepared::new(reader, Some(task.abort_handle())));
+        self.sources.insert((source, codec), Prepared::new(reader, Some(task.abort_handle())));
     }
 
     /// What there is to be told to control when a prompt has been supplied.
-    fn supplied(&mut self, now: Now, source: SourceId, supplied: Supplied) -> Option<Input> {
-        let prepared = self.sources.get_mut(&source)?;
+    fn supplied(&mut self, now: Now, source: SourceId, codec: Codec, supplied: Supplied) -> Option<Input> {
+        let prepared = self.sources.get_mut(&(source, codec))?;
         let input = match supplied {
-            Supplied::Unchanged { freshness } => return Some(Input::SourceUnchanged { source, freshness }),
+            Supplied::Unchanged { freshness } => {
+                return Some(Input::SourceUnchanged { source, codec, freshness });
+            }
             Supplied::Bytes { content, freshness, may_be_kept } => {
                 prepared.content = Some(content);
                 prepared.may_be_kept = may_be_kept;
                 prepared.freshness = freshness;
                 prepared.facts.as_mut().map(|facts| {
                     facts.freshness = freshness;
-                    Input::SourceReady { source, facts: facts.clone() }
+                    Input::SourceReady { source, codec, facts: facts.clone() }
                 })
             }
             Supplied::Finished { content, preserved, freshness } => {
@@ -446,20 +471,21 @@ impl State {
                 prepared.content = Some(content);
                 prepared.freshness = freshness;
                 prepared.facts = Some(facts.clone());
-                return Some(Input::SourceReady { source, facts });
+                return Some(Input::SourceReady { source, codec, facts });
             }
         };
-        self.keep(source);
+        self.keep(source, codec);
         input
     }
 
     /// Keeps what is finished beyond this process.
-    fn keep(&self, source: SourceId) {
-        let Some((content, preserved)) = self.sources.get(&source).and_then(Prepared::finished) else {
+    fn keep(&self, source: SourceId, codec: Codec) {
+        let Some((content, preserved)) = self.sources.get(&(source, codec)).and_then(Prepared::finished)
+        else {
             return;
         };
         let cache = Arc::clone(&self.desk.supply.cache);
-        self.desk.runtime.spawn_blocking(move || cache.keep(content, &preserved));
+        self.desk.runtime.spawn_blocking(move || cache.keep(content, codec, &preserved));
     }
 
     /// At once: control says how many may be under way.
@@ -513,7 +539,7 @@ mod tests {
         let (work, _prompts) = crossbeam_channel::bounded(1);
         let prompt = || {
             let (writer, _) = room(Codec::Opus, &DecodeLimits::default());
-            Work { source: SourceId(1), writer, chunks: intake().1 }
+            Work { source: SourceId(1), codec: Codec::Opus, writer, chunks: intake().1 }
         };
         assert_eq!(hand_over(&work, prompt()), Ok(()));
         assert_eq!(

@@ -227,24 +227,37 @@ impl House {
         // The default music is there before anybody can ask for it.
         // Encoded once for all starts: a hold that goes on may be at any place in it.
         let content = Hash::of(DEFAULT_MUSIC);
-        let default_music = match cache.rendition(content) {
-            Some(preserved) => preserved.reader,
-            None => {
-                let (writer, reader) = room(Codec::Opus, &DecodeLimits::default());
-                let (into, chunks) = intake();
-                let work = work.0.send(Work { source: DEFAULT_SOURCE, writer, chunks });
-                work.map_err(|_| "no producer is at work")?;
-                for chunk in [Chunk::Bytes(DEFAULT_MUSIC.to_vec()), Chunk::End] {
-                    into.push_waiting(chunk).map_err(|_| "no producer is at work")?;
-                }
-                let ready = tidings.1.recv().map_err(|_| "no producer is at work")?;
-                if !matches!(ready, Tiding::SourceReady { source: DEFAULT_SOURCE, .. }) {
-                    return Err(format!("the default music cannot be played: {ready:?}"));
-                }
-                let _ = tidings.0.send(ready);
-                reader
+        let (mut default_music, mut awaited) = (Vec::new(), 0);
+        for &codec in Codec::ALL {
+            if let Some(preserved) = cache.rendition(content, codec) {
+                default_music.push((codec, preserved.reader));
+                continue;
             }
-        };
+            let (writer, reader) = room(codec, &DecodeLimits::default());
+            let (into, chunks) = intake();
+            let work = work.0.send(Work { source: DEFAULT_SOURCE, codec, writer, chunks });
+            work.map_err(|_| "no producer is at work")?;
+            for chunk in [Chunk::Bytes(DEFAULT_MUSIC.to_vec()), Chunk::End] {
+                into.push_waiting(chunk).map_err(|_| "no producer is at work")?;
+            }
+            default_music.push((codec, reader));
+            awaited += 1;
+        }
+        let mut told = Vec::new();
+        while awaited > 0 {
+            let tiding = tidings.1.recv().map_err(|_| "no producer is at work")?;
+            match tiding {
+                Tiding::SourceReady { source: DEFAULT_SOURCE, .. } => awaited -= 1,
+                Tiding::SourceFailed { .. } => {
+                    return Err(format!("the default music cannot be played: {tiding:?}"));
+                }
+                _ => {}
+            }
+            told.push(tiding);
+        }
+        for tiding in told {
+            let _ = tidings.0.send(tiding);
+        }
 
         let mut control = Control::restore(settings, dice::seed(), clock::now(), pairs()).map_err(damaged)?;
         let first = store.write_first(&mut control)?;

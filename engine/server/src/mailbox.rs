@@ -3,6 +3,7 @@
 use std::{net::SocketAddr, sync::Arc, thread::Thread, time::Duration};
 
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
+use holdmusic_codecs::Codec;
 use holdmusic_control::{
     Answer, Ask, DeliveryOutcome, NotificationId, PromptFailure, Refusal, RequestId, SourceFacts,
     access::{Caller, Standing},
@@ -149,10 +150,12 @@ pub enum Tiding {
     Media(Event),
     /// Something became of a WebRTC peer.
     Peer(PeerEvent),
-    /// A source can be played. Told again when more is known about it.
+    /// A source can be played in a codec. Told again when more is known about it.
     SourceReady {
         /// Which.
         source: SourceId,
+        /// In what.
+        codec: Codec,
         /// Where the frames of later plays are, if not where they were until now.
         reader: Option<Reader>,
         /// What is known about it.
@@ -162,11 +165,15 @@ pub enum Tiding {
     SourceClosed {
         /// Which.
         source: SourceId,
+        /// In what.
+        codec: Codec,
     },
     /// The bytes of a source have come, or need not.
     Supplied {
         /// Which.
         source: SourceId,
+        /// In what.
+        codec: Codec,
         /// How it was supplied.
         supplied: Supplied,
     },
@@ -174,6 +181,8 @@ pub enum Tiding {
     SourceFailed {
         /// Which.
         source: SourceId,
+        /// In what.
+        codec: Codec,
         /// Why.
         failure: PromptFailure,
     },
@@ -221,6 +230,8 @@ pub enum Tiding {
 pub struct Work {
     /// The source it becomes.
     pub source: SourceId,
+    /// What it is to be encoded with.
+    pub codec: Codec,
     /// Its ring. Whoever drops all readers gives the prompt up.
     pub writer: LoopWriter,
     /// Its bytes. If they end without a mark, it is given up.
@@ -286,6 +297,8 @@ impl Intake {
 pub struct Errand {
     /// Whose it is.
     pub source: SourceId,
+    /// And in what.
+    pub codec: Codec,
     /// What is to be done.
     pub analysis: Box<Analysis>,
     /// Whether anybody still wants it.
@@ -300,6 +313,8 @@ pub struct Errand {
 pub struct Finding {
     /// Whose it is.
     pub source: SourceId,
+    /// And in what.
+    pub codec: Codec,
     /// The result.
     pub result: Result<Analysed, PromptFailure>,
 }

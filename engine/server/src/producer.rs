@@ -85,6 +85,7 @@ struct Bench {
 /// One prompt.
 struct Underway {
     source: SourceId,
+    codec: Codec,
     preparation: Preparation,
     /// Its bytes; `None` when all have come.
     chunks: Option<Receiver<Chunk>>,
@@ -143,15 +144,16 @@ impl Bench {
 
     fn take_work(&mut self) -> Result<(), Closed> {
         loop {
-            let Work { source, writer, chunks } = match self.producer.work.try_recv() {
+            let Work { source, codec, writer, chunks } = match self.producer.work.try_recv() {
                 Ok(work) => work,
                 Err(TryRecvError::Empty) => return Ok(()),
                 Err(TryRecvError::Disconnected) => return Err(Closed),
             };
             let settings = settings_for(source, &self.producer.settings);
-            match guarded(source, || Preparation::new(writer, Codec::Opus, &settings)) {
+            match guarded(source, || Preparation::new(writer, codec, &settings)) {
                 Ok(preparation) => self.underway.push(Underway {
                     source,
+                    codec,
                     preparation,
                     chunks: Some(chunks),
                     ring: Ring::First,
@@ -161,7 +163,7 @@ impl Bench {
                     ready_at: None,
                     waits_until: MediaTime::NEVER,
                 }),
-                Err(failure) => self.tell_failure(source, failure)?,
+                Err(failure) => self.tell_failure(source, codec, failure)?,
             }
         }
     }
@@ -191,8 +193,10 @@ impl Bench {
         }
     }
 
-    fn analysed(&mut self, Finding { source, result }: Finding) -> Result<(), Closed> {
-        let found = |underway: &Underway| underway.source == source && matches!(underway.ring, Ring::First);
+    fn analysed(&mut self, Finding { source, codec, result }: Finding) -> Result<(), Closed> {
+        let found = |underway: &Underway| {
+            (underway.source, underway.codec) == (source, codec) && matches!(underway.ring, Ring::First)
+        };
         // Given up meanwhile.
         let Some(index) = self.underway.iter().position(found) else { return Ok(()) };
         let underway = &mut self.underway[index];
@@ -208,7 +212,7 @@ impl Bench {
 
     fn step(&mut self, now: MediaTime, index: usize) -> Result<(), Closed> {
         let underway = &mut self.underway[index];
-        let source = underway.source;
+        let (source, codec) = (underway.source, underway.codec);
         let step = match guarded(source, || underway.preparation.step(now)) {
             Ok(step) => step,
             Err(failure) => return self.fails(index, failure),
@@ -226,7 +230,7 @@ impl Bench {
                 let Some(watch) = underway.preparation.watch() else { return Ok(()) };
                 let room = std::mem::replace(&mut underway.room, self.producer.memory.room());
                 let back = self.findings.0.clone();
-                underway.errand = Some(Errand { source, analysis, watch, room, back });
+                underway.errand = Some(Errand { source, codec, analysis, watch, room, back });
                 Ok(())
             }
             Step::Ready(facts) => {
@@ -237,6 +241,7 @@ impl Bench {
                 let correction = *correction;
                 let mut second = Underway {
                     source,
+                    codec,
                     preparation: correction.preparation,
                     chunks: None,
                     ring: Ring::Second(Some(correction.reader)),
@@ -255,7 +260,7 @@ impl Bench {
             Step::Closed => {
                 debug!(source = source.0, "the loop is closed");
                 self.underway.swap_remove(index);
-                self.tell(Tiding::SourceClosed { source })
+                self.tell(Tiding::SourceClosed { source, codec })
             }
         }
     }
@@ -283,10 +288,10 @@ impl Bench {
 
     /// A prompt cannot be played, or no further. Who gave it up is not told.
     fn fails(&mut self, index: usize, failure: PromptFailure) -> Result<(), Closed> {
-        let Underway { source, preparation, ring, .. } = self.underway.swap_remove(index);
+        let Underway { source, codec, preparation, ring, .. } = self.underway.swap_remove(index);
         match ring {
             _ if preparation.is_abandoned() => Ok(()),
-            Ring::First => self.tell_failure(source, failure),
+            Ring::First => self.tell_failure(source, codec, failure),
             Ring::Second(_) => {
                 error!(source = source.0, ?failure, "the gain of a source was not corrected");
                 Ok(())
@@ -294,9 +299,9 @@ impl Bench {
         }
     }
 
-    fn tell_failure(&self, source: SourceId, failure: PromptFailure) -> Result<(), Closed> {
-        info!(source = source.0, ?failure, "a prompt cannot be played");
-        self.tell(Tiding::SourceFailed { source, failure })
+    fn tell_failure(&self, source: SourceId, codec: Codec, failure: PromptFailure) -> Result<(), Closed> {
+        info!(source = source.0, ?codec, ?failure, "a prompt cannot be played");
+        self.tell(Tiding::SourceFailed { source, codec, failure })
     }
 
     fn tell(&self, tiding: Tiding) -> Result<(), Closed> {
@@ -350,14 +355,14 @@ impl Underway {
 
     fn ready(&mut self, facts: Facts) -> Tiding {
         let Facts { seconds, whole, format, gain_db, warning, bytes } = facts;
-        let source = self.source;
+        let (source, codec) = (self.source, self.codec);
         if let Some(warning) = warning {
             info!(source = source.0, ?warning, "a prompt is hardly heard");
         }
         let now = clock::mono();
         let ready_at = *self.ready_at.get_or_insert(now);
         let took_ms = ready_at.since(self.began).as_millis();
-        debug!(source = source.0, format, seconds, gain_db, took_ms, "a source is ready");
+        debug!(source = source.0, ?codec, format, seconds, gain_db, took_ms, "a source is ready");
         let reader = match &mut self.ring {
             Ring::First => None,
             Ring::Second(reader) => reader.take(),
@@ -365,7 +370,7 @@ impl Underway {
         // The desk knows better, once all of it has come.
         let freshness = Freshness::FOR_EVER;
         let facts = SourceFacts { seconds, whole, format, gain_db, ready_at, bytes, freshness };
-        Tiding::SourceReady { source, reader, facts }
+        Tiding::SourceReady { source, codec, reader, facts }
     }
 }
 
@@ -483,7 +488,7 @@ mod tests {
         fn prompt(&self, source: u64) -> Prompt {
             let (writer, reader) = room(Codec::Opus, &PrepareSettings::default().limits);
             let (watch, (into, chunks)) = (writer.watch(), intake());
-            let work = Work { source: SourceId(source), writer, chunks };
+            let work = Work { source: SourceId(source), codec: Codec::Opus, writer, chunks };
             self.mailboxes.work.0.send(work).unwrap();
             Prompt { into, reader, watch }
         }
@@ -527,7 +532,9 @@ mod tests {
         #[track_caller]
         fn failed(&self, expected: u64) -> PromptFailure {
             match self.told() {
-                Tiding::SourceFailed { source: SourceId(source), failure } if source == expected => failure,
+                Tiding::SourceFailed { source: SourceId(source), failure, .. } if source == expected => {
+                    failure
+                }
                 other => panic!("{other:?}"),
             }
         }
@@ -772,6 +779,7 @@ mod tests {
             }
             let underway = Underway {
                 source: SourceId(1),
+                codec: Codec::Opus,
                 preparation,
                 chunks: None,
                 ring: Ring::Second(Some(reader)),

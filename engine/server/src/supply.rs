@@ -4,6 +4,7 @@
 use std::{sync::Arc, time::Duration};
 
 use aws_lc_rs::digest::{Context, SHA256};
+use holdmusic_codecs::Codec;
 use holdmusic_control::{
     Freshness, PromptCause, PromptFailure,
     prompt::{Origin, Prompt},
@@ -75,16 +76,17 @@ pub enum Supplied {
 const NEVER_ASKED: Freshness = Freshness::FOR_EVER;
 
 impl Supply {
-    /// Supplies `prompt`: passes its bytes on through `into`, or finds that it need not. `before` is the content that it
-    /// had when it was last fetched, if what was made of it is still at hand. If it
-    /// goes on after a restart, what is kept of it is good enough: `goes_on`.
+    /// Supplies `prompt` for who hears it in `codec`: passes its bytes on through `into`, or finds that it need not. `before` is
+    /// the content that it had when it was last fetched, if what was made of it in that codec is still at hand. If it
+    /// goes on after a restart, what is kept of it is good enough: `goes_on`. Each codec has its own supply, so that the
+    /// bytes of a prompt that is heard in two come twice; nobody keeps them.
     ///
     /// # Errors
     ///
     /// The reason in the customer's voice, without the secrets of the URL.
     pub async fn supply(
         &self,
-        prompt: &Prompt,
+        (prompt, codec): (&Prompt, Codec),
         before: Option<Hash>,
         goes_on: bool,
         into: &Intake,
@@ -93,22 +95,22 @@ impl Supply {
         match &prompt.origin {
             Origin::Data(data) => {
                 passage.push(data.bytes()).await.map_err(not_wanted)?;
-                self.passed(passage, before, NEVER_ASKED, true).await
+                self.passed(passage, codec, before, NEVER_ASKED, true).await
             }
             Origin::Directory(url) => {
                 // The disk is quick to ask.
                 let passage = self.fetcher.read_file(url, passage.held_to_the_end()).await?;
                 let now = clock::now().mono;
                 let freshness = Freshness { until: now, while_asked_until: now, when_slow: true };
-                self.passed(passage, before, freshness, true).await
+                self.passed(passage, codec, before, freshness, true).await
             }
-            Origin::Web(url) => self.supply_web(prompt, url, before, goes_on, passage).await,
+            Origin::Web(url) => self.supply_web((prompt, codec), url, before, goes_on, passage).await,
         }
     }
 
     async fn supply_web(
         &self,
-        prompt: &Prompt,
+        (prompt, codec): (&Prompt, Codec),
         url: &Url,
         before: Option<Hash>,
         goes_on: bool,
@@ -119,17 +121,18 @@ impl Supply {
             let now = clock::now();
             let freshness = fetched.freshness(now);
             if (goes_on || now.mono < freshness.until)
-                && let Some(finished) = self.finished(fetched.content, freshness).await
+                && let Some(finished) = self.finished(fetched.content, codec, freshness).await
             {
                 return Ok(finished);
             }
         }
-        let at_hand = remembered
-            .filter(|fetched| before == Some(fetched.content) || self.cache.has_rendition(fetched.content));
+        let at_hand = remembered.filter(|fetched| {
+            before == Some(fetched.content) || self.cache.has_rendition(fetched.content, codec)
+        });
         let since = self.cache.purges();
         let _place = self.places.acquire().await;
         match self.ask(url, at_hand.as_ref(), &mut passage).await {
-            Ok(Answer::Whole(came)) => self.came(prompt, came, since, passage, before).await,
+            Ok(Answer::Whole(came)) => self.came((prompt, codec), came, since, passage, before).await,
             Ok(Answer::Confirmed { headers, redirected }) => {
                 let Some(fetched) = at_hand else { return Err(unasked()) };
                 let now = clock::now();
@@ -141,12 +144,12 @@ impl Supply {
                 if before == Some(fetched.content) {
                     return Ok(Supplied::Unchanged { freshness });
                 }
-                if let Some(finished) = self.finished(fetched.content, freshness).await {
+                if let Some(finished) = self.finished(fetched.content, codec, freshness).await {
                     return Ok(finished);
                 }
                 // It was damaged, or has just been thrown away: once more, without asking.
                 match self.ask(url, None, &mut passage).await? {
-                    Answer::Whole(came) => self.came(prompt, came, since, passage, before).await,
+                    Answer::Whole(came) => self.came((prompt, codec), came, since, passage, before).await,
                     Answer::Confirmed { .. } => Err(unasked()),
                 }
             }
@@ -161,7 +164,7 @@ impl Supply {
                 if before == Some(fetched.content) {
                     return Ok(Supplied::Unchanged { freshness: stale });
                 }
-                self.finished(fetched.content, stale).await.ok_or(failure)
+                self.finished(fetched.content, codec, stale).await.ok_or(failure)
             }
         }
     }
@@ -181,7 +184,7 @@ impl Supply {
     /// All bytes have come from an origin.
     async fn came(
         &self,
-        prompt: &Prompt,
+        (prompt, codec): (&Prompt, Codec),
         came: Came,
         since: u64,
         passage: Passage,
@@ -191,13 +194,14 @@ impl Supply {
         let fetched = Fetched { content: passage.content(), address, validity, redirected };
         let (freshness, may_be_kept) = (fetched.freshness(clock::now()), fetched.validity.may_be_kept());
         self.remember(prompt, fetched, since).await;
-        self.passed(passage, before, freshness, may_be_kept).await
+        self.passed(passage, codec, before, freshness, may_be_kept).await
     }
 
     /// All bytes have come: if they are known, nothing need be made of them again.
     async fn passed(
         &self,
         passage: Passage,
+        codec: Codec,
         before: Option<Hash>,
         freshness: Freshness,
         may_be_kept: bool,
@@ -207,7 +211,7 @@ impl Supply {
             if before == Some(content) {
                 return Ok(Supplied::Unchanged { freshness });
             }
-            if let Some(finished) = self.finished(content, freshness).await {
+            if let Some(finished) = self.finished(content, codec, freshness).await {
                 return Ok(finished);
             }
         }
@@ -215,8 +219,8 @@ impl Supply {
         Ok(Supplied::Bytes { content, freshness, may_be_kept })
     }
 
-    async fn finished(&self, content: Hash, freshness: Freshness) -> Option<Supplied> {
-        let preserved = self.on_disk(move |cache| cache.rendition(content)).await??;
+    async fn finished(&self, content: Hash, codec: Codec, freshness: Freshness) -> Option<Supplied> {
+        let preserved = self.on_disk(move |cache| cache.rendition(content, codec)).await??;
         debug!(?content, "a prompt was prepared before");
         Some(Supplied::Finished { content, preserved, freshness })
     }

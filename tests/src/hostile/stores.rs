@@ -82,7 +82,7 @@ fn work(control: &mut Control, records: &mut Records, now: Now) {
                 }
                 Input::Stored { ticket }
             }
-            Output::Prepare { source, .. } => {
+            Output::Prepare { source, codec, .. } => {
                 let facts = SourceFacts {
                     seconds: 1.0,
                     whole: true,
@@ -92,7 +92,7 @@ fn work(control: &mut Control, records: &mut Records, now: Now) {
                     bytes: 1,
                     freshness: holdmusic_control::Freshness::FOR_EVER,
                 };
-                Input::SourceReady { source, facts }
+                Input::SourceReady { source, codec, facts }
             }
             Output::Play { leg, source, .. } => Input::Started { leg, source, sent_at: now.mono },
             Output::Announce { leg, announcement, .. } => Input::Announced { leg, announcement },

@@ -2,6 +2,7 @@
 //! moment at which a fetch, a producer or a delivery would be done with it.
 
 use std::{
+    collections::HashMap,
     fmt,
     ops::Range,
     sync::{Arc, OnceLock},
@@ -10,8 +11,8 @@ use std::{
 
 use holdmusic_codecs::{Codec, EncoderSettings};
 use holdmusic_control::{
-    DeliveryOutcome, Freshness, Input, NotificationId, Origin, Output, PromptCause, PromptFailure, RequestId,
-    SourceFacts,
+    DEFAULT_SOURCE, DeliveryOutcome, Freshness, Input, NotificationId, Origin, Output, PromptCause,
+    PromptFailure, RequestId, SourceFacts,
 };
 use holdmusic_media::{
     Announcement, Crossing, LegId, MediaTime, Music, SourceId,
@@ -41,7 +42,7 @@ pub(super) enum Happening {
     Delivered(NotificationId, DeliveryOutcome),
     Committed(usize),
     Loaded(RequestId, Box<[u8]>),
-    Kept(SourceId, SourceFacts),
+    Kept(SourceId, Codec, SourceFacts),
     Crash(Duration),
     Restart,
 }
@@ -56,7 +57,7 @@ impl fmt::Debug for Happening {
             Self::Bridge(leg, _) => write!(f, "Bridge({leg:?})"),
             Self::Committed(count) => write!(f, "Committed({count})"),
             Self::Loaded(request, _) => write!(f, "Loaded({request:?})"),
-            Self::Kept(source, _) => write!(f, "Kept({source:?})"),
+            Self::Kept(source, codec, _) => write!(f, "Kept({source:?}, {codec:?})"),
             Self::Crash(away) => write!(f, "Crash({away:?})"),
             Self::Restart => f.write_str("Restart"),
             Self::Delivered(notification, outcome) => write!(f, "Delivered({notification:?}, {outcome:?})"),
@@ -80,6 +81,7 @@ impl Place {
 /// A prompt that a producer has in hand.
 pub(super) struct Underway {
     source: SourceId,
+    codec: Codec,
     preparation: Preparation,
     /// The ring of a correction, until it takes its place.
     second: Option<Reader>,
@@ -150,9 +152,9 @@ impl World {
             }
             Happening::Committed(count) => self.committed(count),
             Happening::Loaded(request, prefix) => self.loaded(request, &prefix),
-            Happening::Kept(source, facts) => {
-                if self.sources.contains_key(&source) {
-                    self.control.handle_input(now, Input::SourceReady { source, facts });
+            Happening::Kept(source, codec, facts) => {
+                if self.sources.contains_key(&(source, codec)) {
+                    self.control.handle_input(now, Input::SourceReady { source, codec, facts });
                 }
             }
             Happening::Crash(away) => self.crash(away),
@@ -172,22 +174,22 @@ impl World {
             }
             Output::Persist { ticket, writes } => self.persist(ticket, writes),
             Output::Load { request, prefix } => self.load(request, prefix),
-            Output::Prepare { source, prompt, instead_of: _, unasked } => {
+            Output::Prepare { source, codec, prompt, instead_of: _, unasked } => {
                 let uri = match &prompt.origin {
                     Origin::Web(url) | Origin::Directory(url) => url.to_string(),
                     Origin::Data(data) => data.uri().to_owned(),
                 };
-                if let Some((reader, facts)) = self.store.kept(&uri).filter(|_| unasked) {
-                    self.sources.insert(source, Place::ready(reader));
+                if let Some((reader, facts)) = self.store.kept(&uri, codec).filter(|_| unasked) {
+                    self.sources.insert((source, codec), Place::ready(reader));
                     let facts = SourceFacts { ready_at: self.now(), ..facts };
-                    return self.later(Duration::from_millis(3), Happening::Kept(source, facts));
+                    return self.later(Duration::from_millis(3), Happening::Kept(source, codec, facts));
                 }
-                let (writer, reader) = room(Codec::Opus, &PrepareSettings::default().limits);
-                let before = self.sources.insert(source, Place { reader, is_ready: false });
+                let (writer, reader) = room(codec, &PrepareSettings::default().limits);
+                let before = self.sources.insert((source, codec), Place { reader, is_ready: false });
                 assert!(before.is_none(), "seed {}: a source was prepared twice", self.seed);
-                let preparation = Preparation::new(writer, Codec::Opus, &PrepareSettings::default());
+                let preparation = Preparation::new(writer, codec, &PrepareSettings::default());
                 let preparation = preparation.expect("the default settings are right");
-                let number = self.take_in_hand(source, preparation, None);
+                let number = self.take_in_hand((source, codec), preparation, None);
                 if let Some(underway) = self.underway.get_mut(&number) {
                     underway.uri = uri;
                 }
@@ -211,21 +213,23 @@ impl World {
                     Item::Never => {}
                 }
             }
-            Output::Release { source } => {
-                self.sources.remove(&source);
+            Output::Release { source, codec } => {
+                self.sources
+                    .retain(|(known, kind), _| *known != source || codec.is_some_and(|codec| codec != *kind));
                 self.underway.retain(|_, underway| !underway.preparation.is_abandoned());
             }
             // Nothing is kept beyond a world.
             Output::Purge { .. } => {}
             Output::AddLeg { leg, spec } => {
-                self.legs.insert(leg, spec.sender);
+                self.legs.insert(leg, (spec.sender, spec.codec));
                 self.command(leg, Command::AddLeg { leg, spec: Box::new(spec) });
             }
             Output::ChangeLeg { leg, spec } => {
+                self.legs.insert(leg, (spec.sender, spec.codec));
                 self.command(leg, Command::ChangeLeg { leg, spec: Box::new(spec) });
             }
             Output::Play { leg, source, is_default, numbering, since } => {
-                let place = self.sources.get(&source).filter(|place| place.is_ready);
+                let place = self.sources.get(&(source, self.legs[&leg].1)).filter(|place| place.is_ready);
                 let reader = place.map(|place| place.reader.clone()).unwrap_or_else(|| {
                     panic!("seed {}: a source without frames was to be played", self.seed)
                 });
@@ -233,7 +237,7 @@ impl World {
                 self.command(leg, Command::Play { leg, music, numbering, since });
             }
             Output::Announce { leg, announcement, source, frames } => {
-                let place = self.sources.get(&source).filter(|place| place.is_ready);
+                let place = self.sources.get(&(source, self.legs[&leg].1)).filter(|place| place.is_ready);
                 let place = place.unwrap_or_else(|| {
                     panic!("seed {}: {source:?} was announced before it was ready", self.seed)
                 });
@@ -260,10 +264,16 @@ impl World {
         }
     }
 
-    fn take_in_hand(&mut self, source: SourceId, preparation: Preparation, second: Option<Reader>) -> u64 {
+    fn take_in_hand(
+        &mut self,
+        (source, codec): (SourceId, Codec),
+        preparation: Preparation,
+        second: Option<Reader>,
+    ) -> u64 {
         self.happenings += 1;
         let underway = Underway {
             source,
+            codec,
             preparation,
             is_second: second.is_some(),
             second,
@@ -315,7 +325,7 @@ impl World {
     fn step_of(&mut self, number: u64) {
         let now = self.clock.now();
         let Some(underway) = self.underway.get_mut(&number) else { return };
-        let source = underway.source;
+        let (source, codec) = (underway.source, underway.codec);
         let step = match underway.preparation.step(now.mono) {
             Ok(step) => step,
             Err(error) => return self.give_up(number, PromptFailure::from(&error)),
@@ -339,7 +349,7 @@ impl World {
                 let ready_at = *underway.ready_at.get_or_insert(now.mono);
                 let second = underway.second.take();
                 self.step_at(number, again);
-                let Some(place) = self.sources.get_mut(&source) else { return };
+                let Some(place) = self.sources.get_mut(&(source, codec)) else { return };
                 place.is_ready = true;
                 if let Some(second) = second {
                     place.reader = second;
@@ -356,19 +366,20 @@ impl World {
                 if let Some(underway) = self.underway.get_mut(&number) {
                     underway.facts = Some(facts.clone());
                 }
-                self.control.handle_input(now, Input::SourceReady { source, facts });
+                self.control.handle_input(now, Input::SourceReady { source, codec, facts });
             }
             Step::Corrected(correction) => {
-                let second = self.take_in_hand(source, correction.preparation, Some(correction.reader));
+                let second =
+                    self.take_in_hand((source, codec), correction.preparation, Some(correction.reader));
                 self.step_at(second, again);
                 self.step_at(number, again);
             }
             Step::Closed => {
                 let closed = self.underway.remove(&number);
                 if let Some(Underway { uri, facts: Some(facts), .. }) = closed.filter(|it| !it.uri.is_empty())
-                    && let Some(place) = self.sources.get(&source)
+                    && let Some(place) = self.sources.get(&(source, codec))
                 {
-                    self.store.keep(uri, place.reader.clone(), facts);
+                    self.store.keep(uri, codec, place.reader.clone(), facts);
                 }
             }
         }
@@ -377,27 +388,31 @@ impl World {
     /// A prompt cannot be played, or no further.
     fn give_up(&mut self, number: u64, failure: PromptFailure) {
         let Some(underway) = self.underway.remove(&number) else { return };
-        let source = underway.source;
-        if !underway.is_second && self.sources.contains_key(&source) {
-            self.control.handle_input(self.clock.now(), Input::SourceFailed { source, failure });
+        let (source, codec) = (underway.source, underway.codec);
+        if !underway.is_second && self.sources.contains_key(&(source, codec)) {
+            self.control.handle_input(self.clock.now(), Input::SourceFailed { source, codec, failure });
         }
     }
 
     fn command(&mut self, leg: LegId, command: Command) {
-        let sender = *self.legs.get(&leg).expect("control commands legs that it has added");
+        let (sender, _) = *self.legs.get(&leg).expect("control commands legs that it has added");
         self.senders[sender].orders.push_back(command);
     }
 }
 
-/// The default music, encoded once for all worlds of a process: it never changes again.
-pub(super) fn default_music() -> Reader {
-    static READER: OnceLock<Reader> = OnceLock::new();
-    let reader = READER.get_or_init(|| {
-        let music = asset("default-music.wav");
-        let prepared = prepare(&music, Codec::Opus, &PrepareSettings::default(), &|| true);
-        let Prepared { reader, mut job, .. } = prepared.expect("the default music can be played");
-        while job.step(1000).expect("whole frames can be encoded") != Progress::Closed {}
-        reader
+/// The default music in every codec, encoded once for all worlds of a process: it never changes again.
+pub(super) fn default_music() -> HashMap<(SourceId, Codec), Place> {
+    static READERS: OnceLock<Vec<(Codec, Reader)>> = OnceLock::new();
+    let readers = READERS.get_or_init(|| {
+        let encoded = |&codec: &Codec| {
+            let music = asset("default-music.wav");
+            let prepared = prepare(&music, codec, &PrepareSettings::default(), &|| true);
+            let Prepared { reader, mut job, .. } = prepared.expect("the default music can be played");
+            while job.step(1000).expect("whole frames can be encoded") != Progress::Closed {}
+            (codec, reader)
+        };
+        Codec::ALL.iter().map(encoded).collect()
     });
-    reader.clone()
+    let place = |(codec, reader): &(Codec, Reader)| ((DEFAULT_SOURCE, *codec), Place::ready(reader.clone()));
+    readers.iter().map(place).collect()
 }

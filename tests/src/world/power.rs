@@ -6,13 +6,14 @@ use std::{
     time::Duration,
 };
 
-use holdmusic_control::{Control, DEFAULT_SOURCE, Input, Output, RequestId, SourceFacts, record::Write};
+use holdmusic_codecs::Codec;
+use holdmusic_control::{Control, Input, Output, RequestId, SourceFacts, record::Write};
 use holdmusic_media::{MediaTime, pacer::Pacer, ring::Reader};
 use rand::{Rng, RngExt};
 
 use super::{
     World,
-    doors::{self, Happening, Place},
+    doors::{self, Happening},
 };
 
 /// The disk of one engine.
@@ -28,7 +29,7 @@ pub(super) struct SimStore {
     /// Until when it refuses.
     pub(super) fails_until: MediaTime,
     /// Prompts that were prepared before, by address: what a cache keeps.
-    kept: HashMap<String, (Reader, SourceFacts)>,
+    kept: HashMap<(String, Codec), (Reader, SourceFacts)>,
 }
 
 impl Default for SimStore {
@@ -60,12 +61,12 @@ impl SimStore {
     }
 
     /// What is kept of a prompt.
-    pub(super) fn kept(&self, uri: &str) -> Option<(Reader, SourceFacts)> {
-        self.kept.get(uri).cloned()
+    pub(super) fn kept(&self, uri: &str, codec: Codec) -> Option<(Reader, SourceFacts)> {
+        self.kept.get(&(uri.to_owned(), codec)).cloned()
     }
 
-    pub(super) fn keep(&mut self, uri: String, reader: Reader, facts: SourceFacts) {
-        self.kept.insert(uri, (reader, facts));
+    pub(super) fn keep(&mut self, uri: String, codec: Codec, reader: Reader, facts: SourceFacts) {
+        self.kept.insert((uri, codec), (reader, facts));
     }
 }
 
@@ -90,7 +91,7 @@ impl World {
             (sender.wakes, sender.stalled_until) = (None, MediaTime::ZERO);
         }
         self.legs.clear();
-        self.sources = HashMap::from([(DEFAULT_SOURCE, Place::ready(doors::default_music()))]);
+        self.sources = doors::default_music();
         self.underway.clear();
         self.agenda.retain(|_, happening| matches!(happening, Happening::Crash(_)));
         self.later(away, Happening::Restart);

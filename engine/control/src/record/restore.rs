@@ -13,6 +13,7 @@ use std::{
     time::Duration,
 };
 
+use holdmusic_codecs::Codec;
 use holdmusic_media::{
     LegId, MediaTime, Now, Numbering, Protection, SourceId,
     protect::LAST_SRTCP_INDEX,
@@ -128,16 +129,21 @@ impl Control {
         let away = now.mono.since(moments.moment(anchor.now.mono));
         control.restore_notifications(away, read.owed, read.undelivered);
         let mut operations = read.operations;
-        let mut plays = vec![];
+        let (mut plays, mut prompts) = (vec![], vec![]);
         let mut calls: Vec<_> = read.calls.into_iter().collect();
         calls.sort_by_key(|(_, call)| call.number);
         for (id, mut record) in calls {
             plays.push((id, std::mem::take(&mut record.plays)));
-            let prompts = control.restore_call(now, id, record, operations.remove(&id).unwrap_or_default());
-            control.restore_prompts(now, id, prompts);
+            prompts.push((
+                id,
+                control.restore_call(now, id, record, operations.remove(&id).unwrap_or_default()),
+            ));
         }
         for ((call, id), (participant, local)) in read.participants {
             control.restore_participant(now, (call, id), participant, local, &anchor, &moments);
+        }
+        for (call, prompts) in prompts {
+            control.restore_prompts(now, call, prompts);
         }
         for (call, records) in plays {
             for record in records {
@@ -239,8 +245,9 @@ impl Control {
         id: CallId,
         (default, prefetch): (Option<Arc<Prompt>>, Vec<Arc<Prompt>>),
     ) {
+        let codecs = self.calls.get(&id).map(|call| call.codecs(&[])).unwrap_or_default();
         let mut acquired = |prompt: Arc<Prompt>, listener| {
-            let source = self.reacquire(now.mono, id, &prompt);
+            let source = self.reacquire(now.mono, id, &prompt, &codecs);
             self.prompts.listen(source, listener);
             source
         };
@@ -292,8 +299,9 @@ impl Control {
     fn restore_play(&mut self, now: Now, call: CallId, record: PlayRecord) {
         let listener = Listener::Play(call, record.operation);
         let mut waiting = VecDeque::new();
+        let codecs = self.calls.get(&call).map(|call| call.codecs(&record.audience)).unwrap_or_default();
         for prompt in &record.left {
-            let source = self.reacquire(now.mono, call, prompt);
+            let source = self.reacquire(now.mono, call, prompt, &codecs);
             self.prompts.listen(source, listener);
             waiting.push_back(source);
         }
@@ -392,17 +400,18 @@ impl Control {
             self.timers.set(ends, Timer::Longest(call, id));
         }
         let failed = self.hold_mut(call, id).is_some_and(|hold| hold.failure.is_some());
+        let codec = self.codec_of(call, id);
         let source = match asked.filter(|_| !failed) {
-            Some(prompt) => Some(self.reacquire(now.mono, call, &prompt)),
+            Some(prompt) => Some(self.reacquire(now.mono, call, &prompt, &[codec].into())),
             None if failed => None,
-            None => self.default_source(now.mono, call),
+            None => self.default_source(now.mono, call, codec),
         };
         let target = match source {
             Some(source) => source,
-            None if failed => self.fallback(call),
+            None if failed => self.fallback(call, codec),
             None => DEFAULT_SOURCE,
         };
-        let is_ready = self.prompts.is_ready(target);
+        let is_ready = self.prompts.is_ready(target, codec);
         let grace = now.mono + self.settings.grace;
         let Some(hold) = self.hold_mut(call, id) else { return };
         let before = hold.sources();
@@ -415,25 +424,49 @@ impl Control {
         if is_ready {
             self.play(now.mono, call, id, target);
         } else if was_instead {
-            let fallback = self.fallback(call);
+            let fallback = self.fallback(call, codec);
             self.play(now.mono, call, id, fallback);
         }
     }
 
     /// The source of a prompt that is needed again, without regard to limits: whoever has it had it before. It comes from
-    /// what is kept of it, without its origin being asked, if there is such.
-    fn reacquire(&mut self, now: MediaTime, call: CallId, prompt: &Prompt) -> SourceId {
-        match self.prompts.find(now, prompt) {
-            Some(Found::Fresh(source) | Found::Stale(source) | Found::StaleMeanwhile(source)) => source,
-            None => {
-                let owner = self.calls.get(&call).map(|call| call.owner);
-                let source = self.prompts.add(prompt.clone(), owner);
-                self.count_preparing(owner);
-                let (prompt, instead_of) = (prompt.clone(), None);
-                self.outputs.push_back(Output::Prepare { source, prompt, instead_of, unasked: true });
-                source
+    /// what is kept of it, without its origin being asked, if there is such. In the codecs of those who hear it; while there
+    /// are none, in the one that most have.
+    fn reacquire(
+        &mut self,
+        now: MediaTime,
+        call: CallId,
+        prompt: &Prompt,
+        codecs: &BTreeSet<Codec>,
+    ) -> SourceId {
+        let owner = self.calls.get(&call).map(|call| call.owner);
+        let mut acquired = None;
+        let most = [Codec::Opus].into();
+        for &codec in if codecs.is_empty() { &most } else { codecs } {
+            let known = match self.prompts.find(now, prompt) {
+                Some(Found::Fresh(source) | Found::Stale(source) | Found::StaleMeanwhile(source)) => {
+                    Some(source)
+                }
+                None => None,
+            };
+            let source = acquired.or(known);
+            if let Some(source) = source.filter(|source| self.prompts.has(*source, codec)) {
+                acquired = Some(source);
+                continue;
             }
+            let source = match source {
+                Some(source) => {
+                    self.prompts.add_rendition(source, codec, owner);
+                    source
+                }
+                None => self.prompts.add(prompt.clone(), codec, owner),
+            };
+            self.count_preparing(owner);
+            let (prompt, instead_of) = (prompt.clone(), None);
+            self.outputs.push_back(Output::Prepare { source, codec, prompt, instead_of, unasked: true });
+            acquired = Some(source);
         }
+        acquired.expect("there is one codec at least")
     }
 }
 
@@ -590,7 +623,7 @@ mod tests {
             sender: 0,
             destination: "127.0.0.1:4000".parse().unwrap(),
             rtcp: None,
-            codec: holdmusic_codecs::Codec::Opus,
+            codec: Codec::Opus,
             payload_type: PayloadType::new(111).unwrap(),
             numbering,
             cname: Cname::new(1),

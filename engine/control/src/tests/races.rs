@@ -189,7 +189,7 @@ impl Around {
                     prop_assert!(known, "to be instead of what is not there");
                 }
                 Output::Purge { .. } => {}
-                Output::Release { source } => {
+                Output::Release { source, .. } => {
                     prop_assert!(self.sources.remove(&source), "released twice");
                     self.playable.remove(&source);
                     let still = self.legs.values().any(|path| path.hears(source));
@@ -352,7 +352,7 @@ fn run(steps: &[Step], rules: &str, max_held: usize) -> Result<(), TestCaseError
                 {
                     let now = desk.now().mono;
                     let freshness = Freshness { until: now, while_asked_until: now, when_slow: true };
-                    desk.tell(Input::SourceUnchanged { source, freshness });
+                    desk.tell(Input::SourceUnchanged { source, codec: Codec::Opus, freshness });
                 }
             }
             Step::Purge { which } => {

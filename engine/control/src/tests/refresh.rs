@@ -46,7 +46,7 @@ fn afterwards_the_origin_is_asked_first_and_what_has_not_changed_is_played() {
     desk.pass(1000);
     desk.start(who, "a.wav", "again").unwrap();
     desk.pass(20);
-    desk.tell(Input::SourceUnchanged { source: SourceId(2), freshness: good(5000, 0) });
+    desk.tell(Input::SourceUnchanged { source: SourceId(2), codec: Codec::Opus, freshness: good(5000, 0) });
     desk.started(1, 1);
     check(
         &mut desk,
@@ -93,7 +93,7 @@ fn many_holds_ask_the_origin_once() {
     }
     let said = desk.heard();
     assert_eq!(said.matches("prepare").count(), 1, "{said}");
-    desk.tell(Input::SourceUnchanged { source: SourceId(2), freshness: good(5000, 0) });
+    desk.tell(Input::SourceUnchanged { source: SourceId(2), codec: Codec::Opus, freshness: good(5000, 0) });
     let said = desk.heard();
     assert_eq!(said.matches("play 1").count(), 4, "{said}");
 }
@@ -114,7 +114,7 @@ fn an_origin_that_takes_its_time_has_its_old_prompt_played_and_not_default_music
         "#]],
     );
     desk.pass(1000);
-    desk.tell(Input::SourceUnchanged { source: SourceId(2), freshness: good(9000, 0) });
+    desk.tell(Input::SourceUnchanged { source: SourceId(2), codec: Codec::Opus, freshness: good(9000, 0) });
     check(
         &mut desk,
         &expect![[r#"
@@ -270,7 +270,7 @@ fn a_prompt_that_is_unchanged_and_no_longer_there_is_a_failure_and_the_next_hold
     desk.pass(1000);
     desk.start(who, "a.wav", "").unwrap();
     desk.fail(1);
-    desk.tell(Input::SourceUnchanged { source: SourceId(2), freshness: good(9000, 0) });
+    desk.tell(Input::SourceUnchanged { source: SourceId(2), codec: Codec::Opus, freshness: good(9000, 0) });
     desk.started(1, 0);
     desk.stop(who).unwrap();
     desk.pass(2000);

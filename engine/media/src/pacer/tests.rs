@@ -260,7 +260,7 @@ fn a_change_of_music_goes_over_its_bridge_and_is_not_seen_in_the_numbers() {
         for byte in [250, 251, 252] {
             writer.push(Frame::new(&[byte])).unwrap();
         }
-        Some(Bridge { reader, frames: 3 })
+        Some(Bridge { reader, frames: 3, codec: Codec::Opus })
     });
     let [Event::Started { source: SourceId(9), sent_at, .. }] = &events[..] else {
         panic!("one start expected, found {events:?}")
@@ -280,7 +280,8 @@ fn without_a_bridge_the_change_is_a_plain_switch_at_the_next_packet() {
 
 #[test]
 fn a_bridge_that_comes_too_late_is_not_waited_for() {
-    let (wire, events) = change(300, |crossing| Some(Bridge { reader: crossing.to.clone(), frames: 3 }));
+    let (wire, events) =
+        change(300, |crossing| Some(Bridge { reader: crossing.to.clone(), frames: 3, codec: Codec::Opus }));
     assert!(matches!(&events[..], [Event::Started { source: SourceId(9), .. }]), "{events:?}");
     assert_eq!(heard(&wire)[11..16], [4, 5, 0, 1, 2]);
 }
@@ -323,7 +324,7 @@ fn a_change_does_not_wait_for_music_that_starves() {
         at(wire.now),
         Command::Play { leg, music: music(9, 200), numbering: None, since: None },
     );
-    let bridge = Bridge { reader: music(8, 3).reader, frames: 3 };
+    let bridge = Bridge { reader: music(8, 3).reader, frames: 3, codec: Codec::Opus };
     pacer.handle_command(at(wire.now), Command::Bridge { leg, source: SourceId(9), bridge: Some(bridge) });
     let events = run(&mut pacer, &mut wire, MediaTime::from_millis(130), punctual);
     assert!(matches!(&events[..], [.., Event::Started { source: SourceId(9), .. }]), "{events:?}");
@@ -379,7 +380,7 @@ fn every_bridge_that_a_leg_was_given_leaves_as_an_event() {
         |source| Command::Play { leg: LegId(1), music: music(source, 50), numbering: None, since: None };
     let mut bridge = |source| {
         given += 1;
-        let bridge = Some(Bridge { reader: music(8, 3).reader, frames: 3 });
+        let bridge = Some(Bridge { reader: music(8, 3).reader, frames: 3, codec: Codec::Opus });
         Command::Bridge { leg: LegId(1), source: SourceId(source), bridge }
     };
     let run_on = |pacer: &mut Pacer, wire: &mut Wire, events: &mut Vec<Event>, millis| {
@@ -451,7 +452,11 @@ fn nothing_is_allocated_or_freed_from_waking_until_everything_is_settled() {
             let play =
                 Command::Play { leg: LegId(leg), music: music(source, 20), numbering: None, since: None };
             pacer.handle_command(at(wire.now), play);
-            let bridge = (rounds % 2 == 0).then(|| Bridge { reader: music(8, 3).reader, frames: 3 });
+            let bridge = (rounds % 2 == 0).then(|| Bridge {
+                reader: music(8, 3).reader,
+                frames: 3,
+                codec: Codec::Opus,
+            });
             if rounds % 9 != 0 {
                 let leg = LegId(leg);
                 let source = SourceId(source);
@@ -848,4 +853,37 @@ fn a_receiver_that_used_to_report_and_is_silent_ends_its_hold_where_that_is_want
         assert_eq!(ended(&mut pacer, 219), []);
         assert_eq!(ended(&mut pacer, 260), if expected { vec![1] } else { vec![] });
     }
+}
+
+/// In the middle of a hold: never a payload of the old codec under the new payload type, whatever comes in between, and the
+/// same music goes on in its place.
+#[test]
+fn a_leg_with_another_codec_sends_nothing_of_the_old_one_and_goes_on_in_its_place() {
+    let (mut pacer, mut wire) = (pacer(), Wire::default());
+    let leg = LegId(1);
+    let play =
+        |source, frames| Command::Play { leg, music: music(source, frames), numbering: None, since: None };
+    pacer.handle_command(at(wire.now), Command::AddLeg { leg, spec: spec(1) });
+    pacer.handle_command(at(wire.now), play(3, 100));
+    run(&mut pacer, &mut wire, MediaTime::from_millis(190), punctual);
+    // Its bridge comes when it is of no use any more.
+    pacer.handle_command(at(wire.now), play(4, 100));
+    let new = LegSpec { codec: Codec::Pcma, payload_type: PayloadType::new(8).unwrap(), ..*spec(1) };
+    pacer.handle_command(at(wire.now), Command::ChangeLeg { leg, spec: Box::new(new) });
+    let bridge = Some(Bridge { reader: music(8, 3).reader, frames: 3, codec: Codec::Opus });
+    pacer.handle_command(at(wire.now), Command::Bridge { leg, source: SourceId(4), bridge });
+    run(&mut pacer, &mut wire, MediaTime::from_millis(230), punctual);
+    pacer.handle_command(at(wire.now), play(3, 100));
+    let events = run(&mut pacer, &mut wire, MediaTime::from_millis(290), punctual);
+    assert!(matches!(&events[..], [Event::Started { source: SourceId(3), .. }]), "{events:?}");
+
+    let (before, after) = wire.rtp.split_at(10);
+    assert!(before.iter().all(|packet| packet.2.payload_type.number() == 111));
+    assert!(after.iter().all(|packet| packet.2.payload_type.number() == 8));
+    assert!(after[..2].iter().all(|packet| packet.3 == Codec::Pcma.nothing()));
+    assert_eq!(heard(&wire)[..10], [0, 1, 2, 3, 4, 5, 6, 7, 8, 9]);
+    assert_eq!(heard(&wire)[12..], [10, 11, 12]);
+    let steps = wire.rtp.windows(2).map(|pair| pair[1].2.timestamp.0.wrapping_sub(pair[0].2.timestamp.0));
+    assert_eq!(steps.collect::<Vec<_>>(), [[960; 9].as_slice(), &[160; 5]].concat());
+    assert!(wire.rtp.windows(2).all(|pair| pair[1].2.sequence == pair[0].2.sequence.after(1)));
 }

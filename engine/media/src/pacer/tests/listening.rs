@@ -99,7 +99,7 @@ fn whatever_is_heard_is_heard_by_the_follower() {
         let until = wire.now + Duration::from_millis(200);
         run(&mut pacer, &mut wire, until, punctual);
         play(&mut pacer, wire.now, 1, source, 90);
-        let bridge = bridged.then(|| Bridge { reader: music(8, 3).reader, frames: 3 });
+        let bridge = bridged.then(|| Bridge { reader: music(8, 3).reader, frames: 3, codec: Codec::Opus });
         pacer.handle_command(at(wire.now), Command::Bridge { leg, source: SourceId(source), bridge });
         let announcement = announcement(source, 4);
         let until = wire.now + Duration::from_millis(300);
