@@ -3,6 +3,7 @@
 mod stage;
 
 mod sound;
+mod codecs;
 mod numbers;
 mod prompts;
 mod holds;

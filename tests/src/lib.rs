@@ -21,7 +21,7 @@ pub mod hostile;
 pub use clock::SimClock;
 pub use customer::{Attempt, Customer, Manner, Told};
 pub use graph::{Reply, read};
-pub use network::{Flow, Path, Port, Sent, SimNetwork, Taps};
+pub use network::{Flow, Path, Port, Sent, SimNetwork, Taps, codec_of};
 pub use phone::{Arrival, Phone};
 pub use seed::{SEED_VARIABLE, seed, stories};
 pub use shelf::{End, Item, Shelf};

@@ -112,6 +112,17 @@ pub struct Flow {
     pub longest_gap: Duration,
 }
 
+/// What stories mean by a payload type: those of RFC 3551, 97 for L16, and Opus by any other.
+pub fn codec_of(payload_type: u8) -> Codec {
+    match payload_type {
+        97 => Codec::L16,
+        number => {
+            let has_it = |codec: &&Codec| codec.static_payload_type() == Some(number);
+            Codec::ALL.iter().find(has_it).copied().unwrap_or(Codec::Opus)
+        }
+    }
+}
+
 impl Flow {
     /// How these packets, of one source, follow each other.
     ///
@@ -132,7 +143,7 @@ impl Flow {
                 after.at
             );
             let step = after.header.timestamp.0.wrapping_sub(before.header.timestamp.0);
-            if step != Codec::Opus.timestamp_step() {
+            if step != codec_of(after.header.payload_type.number()).timestamp_step() {
                 flow.jumps.push((index + 1, step));
             }
             flow.longest_gap = flow.longest_gap.max(after.at.since(before.at));

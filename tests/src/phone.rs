@@ -5,7 +5,8 @@ use std::net::SocketAddr;
 use holdmusic_codecs::{Codec, Pcm};
 use holdmusic_media::{
     Decoded, Hearing, MediaTime, Receiver,
-    rtp::{Header, Ssrc},
+    receiver::PayloadFormats,
+    rtp::{Header, PayloadType, Ssrc},
 };
 
 /// An RTP packet that arrived.
@@ -34,7 +35,9 @@ const OWN_SSRC: u32 = 0x0f0f_0f0f;
 impl Phone {
     /// A phone that has heard nothing yet.
     pub fn new(address: SocketAddr) -> Self {
-        Self { address, arrivals: vec![], receiver: Receiver::new(Codec::Opus), from: None }
+        let mut formats = PayloadFormats::from(Codec::Opus);
+        formats.insert(PayloadType::new(97).expect("a dynamic one"), Codec::L16.into());
+        Self { address, arrivals: vec![], receiver: Receiver::new(formats), from: None }
     }
 
     /// A datagram arrives.

@@ -70,6 +70,8 @@ impl Default for WorldSettings {
         let mut control = Settings::default();
         control.guard.callback_loopback = true;
         control.durable = true;
+        // Phones of stories have any.
+        control.codecs = vec![Codec::Opus, Codec::G722, Codec::L16, Codec::Pcma, Codec::Pcmu];
         Self {
             control,
             senders: 1,
@@ -394,6 +396,17 @@ impl World {
     /// The leg goes to `phone` from now on.
     pub fn move_leg(&mut self, member: &Member, phone: SocketAddr) -> Reply {
         self.http("PUT", &format!("{}/mediaLeg", member.path), leg(phone))
+    }
+
+    /// The leg stays where it is, and carries `codec` from now on: as stories number them ([`codec_of`](crate::codec_of)).
+    pub fn recode(&mut self, member: &Member, codec: Codec) -> Reply {
+        let number = match codec {
+            Codec::L16 => 97,
+            codec => codec.static_payload_type().unwrap_or(111),
+        };
+        let rtp =
+            json!({ "address": member.phone.to_string(), "codec": codec.name(), "payloadType": number });
+        self.http("PUT", &format!("{}/mediaLeg", member.path), json!({ "rtp": rtp }))
     }
 
     /// The participant as it can be read.

@@ -143,6 +143,15 @@ impl fmt::Debug for MediaOffer {
 impl RtpOffer {
     fn negotiate(&self, settings: &Settings) -> Result<Negotiated, Refusal> {
         let (destination, rtcp) = (self.address, self.rtcp.unwrap_or(self.address));
+        // The first in use of those that are the same on the wire.
+        let codec = settings.codecs.iter().copied().find(|codec| codec.on_the_wire() == self.codec);
+        let codec = codec.ok_or_else(|| {
+            Refusal::invalid(format!(
+                "'codec' is '{}', which this server does not use; expected one of those that its operator has chosen \
+                 (--codecs).",
+                self.codec
+            ))
+        })?;
         // The old way to say "send me nothing" (RFC 3264 section 8.4).
         let receives = !destination.ip().is_unspecified();
         if receives {
@@ -157,7 +166,7 @@ impl RtpOffer {
         Ok(Negotiated {
             destination,
             rtcp: Some(rtcp),
-            codec: self.codec,
+            codec,
             payload_type: self.payload_type,
             packet_ms: holdmusic_codecs::FRAME_MS,
             receives,

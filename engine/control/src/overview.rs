@@ -112,7 +112,7 @@ impl Control {
             rows.operation(call, operation);
         }
         for (source, holds) in sources.into_iter().take(PROMPTS) {
-            let (prompt, facts) = (self.prompts.prompt(source), self.prompts.facts(source));
+            let (prompt, facts) = (self.prompts.prompt(source), self.prompts.facts_at_all(source));
             if source == DEFAULT_SOURCE || prompt.is_some() {
                 rows.prompt(source, prompt.map(|prompt| &**prompt), facts, holds);
             }

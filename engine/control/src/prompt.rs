@@ -229,6 +229,11 @@ impl Prompts {
         renditions.iter().find(|rendition| rendition.codec == codec)?.facts.as_ref()
     }
 
+    /// Facts of `source` in the first codec in which it is ready, if it is in any.
+    pub(crate) fn facts_at_all(&self, source: SourceId) -> Option<&SourceFacts> {
+        self.entries.get(&source)?.facts().next()
+    }
+
     /// Whether `source` is prepared in `codec`, or being prepared.
     pub(crate) fn has(&self, source: SourceId, codec: Codec) -> bool {
         source == DEFAULT_SOURCE

@@ -3,6 +3,7 @@
 
 mod announcing;
 mod around;
+mod codecs;
 mod deliveries;
 mod listening;
 mod offers;

@@ -575,7 +575,7 @@ impl Leg {
         }
         if hold.recoded {
             let len = HEADER_LEN + write_nothing(self.codec(), payload)?;
-            return Some(Filled { len, starved: true, position, beneath: None });
+            return Some(Filled { len, sealed_len: len, starved: true, position, beneath: None });
         }
         let bridge = hold.bridge.as_ref().filter(|bridge| position < bridge.frames);
         let reader = bridge.map_or(&hold.music.reader, |bridge| &bridge.reader);

@@ -32,6 +32,7 @@ use crate::{
     metrics::Metrics,
     not_ready::{Cause, NotReady},
     peers::PeerEvent,
+    producer::begin_default_music,
     store::{Outbox, Read},
     supply::{Supplied, Supply},
     webhook::{Notification, Webhook},
@@ -70,7 +71,7 @@ pub struct Desk {
     pub supply: Supply,
     /// What a prompt may be: how long the ring is that is made for one.
     pub prompts: DecodeLimits,
-    /// The default music in every codec, which is always ready.
+    /// The default music in every codec that is in use, which is always ready.
     pub default_music: Vec<(Codec, Reader)>,
     /// What it is made of.
     pub default_content: Hash,
@@ -378,8 +379,18 @@ impl State {
     }
 
     /// What `source` sounds like on a leg.
-    fn music(&self, leg: LegId, source: SourceId, is_default: bool) -> Option<Music> {
+    fn music(&mut self, leg: LegId, source: SourceId, is_default: bool) -> Option<Music> {
         let codec = self.legs.get(&leg).map(|(_, codec)| *codec)?;
+        let default = (DEFAULT_SOURCE, codec);
+        if source == DEFAULT_SOURCE
+            && !self.sources.contains_key(&default)
+            && let Some(reader) = begin_default_music(&self.desk.work, codec)
+        {
+            // A leg from before a restart whose codec is not in use any more.
+            let mut prepared = Prepared::new(reader, None);
+            (prepared.content, prepared.may_be_kept) = (Some(self.desk.default_content), true);
+            self.sources.insert(default, prepared);
+        }
         let reader = self.sources.get(&(source, codec)).map(|prepared| prepared.reader.clone());
         if reader.is_none() {
             error!(leg = leg.0, source = source.0, ?codec, "a source without frames was to be played");

@@ -12,9 +12,9 @@ use std::{
 };
 
 use axum_server::{Handle, Server, tls_rustls::RustlsConfig};
-use holdmusic_codecs::{Codec, DecodeLimits};
+use holdmusic_codecs::Codec;
 use holdmusic_control::{Control, DEFAULT_SOURCE, record};
-use holdmusic_media::{pacer::Pacer, prepare::room};
+use holdmusic_media::pacer::Pacer;
 use rustix::mm::{MlockAllFlags, mlockall};
 use tokio::{
     runtime::Runtime,
@@ -40,11 +40,11 @@ use crate::{
         connections::{ConnectionLimits, Places},
     },
     keys::{Keyring, write_secret},
-    mailbox::{Chunk, Commander, Mailboxes, Tiding, ToPeers, Work, intake},
+    mailbox::{Commander, Mailboxes, Tiding, ToPeers},
     metrics::Metrics,
     not_ready::{Cause, NotReady},
     peers::{self, Peers},
-    producer::Producer,
+    producer::{self, DEFAULT_MUSIC, Producer},
     room::{MEMORY_MIB, Memory},
     sender::{self, Precedence},
     store::{Outbox, Store},
@@ -53,9 +53,6 @@ use crate::{
     udp::MediaSocket,
     webhook::Webhook,
 };
-
-/// The default music: composed by `codecs/src/music.rs`.
-const DEFAULT_MUSIC: &[u8] = include_bytes!("../../../assets/default-music.wav");
 
 /// From SIGTERM to the end at the latest; the contract says 5 s.
 const DRAIN: Duration = Duration::from_secs(4);
@@ -228,18 +225,14 @@ impl House {
         // Encoded once for all starts: a hold that goes on may be at any place in it.
         let content = Hash::of(DEFAULT_MUSIC);
         let (mut default_music, mut awaited) = (Vec::new(), 0);
-        for &codec in Codec::ALL {
+        // Opus with few bits goes with Opus. In codecs that are not in use it is made when a leg still has one.
+        let low = settings.codecs.contains(&Codec::Opus).then_some(Codec::OpusLow);
+        for codec in settings.codecs.iter().copied().chain(low) {
             if let Some(preserved) = cache.rendition(content, codec) {
                 default_music.push((codec, preserved.reader));
                 continue;
             }
-            let (writer, reader) = room(codec, &DecodeLimits::default());
-            let (into, chunks) = intake();
-            let work = work.0.send(Work { source: DEFAULT_SOURCE, codec, writer, chunks });
-            work.map_err(|_| "no producer is at work")?;
-            for chunk in [Chunk::Bytes(DEFAULT_MUSIC.to_vec()), Chunk::End] {
-                into.push_waiting(chunk).map_err(|_| "no producer is at work")?;
-            }
+            let reader = producer::begin_default_music(&work.0, codec).ok_or("no producer is at work")?;
             default_music.push((codec, reader));
             awaited += 1;
         }

@@ -13,7 +13,7 @@ use holdmusic_control::{DEFAULT_SOURCE, Freshness, PromptCause, PromptFailure, S
 use holdmusic_media::{
     MediaTime, SourceId, Tick,
     bridge::bridge,
-    prepare::{Facts, Preparation, PrepareError, PrepareSettings, Step},
+    prepare::{Facts, Preparation, PrepareError, PrepareSettings, Step, room},
     ring::Reader,
 };
 use tracing::{debug, error, info};
@@ -21,7 +21,7 @@ use tracing::{debug, error, info};
 use crate::{
     analyst::ANALYSTS,
     clock,
-    mailbox::{BridgeWork, Chunk, Errand, Finding, Tiding, Work},
+    mailbox::{BridgeWork, Chunk, Errand, Finding, Tiding, Work, intake},
     room::{MEMORY_MIB, Memory, Room},
 };
 
@@ -372,6 +372,21 @@ impl Underway {
         let facts = SourceFacts { seconds, whole, format, gain_db, ready_at, bytes, freshness };
         Tiding::SourceReady { source, codec, reader, facts }
     }
+}
+
+/// The default music: composed by `codecs/src/music.rs`.
+pub const DEFAULT_MUSIC: &[u8] = include_bytes!("../../../assets/default-music.wav");
+
+/// Has the default music encoded in a codec: where it can be read as far as it is there. `None` if no producer has room for
+/// it.
+pub fn begin_default_music(work: &Sender<Work>, codec: Codec) -> Option<Reader> {
+    let (writer, reader) = room(codec, &DecodeLimits::default());
+    let (into, chunks) = intake();
+    work.try_send(Work { source: DEFAULT_SOURCE, codec, writer, chunks }).ok()?;
+    // A new queue has room for both.
+    into.push_waiting(Chunk::Bytes(DEFAULT_MUSIC.to_vec())).ok()?;
+    into.push_waiting(Chunk::End).ok()?;
+    Some(reader)
 }
 
 /// The limits of prompts are not those of our own music.

@@ -211,7 +211,8 @@ fn put_media_leg() -> RefOr<Schema> {
 }
 
 fn rtp() -> RefOr<Schema> {
-    let codecs = [Codec::Opus].map(Codec::name);
+    let known = Codec::ALL.iter().filter(|codec| codec.on_the_wire() == **codec);
+    let codecs: Vec<_> = known.map(|codec| codec.name()).collect();
     rtp_state_members(object("Where packets go, and in which format."), &[Type::Null])
         .property(
             "address",

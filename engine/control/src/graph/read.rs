@@ -269,7 +269,8 @@ fn read_rtp(rtp: &Object<'_>) -> Result<RtpOffer, Refusal> {
         Some(text) => Some(socket_address(rtp, "rtcp", text)?),
         None => None,
     };
-    let codecs = [Codec::Opus].map(|codec| (codec.name(), codec));
+    let known = Codec::ALL.iter().filter(|codec| codec.on_the_wire() == **codec);
+    let codecs: Vec<_> = known.map(|&codec| (codec.name(), codec)).collect();
     let codec = rtp.word("codec", &codecs)?.unwrap_or(Codec::Opus);
     let number = match rtp.number("payloadType", 0, 127)? {
         Some(number) => u8::try_from(number).expect("at most 127"),

@@ -4,7 +4,7 @@
 //! as soon as one is lost. Here each packet sounds where its timestamp says. Timestamps are believed as long as
 //! they agree with the arrivals; after that the arrivals are.
 
-use holdmusic_codecs::{Codec, DecodePayload, Pcm};
+use holdmusic_codecs::{Codec, DecodePayload, Pcm, resample};
 
 use super::{
     format::{PayloadFormat, PayloadFormats},
@@ -94,32 +94,65 @@ impl Kept {
     }
 }
 
-/// Plays out everything that was kept of one source.
+/// Plays out everything that was kept of one source. Where its codec changes another decoder goes on; the recording has the
+/// highest rate of them all.
 pub(super) fn decode(kept: &Kept, formats: &PayloadFormats) -> Decoded {
     let packets = kept.in_order();
     let decodable = packets.iter().filter_map(|packet| {
         let format = formats.of(packet.payload_type)?;
         Some((packet, format, format.codec?))
     });
-    let mut playout: Option<Playout> = None;
+    let mut stretches: Vec<Playout> = Vec::new();
     for (packet, format, codec) in decodable {
-        let playout = match &mut playout {
-            Some(playout) => playout,
-            none => {
-                let Ok(begun) = Playout::starting_with(packet, codec) else { return Decoded::default() };
-                none.insert(begun)
+        if stretches.last().is_none_or(|playout| playout.codec != codec) {
+            if stretches.len() == MAX_STRETCHES {
+                break;
             }
-        };
-        // One recording has one rate: what another codec says is left out, and its time stays silent.
-        if codec == playout.codec {
-            playout.play(packet, kept.payload(packet), format);
+            let Ok(begun) = Playout::starting_with(packet, codec) else { return Decoded::default() };
+            stretches.push(begun);
         }
+        let playout = stretches.last_mut().expect("one was begun");
+        playout.play(packet, kept.payload(packet), format);
         if playout.samples.len() >= playout.limit() {
             break;
         }
     }
-    playout.map_or_else(Decoded::default, Playout::finish)
+    joined(stretches)
 }
+
+/// What was heard in one codec after the other, each from where the one before ended, or from when it came if that is later.
+fn joined(stretches: Vec<Playout>) -> Decoded {
+    let heard: Vec<_> =
+        stretches.into_iter().map(|playout| (playout.first_arrival, playout.finish())).collect();
+    if heard.len() < 2 {
+        return heard.into_iter().next().map_or_else(Decoded::default, |(_, decoded)| decoded);
+    }
+    let rate = heard.iter().map(|(_, decoded)| decoded.sound.rate()).max().expect("there are two");
+    let began = heard[0].0;
+    let (mut whole, mut samples) = (Decoded::default(), Vec::new());
+    for (arrived, decoded) in heard {
+        let at = (arrived.since(began).as_secs_f64() * f64::from(rate)) as usize;
+        let hole = at.saturating_sub(samples.len());
+        if hole as f64 > MAX_DISAGREEMENT_S * f64::from(rate) {
+            samples.resize(samples.len() + hole, 0.0);
+            whole.silent_s += hole as f64 / f64::from(rate);
+        }
+        samples.extend_from_slice(resample(&decoded.sound, rate).samples());
+        whole.concealed_s += decoded.concealed_s;
+        whole.silent_s += decoded.silent_s;
+        whole.refused += decoded.refused;
+        whole.realigned += decoded.realigned;
+        if samples.len() >= (MAX_SOUND_S * rate) as usize {
+            break;
+        }
+    }
+    samples.truncate((MAX_SOUND_S * rate) as usize);
+    whole.sound = Pcm::new(rate, 1, samples);
+    whole
+}
+
+/// Changes of codec that are followed. Nobody who is heard has so many.
+const MAX_STRETCHES: usize = 1_000;
 
 struct Playout {
     codec: Codec,
@@ -240,6 +273,8 @@ impl Playout {
 mod tests {
     use holdmusic_codecs::EncoderSettings;
 
+    use crate::rtp::PayloadType;
+
     use super::{
         super::{
             Receiver,
@@ -359,6 +394,49 @@ mod tests {
         let heard = receiver.decode();
         assert_eq!(heard.sound.len(), 500 * 320);
         assert_eq!((heard.silent_s, heard.concealed_s, heard.realigned), (8.0, 0.0, 1));
+    }
+
+    /// Half a second each of A-law at 8 kHz, G.722 at 16, L16 at 16 by a dynamic payload type, and Opus; a sweep all through.
+    #[test]
+    fn where_the_codec_changes_the_sound_goes_on() {
+        let numbers = [(Codec::Pcma, 8), (Codec::G722, 9), (Codec::L16, 97), (Codec::Opus, 111)];
+        let mut formats = PayloadFormats::from(Codec::Opus);
+        formats.insert(PayloadType::new(97).unwrap(), Codec::L16.into());
+        let mut receiver = Receiver::new(formats);
+        let (mut timestamp, mut number) = (1000, 0);
+        let mut source = Vec::new();
+        for (codec, payload_type) in numbers {
+            let rate = f64::from(codec.sample_rate());
+            let mut encoder = codec.encoder(&EncoderSettings::default()).unwrap();
+            let mut payload = vec![0; encoder.max_payload_len()];
+            for _ in 0..25 {
+                let tone = |from: f64, rate: f64| {
+                    move |n: usize| {
+                        let t = from + n as f64 / rate;
+                        (0.4 * (std::f64::consts::TAU * (300.0 * t + 40.0 * t * t)).sin()) as f32
+                    }
+                };
+                let from = f64::from(number) * 0.02;
+                let frame: Vec<f32> = (0..codec.samples_per_frame()).map(tone(from, rate)).collect();
+                source.extend((0..320).map(tone(from, 16_000.0)));
+                let len = encoder.encode(&frame, &mut payload).unwrap();
+                let mut datagram = packet(SSRC, number as u16, timestamp, number == 0, &payload[..len]);
+                datagram[1] = datagram[1] & 0x80 | payload_type;
+                receiver.handle_datagram(tick(number), &datagram);
+                timestamp += codec.timestamp_step();
+                number += 1;
+            }
+        }
+        let heard = receiver.decode();
+        assert_eq!((heard.sound.rate(), heard.sound.len()), (16_000, source.len()));
+        assert_eq!((heard.silent_s, heard.concealed_s, heard.refused, heard.realigned), (0.0, 0.0, 0, 0));
+        for (stretch, (codec, _)) in numbers.iter().enumerate() {
+            let part = stretch * 8_000 + 800..(stretch + 1) * 8_000 - 800;
+            let delay = codec.delay_samples();
+            let heard = &heard.sound.samples()[part.start + delay..part.end + delay];
+            let found = correlation(&source[part], heard);
+            assert!(found > 0.98, "{codec:?}: {found}");
+        }
     }
 
     #[test]
