@@ -264,8 +264,7 @@ impl Control {
         if !std::mem::replace(&mut leg.on_air, true) {
             leg.sending.get_or_insert(Sending { since: now, times: 0 }).times += 1;
             leg.used = true;
-            // Legs of browsers do not wait yet.
-            let waits = leg.spec.protection != Protection::Plain && leg.transport.is_none();
+            let waits = leg.spec.protection != Protection::Plain;
             let leg = leg.id;
             if waits {
                 self.mark(Key::Participant(call, id));

@@ -290,7 +290,10 @@ fn about(output: &Output) -> Option<LegId> {
         | Output::Announce { leg, .. }
         | Output::Hush { leg }
         | Output::Stop { leg }
-        | Output::RemoveLeg { leg } => Some(*leg),
+        | Output::RemoveLeg { leg }
+        // A peer is admitted to a leg that is there, and dismissed after it was admitted.
+        | Output::Admit { leg, .. }
+        | Output::Dismiss { leg, .. } => Some(*leg),
         _ => None,
     }
 }
