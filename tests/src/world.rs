@@ -352,7 +352,16 @@ impl World {
 
     /// A participant whose leg goes to `phone`.
     pub fn join(&mut self, call: &Call, phone: SocketAddr) -> Member {
-        let body = json!({ "mediaLeg": leg(phone) });
+        self.join_with(call, phone, json!({}))
+    }
+
+    /// A participant whose leg goes to `phone`, with further members of `mediaLeg.rtp`.
+    pub fn join_with(&mut self, call: &Call, phone: SocketAddr, members: Value) -> Member {
+        let mut leg = leg(phone);
+        if let (Some(leg), Value::Object(members)) = (leg["rtp"].as_object_mut(), members) {
+            leg.extend(members);
+        }
+        let body = json!({ "mediaLeg": leg });
         let reply = self.http("POST", &format!("{}/participants", call.path), body).expect(201);
         let id = reply.id().to_owned();
         let ssrc = reply.body["mediaLeg"]["ssrc"].as_u64().and_then(|ssrc| u32::try_from(ssrc).ok());
