@@ -39,7 +39,8 @@ pub struct Settings {
     pub media_locals: Vec<SocketAddr>,
     /// Which addresses a prompt, a callback or a leg may have.
     pub guard: Guard,
-    /// The codecs in use, in the operator's order of preference.
+    /// The codecs in use, in the operator's order of preference. All but the full band of Opus, which takes three times the
+    /// bits.
     pub codecs: Vec<Codec>,
     /// Whose order decides among them.
     pub codec_order: CodecOrder,
@@ -133,7 +134,7 @@ impl Default for Settings {
         Self {
             media_locals: Vec::new(),
             guard: Guard::default(),
-            codecs: vec![Codec::Opus],
+            codecs: vec![Codec::Opus, Codec::G722, Codec::L16, Codec::Pcma, Codec::Pcmu],
             codec_order: CodecOrder::default(),
             encoder: EncoderSettings::default(),
             fingerprint: None,
