@@ -765,7 +765,7 @@ mod tests {
             'rtp.payloadType' is missing; expected a number, since this codec has none of its own.
             'rtp.payloadType' is 128; expected a whole number from 0 to 127.
             'rtp.payloadType' is 72; expected 0 to 63 or 96 to 127: RTCP uses those between (RFC 5761).
-            'rtp.codec' is 'g729'; expected 'opus'.
+            'rtp.codec' is 'g729'; expected 'opus' or 'G722' or 'L16' or 'PCMA' or 'PCMU'.
             'rtp.srtp.suite' is missing; expected one of those that SDES names.
             'rtp.srtp.suite' is 'ROT13'; expected 'AES_CM_128_HMAC_SHA1_80' or 'AES_CM_128_HMAC_SHA1_32' or 'AEAD_AES_128_GCM' or 'AEAD_AES_256_GCM'.
             'rtp.srtp.key' is missing; expected 28 bytes of key and salt in base64.

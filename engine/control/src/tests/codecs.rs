@@ -259,7 +259,7 @@ fn what_a_call_wants_to_find_ready_is_prepared_in_the_codec_of_its_legs() {
 
 #[test]
 fn a_codec_that_is_not_in_use_is_refused() {
-    let mut desk = Desk::new();
+    let mut desk = Desk::with(Settings { codecs: vec![Codec::Opus], ..Settings::default() });
     let (call, participant) = desk.one("{}");
     let refusal = desk.ask(Ask::PutMediaLeg { call, participant, offer: leg_in("PCMA") }).unwrap_err();
     expect!["400 8523: 'codec' is 'PCMA', which this server does not use; expected one of those that its operator has chosen (--codecs)."].assert_eq(&refusal.to_string());
