@@ -129,7 +129,7 @@ fn an_offer_by_sdp_is_answered_and_sounds_as_the_answer_says() {
     let phone = world.new_phone();
     let sdp = format!(
         "v=0\r\no=- 1 1 IN IP4 {0}\r\ns=-\r\nc=IN IP4 {0}\r\nt=0 0\r\n\
-         m=audio {1} RTP/AVP 8 102\r\na=rtpmap:102 opus/48000/2\r\na=rtcp-mux\r\na=sendrecv\r\n",
+         m=audio {1} RTP/AVP 102 8\r\na=rtpmap:102 opus/48000/2\r\na=rtcp-mux\r\na=sendrecv\r\n",
         phone.ip(),
         phone.port()
     );

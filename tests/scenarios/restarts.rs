@@ -298,7 +298,7 @@ fn no_index_of_srtp_is_used_twice_whenever_the_engine_dies() {
             }
             world.run(odd(2));
             world.crash(odd(3));
-            world.run(odd(4) + seconds(1.0));
+            world.run(odd(3) + odd(4) + seconds(1.0));
             world.stop(&alice).expect(202);
             world.run(odd(5));
         }

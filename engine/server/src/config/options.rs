@@ -246,7 +246,7 @@ pub struct Options {
         allow_hyphen_values = true
     )]
     pub trim_silence: Option<String>,
-    /// Codecs that legs may have, best first: opus, opus-fullband, g722, l16, pcma, pcmu [default: opus,g722,l16,pcma,pcmu]
+    /// Codecs that legs may have, best first: opus, opus-fullband, g722, l16, pcma, pcmu [default: opus, g722, l16, pcma, pcmu]
     #[arg(
         long,
         env = "HOLDMUSIC_CODECS",
