@@ -322,7 +322,7 @@ fn every_operation_is_refused_as_the_document_says() {
     let engine = Engine::start();
     let document = Document::of(&engine);
     let nobody = "57dab8b1-894c-409a-b240-bd8beae78896".to_owned();
-    let asker = Asker { engine: &engine, document: &document, ids: vec![nobody.clone(), nobody] };
+    let asker = Asker { engine: &engine, document: &document, ids: vec![nobody; 3] };
     let bearer = format!("Bearer {TOKEN}");
     let token = [("Authorization", bearer.as_str())];
     let json_type = [token[0], ("Content-Type", "application/json")];

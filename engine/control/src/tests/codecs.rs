@@ -177,15 +177,21 @@ fn an_announcement_waits_until_everybody_can_hear_it_in_his_codec() {
     );
     // In another codec it cannot be heard to its end.
     desk.recode(other, "L16");
-    check(&mut desk, &expect![[r#"
+    check(
+        &mut desk,
+        &expect![[r#"
         stop leg 2
         change leg 2 to 127.0.0.1:40000
-    "#]]);
+    "#]],
+    );
     desk.tell(Input::Announced { leg: LegId(1), announcement: AnnouncementId(1) });
-    check(&mut desk, &expect![[r#"
+    check(
+        &mut desk,
+        &expect![[r#"
         stop leg 1
         notify deleted completed 200/0 Action completed successfully.
-    "#]]);
+    "#]],
+    );
 }
 
 /// What has been asked about in one codec takes the place of what it was in all.
