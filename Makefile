@@ -124,10 +124,11 @@ test-openapi: tools ## requests made up from /openapi.json, T seconds (600), the
 	$(CARGO) build $(RELEASE) -p holdmusic
 	python3 tests/clients/openapi.py $(CLIENTS)/schemathesis/bin/schemathesis $(T) $(SEED)
 
-bench: tools ## what a packet costs, first packet, 500 held for a minute, memory, starts among others, starts over HTTP, restarts, browsers that connect, each step, a prompt
+bench: tools ## what a packet costs, and SRTP, first packet, 500 held for a minute, memory, starts among others, starts over HTTP, restarts, browsers that connect, each step, a prompt
 	$(CARGO) build $(RELEASE) -p holdmusic -p holdmusic-bench
 	$(CARGO) run $(RELEASE) -p holdmusic-bench --bin limit
 	$(CARGO) run $(RELEASE) -p holdmusic-bench --bin capacity
+	$(CARGO) run $(RELEASE) -p holdmusic-bench --bin protected
 	$(CARGO) run $(RELEASE) -p holdmusic-bench --bin latency
 	$(CARGO) run $(RELEASE) -p holdmusic-bench --bin held
 	$(CARGO) run $(RELEASE) -p holdmusic-bench --bin memory

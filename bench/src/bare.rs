@@ -7,7 +7,10 @@ use std::{
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+        mpsc,
     },
+    thread,
+    time::Duration,
 };
 
 use holdmusic_media::rtp::{HEADER_LEN, Header, PayloadType, SeqNo, Ssrc, Timestamp};
@@ -19,7 +22,10 @@ use rustix::{
     thread::ClockId,
 };
 
-use crate::probe::{now_ns, sleep_until};
+use crate::{
+    ours::per_packet_ns,
+    probe::{now_ns, pin, sleep_until},
+};
 
 /// Bytes of payload in a packet: Opus at 32 kbit/s.
 const PAYLOAD: usize = 80;
@@ -137,4 +143,59 @@ pub fn pace(legs: u32, port: u16, batch: usize, on: &Arc<AtomicBool>, sent: &Ato
         }
     });
     Ok(())
+}
+
+/// Datagrams in one `sendmmsg`, as in `udp.rs`.
+const BATCH: usize = 64;
+
+/// A bare sender, which ends with this value.
+pub struct Bare {
+    on: Arc<AtomicBool>,
+    sent: Arc<AtomicU64>,
+    thread: i32,
+}
+
+impl Bare {
+    /// Starts on `core` with `legs` destinations, silent at first.
+    pub fn start(legs: u32, port: u16, core: usize) -> Self {
+        let (on, sent) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
+        let (name, named) = mpsc::channel();
+        let (flag, count) = (Arc::clone(&on), Arc::clone(&sent));
+        thread::spawn(move || {
+            pin(core);
+            let _ = rustix::thread::set_current_timer_slack(std::num::NonZeroU64::new(1));
+            let _ = name.send(rustix::thread::gettid().as_raw_nonzero().get());
+            pace(legs, port, BATCH, &flag, &count).expect("a socket can be had");
+        });
+        Self { on, sent, thread: named.recv().expect("the thread tells its name first") }
+    }
+
+    /// Its thread.
+    pub fn thread(&self) -> i32 {
+        self.thread
+    }
+
+    /// Packets so far.
+    pub fn sent(&self) -> u64 {
+        self.sent.load(Relaxed)
+    }
+
+    /// Whether it sends.
+    pub fn set_on(&self, on: bool) {
+        self.on.store(on, Relaxed);
+    }
+
+    /// Processor time for each packet during `slice`, in nanoseconds, with `settle` before it and behind it.
+    ///
+    /// # Errors
+    ///
+    /// If its thread has ended.
+    pub fn per_packet_ns(&self, slice: Duration, settle: Duration) -> io::Result<f64> {
+        self.set_on(true);
+        thread::sleep(settle);
+        let cost = per_packet_ns(self.thread, slice, || self.sent());
+        self.set_on(false);
+        thread::sleep(settle);
+        cost
+    }
 }

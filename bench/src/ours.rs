@@ -100,6 +100,11 @@ impl Ours {
 
     /// One leg more.
     pub fn add(&self, leg: u32) {
+        self.add_protected(leg, Protection::Plain);
+    }
+
+    /// One leg more, whose packets are protected so.
+    pub fn add_protected(&self, leg: u32, protection: Protection) {
         let to = destination(leg, self.port);
         let spec = LegSpec {
             sender: 0,
@@ -116,7 +121,7 @@ impl Ours {
                 srtcp_index: 0,
             },
             cname: Cname::new(leg.into()),
-            protection: Protection::Plain,
+            protection,
             peer: None,
         };
         self.command(Command::AddLeg { leg: LegId(leg.into()), spec: Box::new(spec) });

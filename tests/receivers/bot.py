@@ -43,4 +43,7 @@ class Bot:
 
     def let_go(self):
         """Ends the hold; what the engine says it sent."""
-        return self.ask("POST", f"{self.participant}/stopHoldMusic", {})["holdMusic"]["report"]
+        told = self.ask("POST", f"{self.participant}/stopHoldMusic", {})["holdMusic"]
+        if "report" not in told:
+            raise Refused(f"the hold had ended: {self.ask('GET', self.participant)['holdMusic']}")
+        return told["report"]

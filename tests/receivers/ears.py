@@ -160,10 +160,10 @@ class Baresip:
     def hear(self, bot, directory):
         phone = stage.free_udp_port()
         modules = "/usr/lib/baresip/modules"
-        wanted = ["account", "g711", "g722", "opus", "l16", "srtp", "sndfile", "ausine", "alsa", "menu"]
+        wanted = ["account", "g711", "g722", "opus", "l16", "srtp", "sndfile", "aubridge", "menu"]
         config = [f"module_path {modules}", *(f"module {name}.so" for name in wanted if name not in ("account", "menu"))]
-        config += ["module_app account.so", "module_app menu.so", f"sip_listen 127.0.0.1:{phone}", "audio_source ausine,440"]
-        config += ["audio_player alsa,null", f"snd_path {directory}", "audio_level no", "net_interface 127.0.0.1"]
+        config += ["module_app account.so", "module_app menu.so", f"sip_listen 127.0.0.1:{phone}", "audio_source aubridge,one"]
+        config += ["audio_player aubridge,one", f"snd_path {directory}", "audio_level no", "net_interface 127.0.0.1"]
         (directory / "config").write_text("\n".join(config) + "\n")
         encryption = f";mediaenc={self.encryption}" if self.encryption else ""
         account = f"<sip:phone@127.0.0.1:{phone}>;regint=0;audio_codecs={self.names[self.codec]}{encryption}\n"

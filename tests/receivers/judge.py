@@ -19,7 +19,7 @@ class Found:
             return f"{self.seconds:.1f} s were heard, 4 s were sent"
         if self.level < -40:
             return "nothing but silence was heard"
-        if self.likeness < 0.9:
+        if self.likeness < 0.85:
             return "what was heard is not the prompt"
         return None
 

@@ -4,20 +4,11 @@
 
 #![expect(clippy::disallowed_methods, reason = "a bench on real sockets and real threads")]
 
-use std::{
-    io,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
-        mpsc,
-    },
-    thread,
-    time::Duration,
-};
+use std::{io, thread, time::Duration};
 
 use clap::{Parser, value_parser};
 use holdmusic_bench::{
-    bare::pace,
+    bare::Bare,
     chart::{Chart, Line},
     ear::{Drain, Ear, lateness_ns},
     ours::{Ours, per_packet_ns, ring},
@@ -48,9 +39,6 @@ struct Options {
     #[arg(long, default_value_t = 0)]
     core: usize,
 }
-
-/// Datagrams in one `sendmmsg`, as in `udp.rs`.
-const BATCH: usize = 64;
 
 /// After legs have begun or ended, so long until nothing but sending goes on.
 const SETTLE: Duration = Duration::from_millis(300);
@@ -123,11 +111,7 @@ fn costs(options: &Options, legs: u32, other: usize, music: &Reader, bar: &Progr
         let cost = per_packet_ns(ours.thread(), slice, || ours.counts().packets())?;
         (0..legs).for_each(|leg| ours.stop(leg));
         thread::sleep(SETTLE);
-        bare.on.store(true, Relaxed);
-        thread::sleep(SETTLE);
-        let least = per_packet_ns(bare.thread, slice, || bare.sent.load(Relaxed))?;
-        bare.on.store(false, Relaxed);
-        thread::sleep(SETTLE);
+        let least = bare.per_packet_ns(slice, SETTLE)?;
         costs.ours.push(cost);
         costs.bare.push(least);
         costs.ratios.push(cost / least);
@@ -167,7 +151,7 @@ fn spacing(options: &Options, legs: u32, other: usize, music: &Reader) -> io::Re
     // The bare packets carry no time; each is due at the nearest multiple of 20 ms after the first.
     let ear = Ear::open_wide(|_, _| {})?;
     let bare = Bare::start(legs, ear.port(), options.core);
-    bare.on.store(true, Relaxed);
+    bare.set_on(true);
     thread::sleep(SETTLE + Duration::from_secs(seconds));
     drop(bare);
     let mut bare_late = Vec::new();
@@ -181,26 +165,4 @@ fn spacing(options: &Options, legs: u32, other: usize, music: &Reader) -> io::Re
         bare_late.extend(lateness_ns(stream, 48_000).into_iter().skip(15).map(|(_, late)| late as f64 / 1e6));
     }
     Ok(Spacing { ours: late, bare: bare_late, steady, probe: probe.stop() })
-}
-
-/// A bare sender, which ends with this value.
-struct Bare {
-    on: Arc<AtomicBool>,
-    sent: Arc<AtomicU64>,
-    thread: i32,
-}
-
-impl Bare {
-    fn start(legs: u32, port: u16, core: usize) -> Self {
-        let (on, sent) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
-        let (name, named) = mpsc::channel();
-        let (flag, count) = (Arc::clone(&on), Arc::clone(&sent));
-        thread::spawn(move || {
-            pin(core);
-            let _ = rustix::thread::set_current_timer_slack(std::num::NonZeroU64::new(1));
-            let _ = name.send(rustix::thread::gettid().as_raw_nonzero().get());
-            pace(legs, port, BATCH, &flag, &count).expect("a socket can be had");
-        });
-        Self { on, sent, thread: named.recv().expect("the thread tells its name first") }
-    }
 }
