@@ -208,6 +208,9 @@ pub(crate) struct Leg {
     cname: Cname,
     packetizer: Packetizer,
     security: Security,
+    /// Up to where keys were used that may come again, while others count from the beginning: roll-over counter, sequence
+    /// number, SRTCP index.
+    spent: (u32, u16, u32),
     /// By which its peer is known besides our own.
     pub(crate) peer: Option<Ssrc>,
     /// When the peer was found at another address last.
@@ -352,6 +355,7 @@ impl Leg {
             latched_at: None,
             packetizer: Packetizer::new(spec.codec, spec.payload_type, spec.numbering),
             security: Security::Plain,
+            spent: (0, 0, 0),
             hold: None,
             company: None,
             packets: 0,
@@ -502,7 +506,16 @@ impl Leg {
     }
 
     /// Goes on with a numbering that was handed over.
-    pub(crate) fn renumber(&mut self, numbering: Numbering) {
+    pub(crate) fn renumber(&mut self, mut numbering: Numbering) {
+        let next = self.packetizer.next();
+        if self.is_protected() && numbering.ssrc == next.ssrc {
+            // Who counted these may not know of what has been sent since, and no index may come twice with one key.
+            let index = |numbering: &Numbering| (numbering.rollover_counter, numbering.sequence.0);
+            if index(&numbering) < index(&next) {
+                (numbering.rollover_counter, numbering.sequence) = (next.rollover_counter, next.sequence);
+            }
+            numbering.srtcp_index = numbering.srtcp_index.max(next.srtcp_index);
+        }
         self.packetizer.renumber(numbering);
     }
 

@@ -46,6 +46,12 @@ impl Secured {
     }
 }
 
+/// Whether it may have been here before: a key that a customer gave serves both directions. Those of SDES and of a handshake
+/// do not, and are made anew each time.
+fn may_come_again(keying: &Keying) -> bool {
+    keying.receive.as_ref() == Some(&keying.send)
+}
+
 impl Leg {
     /// Its next packet is protected as `spec` says. What is left is to be dropped elsewhere.
     ///
@@ -55,12 +61,21 @@ impl Leg {
     pub(super) fn secure(&mut self, spec: &LegSpec) -> Option<Security> {
         let secured = match &spec.protection {
             Protection::Srtp(keying) => {
+                let next = self.packetizer.next();
                 match &self.security {
                     Security::Srtp(secured) if secured.has(keying) => return None,
-                    Security::Awaited => {
+                    Security::Awaited if !may_come_again(keying) => {
+                        let reached = (next.rollover_counter, next.sequence.0);
+                        let (rolled, sequence) = reached.max((self.spent.0, self.spent.1));
+                        self.spent = (rolled, sequence, next.srtcp_index.max(self.spent.2));
                         self.packetizer.set_counters(keying.rollover_counter, keying.srtcp_index);
                     }
-                    _ => self.packetizer.raise_counters(keying.rollover_counter, keying.srtcp_index),
+                    _ => {
+                        let (rolled, sequence, reported) = self.spent;
+                        let rolled = rolled.saturating_add((next.sequence.0 < sequence).into());
+                        self.packetizer.raise_counters(keying.rollover_counter, keying.srtcp_index);
+                        self.packetizer.raise_counters(rolled, reported);
+                    }
                 }
                 Security::Srtp(Secured::new(keying))
             }

@@ -234,6 +234,55 @@ fn nothing_is_sent_before_keys_that_are_waited_for_have_come() {
     assert!(raw.sent.is_empty());
 }
 
+/// A key that a customer gave, then a browser's, which counts from the beginning, then the first one again.
+#[test]
+fn a_key_that_comes_again_finds_no_index_that_it_has_had() {
+    let send = key(Suite::AeadAes256Gcm, 1);
+    let given =
+        Keying { send: send.clone(), receive: Some(send), mki: None, rollover_counter: 0, srtcp_index: 0 };
+    let (mut pacer, mut raw, mut now) = (pacer(), Raw::default(), MediaTime::from_millis(500));
+    start_protected(&mut pacer, now, 1, &given);
+    let mut hears = Unprotector::new(&given.send, None);
+    run_raw(&mut pacer, &mut raw, &mut now, MediaTime::from_millis(20_500));
+    hear(&raw.sent, &mut hears);
+    for browser in 10..13 {
+        let leg = LegId(1);
+        let awaited = Box::new(LegSpec { protection: Protection::Awaited, ..*spec(1) });
+        pacer.handle_command(at(now), Command::ChangeLeg { leg, spec: awaited.clone() });
+        if browser > 10 {
+            let browsers = keying(Suite::AeadAes256Gcm, browser);
+            pacer.handle_command(at(now), Command::ChangeLeg { leg, spec: protected_spec(1, &browsers) });
+            raw.sent.clear();
+            let until = now + Duration::from_secs(12);
+            run_raw(&mut pacer, &mut raw, &mut now, until);
+            let heard = hear(&raw.sent, &mut Unprotector::new(&browsers.send, None));
+            assert!(heard.rtp[0].0 < 1 << 16, "it begins with the roll-over counter 0");
+            pacer.handle_command(at(now), Command::ChangeLeg { leg, spec: awaited });
+        }
+        pacer.handle_command(at(now), Command::ChangeLeg { leg, spec: protected_spec(1, &given) });
+        raw.sent.clear();
+        let until = now + Duration::from_secs(12);
+        run_raw(&mut pacer, &mut raw, &mut now, until);
+        let heard = hear(&raw.sent, &mut hears);
+        assert!(heard.rtp.len() > 500 && heard.rtcp.len() > 1, "none was taken for one that came before");
+    }
+}
+
+/// Numbers of a customer who does not know what has been sent since he was told.
+#[test]
+fn other_numbers_lead_a_key_back_to_no_index() {
+    let keying = keying(Suite::AeadAes128Gcm, 1);
+    let (mut pacer, mut raw, mut now) = (pacer(), Raw::default(), MediaTime::from_millis(500));
+    start_protected(&mut pacer, now, 1, &keying);
+    run_raw(&mut pacer, &mut raw, &mut now, MediaTime::from_millis(9_500));
+    let numbering = Some(Numbering { at: now, ..spec(1).numbering });
+    let play = Command::Play { leg: LegId(1), music: music(2, 7), numbering, since: None };
+    pacer.handle_command(at(now), play);
+    run_raw(&mut pacer, &mut raw, &mut now, MediaTime::from_millis(19_500));
+    let heard = hear(&raw.sent, &mut Unprotector::new(&keying.send, None));
+    assert!(heard.rtp.len() > 900 && heard.rtcp.len() > 2);
+}
+
 /// The last packet that a key may protect has been: the leg is silent and does not come round.
 #[test]
 fn behind_the_last_index_nothing_is_sent() {
