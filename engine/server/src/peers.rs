@@ -146,7 +146,11 @@ impl Peers {
         resumed: Option<SocketAddr>,
     ) {
         if self.peers.len() >= MAX_PEERS {
-            return self.events.push(PeerEvent::Disconnected { leg, why: Disconnection::TooMany });
+            // Who is heard there goes on being heard.
+            if !self.legs.contains_key(&leg) {
+                self.events.push(PeerEvent::Disconnected { leg, why: Disconnection::TooMany });
+            }
+            return;
         }
         let before = self.legs.get(&leg).copied();
         if let Some(stale) = before.and_then(|pair| pair.next) {
@@ -204,7 +208,11 @@ impl Peers {
                         self.by_address.remove(&(sender, forgotten));
                     }
                     self.by_address.insert((sender, from), id);
-                    let room = self.handshakes < MAX_HANDSHAKES;
+                    // Who goes on with the association of the one before begins none.
+                    let leg = place.peer.leg;
+                    let inherits =
+                        self.legs.get(&leg).is_some_and(|pair| pair.inherits && pair.next == Some(id));
+                    let room = !inherits && self.handshakes < MAX_HANDSHAKES;
                     let before = place.peer.is_handshaking();
                     let house = &self.house;
                     contained(&mut place.peer, |peer| peer.handle_reached(now, house, room));
@@ -217,11 +225,14 @@ impl Peers {
             Some(20..=63) => {
                 let Some(&id) = self.by_address.get(&(sender, from)) else { return };
                 let Some(place) = self.peers.get_mut(&id) else { return };
-                // It waits for the association of the one before.
-                let inherits =
-                    self.legs.get(&place.peer.leg).is_some_and(|pair| pair.inherits && pair.next == Some(id));
-                if inherits {
-                    return;
+                // It waits for the association of the one before, unless it begins its own: the same certificate may be used
+                // for several.
+                let waits = self.legs.get_mut(&place.peer.leg);
+                if let Some(pair) = waits.filter(|pair| pair.inherits && pair.next == Some(id)) {
+                    if !peer::is_client_hello(datagram) {
+                        return;
+                    }
+                    pair.inherits = false;
                 }
                 let room = self.handshakes < MAX_HANDSHAKES;
                 let before = place.peer.is_handshaking();
@@ -294,7 +305,7 @@ impl Peers {
         while let Some((to, bytes)) = place.peer.poll_transmit() {
             self.transmits.push((place.sender, to, bytes));
         }
-        let mut gone = false;
+        let (mut gone, mut succeeded) = (false, None);
         let mut took_over = false;
         while let Some(event) = place.peer.poll_event() {
             match event {
@@ -311,8 +322,10 @@ impl Peers {
                 }
                 Event::Disconnected(why) => {
                     gone = true;
-                    // The one before goes on without it.
-                    if !is_next {
+                    // The one before goes on without it; and who said goodbye may have another in his place already, who has
+                    // half a minute to connect. Without consent nothing is sent any longer in any case.
+                    succeeded = pair.next.filter(|_| why != Disconnection::Silent);
+                    if !is_next && succeeded.is_none() {
                         self.events.push(PeerEvent::Disconnected { leg, why });
                     }
                 }
@@ -332,6 +345,9 @@ impl Peers {
         } else if gone && is_next {
             self.forget(now, id);
             self.legs.insert(leg, Pair { next: None, ..pair });
+        } else if let (true, Some(next)) = (gone, succeeded) {
+            self.forget(now, id);
+            self.legs.insert(leg, Pair { current: next, next: None, inherits: false });
         } else if gone {
             self.dismiss(now, leg);
         }
@@ -409,6 +425,10 @@ pub fn run(
                 Err(_) => return,
             },
             default(wait) => {}
+        }
+        // The desk waits for none of these: a handshake takes a millisecond.
+        for command in commands.try_iter().take(AT_ONCE) {
+            peers.obey(clock::mono(), command);
         }
         for datagram in datagrams.try_iter().take(AT_ONCE) {
             peers.hear(clock::mono(), datagram);

@@ -29,6 +29,9 @@ const DSCP_EF: u8 = 46 << 2;
 /// Bytes of send buffer: a burst of 2 500 packets of 92 bytes, as the kernel accounts for them (768 each).
 const SEND_BUFFER: usize = 4 << 20;
 
+/// Bytes of receive buffer: 5 000 small datagrams, as the kernel accounts for them.
+const RECEIVE_BUFFER: usize = 4 << 20;
+
 /// A UDP socket that sends for one sender.
 #[derive(Debug)]
 pub struct MediaSocket {
@@ -49,6 +52,10 @@ impl MediaSocket {
         // Larger than the system's limit needs a privilege; without it the largest allowed one is taken.
         if sockopt::set_socket_send_buffer_size_force(&socket, SEND_BUFFER).is_err() {
             sockopt::set_socket_send_buffer_size(&socket, SEND_BUFFER)?;
+        }
+        // What comes in bursts waits here: checks of browsers must not be lost among it.
+        if sockopt::set_socket_recv_buffer_size_force(&socket, RECEIVE_BUFFER).is_err() {
+            sockopt::set_socket_recv_buffer_size(&socket, RECEIVE_BUFFER)?;
         }
         // "Port unreachable" comes to the error queue, with the destination that it is about. Don't fragment spares
         // the kernel the choice of an identification (3 to 13 % of the price of a packet, measured).

@@ -564,7 +564,7 @@ impl Peer {
 
 /// Whether a datagram begins with a first message of DTLS, as it stands in clear in a record of epoch 0 (RFC 6347 section
 /// 4.2.2): nothing else begins a handshake.
-fn is_client_hello(datagram: &[u8]) -> bool {
+pub(super) fn is_client_hello(datagram: &[u8]) -> bool {
     const RECORD_LEN: usize = 13;
     const HANDSHAKE: u8 = 22;
     const CLIENT_HELLO: u8 = 1;

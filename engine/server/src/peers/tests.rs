@@ -360,14 +360,26 @@ fn a_peer_that_closes_is_gone_and_one_that_is_dismissed_is_told() {
     assert!(stage.peers.deadlines.is_empty() && stage.peers.legs.is_empty());
 }
 
-/// A restart of ICE by the same browser: other names, the same association and the same keys.
+/// A restart of ICE by the same browser: other names, the same association and the same keys, whoever began DTLS.
 #[test]
 fn ice_is_restarted_without_another_handshake() {
-    let mut stage = Stage::new();
-    stage.connect();
+    for is_passive in [false, true] {
+        ice_is_restarted(is_passive);
+    }
+}
+
+fn ice_is_restarted(is_passive: bool) {
+    let mut stage = Stage::with(|offer| PeerOffer { is_passive, ..offer });
+    if is_passive {
+        stage.shake_hands(false);
+    }
+    stage.check(true);
+    if !is_passive {
+        stage.shake_hands(true);
+    }
     stage.browser.local = local("newname1");
     stage.browser.ufrag = "again".to_owned();
-    let offer = stage.browser.offer();
+    let offer = PeerOffer { is_passive, ..stage.browser.offer() };
     stage.peers.admit(stage.now, LEG, 0, local("newname1"), offer, None);
     assert_eq!((stage.peers.counts(), stage.events.len()), ((2, 0), 1), "the first one is still heard");
     stage.browser.at = ELSEWHERE.parse().unwrap();
@@ -396,6 +408,48 @@ fn another_browser_takes_the_place_of_the_first_when_it_is_connected() {
     assert_eq!(stage.peers.counts(), (1, 0), "{:?}", stage.events);
     let is_new = |event: &PeerEvent| matches!(event, PeerEvent::Connected { destination, keying: Some(_), .. } if *destination == stage.browser.at);
     assert!(stage.events.last().is_some_and(is_new), "{:?}", stage.events);
+}
+
+/// A page makes its new connection, closes the old one, and only then is the new one connected.
+#[test]
+fn who_says_goodbye_may_have_another_in_his_place_already() {
+    for same_certificate in [false, true] {
+        let mut stage = Stage::new();
+        stage.connect();
+        let mut next = Browser::new(ELSEWHERE, "newname1");
+        next.ufrag = "again".to_owned();
+        if same_certificate {
+            next.certificate = stage.browser.certificate.clone();
+        }
+        stage.peers.admit(stage.now, LEG, 0, next.local.clone(), next.offer(), None);
+        stage.browser.dtls.as_mut().unwrap().close().unwrap();
+        stage.exchange();
+        assert_eq!((stage.events.len(), stage.peers.counts()), (1, (1, 0)), "{:?}", stage.events);
+        stage.others.push(BROWSER.parse().unwrap());
+        stage.browser = next;
+        stage.connect();
+        let is_new = |event: &PeerEvent| matches!(event, PeerEvent::Connected { destination, keying: Some(_), .. } if *destination == stage.browser.at);
+        assert!(stage.events.last().is_some_and(is_new), "{:?}", stage.events);
+        assert_eq!(stage.peers.counts(), (1, 0));
+    }
+}
+
+/// Another connection with the certificate of the first, which vanished without a word: it has an association of its own.
+#[test]
+fn the_same_certificate_may_begin_another_association() {
+    let mut stage = Stage::new();
+    stage.connect();
+    let mut next = Browser::new(ELSEWHERE, "newname1");
+    (next.ufrag, next.certificate) = ("again".to_owned(), stage.browser.certificate.clone());
+    stage.peers.admit(stage.now, LEG, 0, next.local.clone(), next.offer(), None);
+    stage.others.push(BROWSER.parse().unwrap());
+    stage.browser = next;
+    stage.check(false);
+    stage.shake_hands(true);
+    stage.check(true);
+    let keys =
+        stage.events.iter().filter(|event| matches!(event, PeerEvent::Connected { keying: Some(_), .. }));
+    assert_eq!((keys.count(), stage.peers.counts()), (2, (1, 0)), "{:?}", stage.events);
 }
 
 /// After a restart of the engine the peer is known by its names and where it was.
