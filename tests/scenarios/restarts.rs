@@ -333,7 +333,13 @@ fn counters_of_srtp_are_handed_back_and_taken() {
         let refused = start(&mut world, &back);
         assert_eq!(refused.status, 400, "{member}");
         assert!(refused.message().contains(member), "{}", refused.message());
+        // A prompt that came with it is not prepared for nobody.
+        let prompt = json!({ "mediaInfo": { "uri": MUSIC } });
+        let body = json!({ "customPrompt": prompt, "holdMusic": { "rtpState": back } });
+        world.http("POST", &format!("{}/startHoldMusic", alice.path), body).expect(400);
     }
+    world.run(seconds(2.0));
+    assert_eq!(world.preparations(), 0);
     start(&mut world, &state).expect(202);
     world.run(seconds(3.0));
     world.stop(&alice).expect(202);

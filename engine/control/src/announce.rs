@@ -252,7 +252,7 @@ impl Control {
             if !play.is_for(participant.id) {
                 continue;
             }
-            let Some(leg) = participant.leg.as_ref().filter(|leg| leg.receives) else { continue };
+            let Some(leg) = participant.leg.as_ref().filter(|leg| leg.can_hear()) else { continue };
             told.push(participant.id);
             self.last_announcement += 1;
             let announcement = AnnouncementId(self.last_announcement);

@@ -133,7 +133,7 @@ impl Call {
     pub(crate) fn codecs(&self, audience: &[ParticipantId]) -> BTreeSet<Codec> {
         let hears = |one: &&Participant| audience.is_empty() || audience.contains(&one.id);
         let people = self.participants.values().map(Box::as_ref).filter(hears);
-        let legs = people.filter_map(|one| one.leg.as_ref()).filter(|leg| leg.receives);
+        let legs = people.filter_map(|one| one.leg.as_ref()).filter(|leg| leg.can_hear());
         legs.map(|leg| leg.spec.codec).collect()
     }
 

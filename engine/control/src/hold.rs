@@ -91,18 +91,18 @@ impl Control {
             }
             _ => self.prompts.failed(now.mono, prompt),
         });
+        // Before a source is made, which nobody would listen to.
+        if let Some(state) = &start.rtp_state
+            && let Some(leg) = &self.live_call(call_id)?.participant(id)?.leg
+        {
+            Self::check_state(leg, state)?;
+        }
         let source = match &start.prompt {
             _ if goes_on => None,
             Some(_) if failed.is_some() => None,
             Some(prompt) => Some(self.acquire(now.mono, prompt, codec, owner)?),
             None => self.default_source(now.mono, call_id, codec),
         };
-
-        if let Some(state) = &start.rtp_state
-            && let Some(leg) = &self.live_call(call_id)?.participant(id)?.leg
-        {
-            Self::check_state(leg, state)?;
-        }
         // From here on nothing is refused.
         if start.rtp_state.is_some() {
             // Another numbering begins with a first packet.
@@ -642,6 +642,8 @@ impl Control {
                 Listener::Play(call, operation) if self.is_heard_in(call, operation, codec) => {
                     self.play_failed(now, call, operation, source, failure);
                 }
+                // It may have waited for those alone who hear it in another codec by now.
+                Listener::Play(call, _) => self.recite(now, call),
                 _ => {}
             }
         }

@@ -367,6 +367,8 @@ impl Control {
                     // What they were answered cannot be sent to them any more.
                     self.end_listeners(call, id);
                     self.hush_recoded(now, call, id);
+                }
+                if recoded || !negotiated.receives {
                     // It may have been told to stop.
                     leg = self.live_call(call)?.participant(id)?.leg.clone().unwrap_or(leg);
                 }
@@ -413,6 +415,10 @@ impl Control {
                 }
             }
             (None, None) => unreachable!("without an old leg there is a new one"),
+        }
+        if recoded || !negotiated.receives {
+            // What is to be announced may have waited for this leg.
+            self.recite(now, call);
         }
         self.read_leg(base, call, id)
     }

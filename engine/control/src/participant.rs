@@ -65,6 +65,13 @@ pub(crate) struct Leg {
     pub(crate) used: bool,
 }
 
+impl Leg {
+    /// Whether its peer wants to hear something, and has not left for good.
+    pub(crate) fn can_hear(&self) -> bool {
+        self.receives && !self.transport.as_deref().is_some_and(Transport::is_over)
+    }
+}
+
 /// How much a leg may have sent that its numbering does not know of: one packet a tick since then.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Sending {
@@ -247,7 +254,7 @@ impl Participant {
 
     /// Whether it has a leg that can receive.
     pub(crate) fn can_hear(&self) -> bool {
-        self.leg.as_ref().is_some_and(|leg| leg.receives)
+        self.leg.as_ref().is_some_and(Leg::can_hear)
     }
 
     /// What the sender told last about the present hold, or else the past one.

@@ -293,7 +293,9 @@ fn about(output: &Output) -> Option<LegId> {
         | Output::RemoveLeg { leg }
         // A peer is admitted to a leg that is there, and dismissed after it was admitted.
         | Output::Admit { leg, .. }
-        | Output::Dismiss { leg, .. } => Some(*leg),
+        | Output::Dismiss { leg, .. }
+        // Nor does anybody follow a leg that is not there yet.
+        | Output::Follow { leader: leg, .. } => Some(*leg),
         _ => None,
     }
 }
