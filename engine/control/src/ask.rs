@@ -90,7 +90,7 @@ impl Ask {
             | Self::StartHoldMusic { .. }
             | Self::PlayPrompt { .. }
             | Self::Invite { .. }
-            | Self::Whep { ask: WhepAsk::Open(_), .. } => true,
+            | Self::Whep { ask: WhepAsk::Open(..), .. } => true,
             Self::ListCalls { .. }
             | Self::Overview { .. }
             | Self::GetCall { .. }

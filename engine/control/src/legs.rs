@@ -357,6 +357,9 @@ impl Control {
         let codec = negotiated.codec;
         let recoded = old.as_ref().is_some_and(|leg| leg.spec.codec != codec);
         // From here on nothing is refused.
+        if let Some(participant) = self.participant_mut(call, id) {
+            participant.opened_by = None;
+        }
         if !negotiated.receives {
             self.end_hold(now, call, id, EndedBy::Unreachable, None);
             self.stop_announcing(now, call, id);

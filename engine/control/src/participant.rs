@@ -8,7 +8,7 @@ use smallvec::SmallVec;
 
 use crate::{
     cause::PromptFailure,
-    id::{OperationId, ParticipantId},
+    id::{GrantId, OperationId, ParticipantId},
     prompt::{DEFAULT_SOURCE, Prompt},
     transport::Transport,
 };
@@ -227,6 +227,8 @@ pub(crate) struct Participant {
     pub(crate) muted: bool,
     /// How many listen in on its leg.
     pub(crate) listeners: u8,
+    /// The token of WHEP that its present leg was made with, if it was made with one. Tokens do not outlive the engine.
+    pub(crate) opened_by: Option<GrantId>,
     pub(crate) past: Option<Box<PastHold>>,
 }
 
@@ -248,6 +250,7 @@ impl Participant {
             announcing: false,
             muted: false,
             listeners: 0,
+            opened_by: None,
             past: None,
         }
     }

@@ -20,8 +20,8 @@ pub enum WhepAsk {
     Look(Option<WhepResource>),
     /// Whether a token may be given for the participant. Answered by 200, and by the door with the token.
     Permit,
-    /// The participant's own leg is to be what the offer says.
-    Open(MediaOffer),
+    /// The participant's own leg is to be what the offer says, with the token as for `Listen`.
+    Open(MediaOffer, Option<GrantId>),
     /// One who listens in on the participant, with the token that it was let in by, if it was not the application's.
     Listen(MediaOffer, Option<GrantId>),
     /// The end of it; with a token of WHEP only of what was made with that.
@@ -78,12 +78,20 @@ impl Control {
                 self.live_call(call)?.participant(id)?;
                 Ok(answered(200))
             }
-            WhepAsk::Open(offer) => self.open_whep(now, base, call, id, &offer),
+            WhepAsk::Open(offer, grant) => self.open_whep(now, base, (call, id), &offer, grant),
             WhepAsk::Listen(offer, grant) => self.listen_in(now, base, (call, id), &offer, grant),
             WhepAsk::Close(resource, grant) => {
                 self.live_call(call)?.participant(id)?;
                 self.find_session(call, id, &resource)?;
                 match resource {
+                    // Names of sessions follow each other: who had one could guess the next.
+                    WhepResource::Leg(_)
+                        if grant.is_some() && self.live_call(call)?.participant(id)?.opened_by != grant =>
+                    {
+                        return Err(Refusal::forbidden(
+                            "The access token is for another session; expected the one that this session was made with.",
+                        ));
+                    }
                     WhepResource::Leg(_) => drop(self.delete_leg(now, call, id)?),
                     WhepResource::Listener(listener) => self.hang_up((call, id, listener), grant)?,
                 }
@@ -97,15 +105,18 @@ impl Control {
         &mut self,
         now: Now,
         base: &str,
-        call: CallId,
-        id: ParticipantId,
+        (call, id): (CallId, ParticipantId),
         offer: &MediaOffer,
+        grant: Option<GrantId>,
     ) -> Result<Answer, Refusal> {
         self.live_call(call)?.participant(id)?;
         if !offer.negotiate(&self.settings).map_err(Refusal::of_whep)?.receives {
             return Err(receives_nothing());
         }
         self.put_leg(now, base, call, id, offer).map_err(Refusal::of_whep)?;
+        if let Some(participant) = self.participant_mut(call, id) {
+            participant.opened_by = grant;
+        }
         let leg = self.live_call(call)?.participant(id)?.leg.as_ref();
         let answer = leg.and_then(|leg| leg.answer.as_deref());
         let answer = answer.ok_or_else(|| Refusal::internal("An offer was not answered."))?;

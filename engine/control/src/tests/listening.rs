@@ -232,7 +232,7 @@ fn a_participants_own_leg_comes_by_whep_too() {
     let answer = desk.ask(Ask::CreateParticipant { call, create }).unwrap();
     let who = (call, ParticipantId::read(json(&answer)["id"].as_str().unwrap()).unwrap());
     desk.said.clear();
-    let open = || WhepAsk::Open(MediaOffer::Sdp(LISTENER.to_owned()));
+    let open = || WhepAsk::Open(MediaOffer::Sdp(LISTENER.to_owned()), None);
     let session = |answer: Answer| -> WhepResource {
         let path = format!("{BASE}/communications/calls/{}/participants/{}/whep/", who.0, who.1);
         assert!(answer.body.unwrap().starts_with("v=0\r\n"));
@@ -254,9 +254,18 @@ fn a_participants_own_leg_comes_by_whep_too() {
     let close = |session: &WhepResource| WhepAsk::Close(session.clone(), None);
     assert_eq!(whep(&mut desk, who, close(&first)).unwrap_err().code, "8522");
     assert_eq!(whep(&mut desk, who, WhepAsk::Look(Some(second.clone()))).unwrap().status, 204);
-    let silent = WhepAsk::Open(MediaOffer::Sdp(LISTENER.replace("recvonly", "inactive")));
+    let silent = WhepAsk::Open(MediaOffer::Sdp(LISTENER.replace("recvonly", "inactive")), None);
     assert_eq!(whep(&mut desk, who, silent).unwrap_err().status, 422);
     assert_eq!(desk.control.counts().held, 1, "a refused offer changes nothing");
+    // Who came by a token ends what came by it, and nothing else.
+    let by = |grant| Some(GrantId(grant));
+    assert_eq!(whep(&mut desk, who, WhepAsk::Close(second, by(1))).unwrap_err().status, 403);
+    let third = WhepAsk::Open(MediaOffer::Sdp(LISTENER.to_owned()), by(2));
+    let third = session(whep(&mut desk, who, third).unwrap());
+    assert_eq!(whep(&mut desk, who, WhepAsk::Close(third.clone(), by(1))).unwrap_err().status, 403);
+    assert_eq!(whep(&mut desk, who, WhepAsk::Close(third, by(2))).unwrap().status, 200);
+    let second = session(whep(&mut desk, who, open()).unwrap());
+    desk.start(who, "", "").unwrap();
     assert_eq!(whep(&mut desk, who, close(&second)).unwrap().status, 200);
     assert_eq!(desk.control.counts().held, 0);
     assert!(desk.heard().contains("remove leg 1"));

@@ -47,7 +47,7 @@ fn nothing_of_a_call_can_be_read_or_done_by_another_application_or_tenant() {
         Box::new(|| Ask::DeleteMediaLeg { call, participant }),
         Box::new(|| Ask::Whep { call, participant, ask: WhepAsk::Look(None) }),
         Box::new(|| Ask::Whep { call, participant, ask: WhepAsk::Permit }),
-        Box::new(|| Ask::Whep { call, participant, ask: WhepAsk::Open(offer().unwrap()) }),
+        Box::new(|| Ask::Whep { call, participant, ask: WhepAsk::Open(offer().unwrap(), None) }),
         Box::new(|| Ask::Whep { call, participant, ask: WhepAsk::Listen(offer().unwrap(), None) }),
         Box::new(|| {
             let session = WhepResource::Leg("1-1".into());

@@ -80,7 +80,7 @@ impl WhepPlace {
             (What::Endpoint, "POST") => {
                 let offer = graph::read_whep(body)?;
                 match self.kind {
-                    GrantKind::Leg => WhepAsk::Open(offer),
+                    GrantKind::Leg => WhepAsk::Open(offer, None),
                     GrantKind::Listener => WhepAsk::Listen(offer, None),
                 }
             }
@@ -121,7 +121,11 @@ fn kind(word: &str) -> Option<GrantKind> {
 
 /// What was asked is asked by way of this token.
 pub(super) fn by_way_of(ask: &mut Ask, granted: &Granted) {
-    if let Ask::Whep { ask: WhepAsk::Listen(_, grant) | WhepAsk::Close(_, grant), .. } = ask {
+    if let Ask::Whep {
+        ask: WhepAsk::Open(_, grant) | WhepAsk::Listen(_, grant) | WhepAsk::Close(_, grant),
+        ..
+    } = ask
+    {
         *grant = Some(granted.id);
     }
 }
