@@ -17,6 +17,9 @@ use crate::{
 /// Most audio lines that a refusal speaks of. 4: more would not be read.
 const MOST_TOLD: usize = 4;
 
+/// Bytes that the reasons for more than one line may have.
+const LONGEST_TOLD: usize = 700;
+
 /// A line that music is sent to.
 pub(super) struct Choice {
     /// Its place among the lines of the offer.
@@ -51,12 +54,23 @@ pub(super) fn choose(offer: &Offer, settings: &Settings) -> Result<Choice, Refus
         let found = if kinds.is_empty() { "no media".to_owned() } else { shorten(&kinds.join(", ")) };
         return Err(Refusal::invalid(format!("'mediaLeg.sdp' offers {found}; expected an m=audio line.")));
     }
-    let (count, more) = (reasons.len(), reasons.len().saturating_sub(MOST_TOLD));
-    let told = reasons.into_iter().take(MOST_TOLD).enumerate().map(|(index, reason)| match count {
-        1 => format!("its m=audio line {reason}"),
-        _ => format!("m=audio line {} {reason}", index + 1),
-    });
-    let told = told.collect::<Vec<_>>().join("; ");
+    let count = reasons.len();
+    let mut told = String::new();
+    let mut more = count;
+    for (index, reason) in reasons.into_iter().enumerate().take(MOST_TOLD) {
+        let reason = match count {
+            1 => format!("its m=audio line {reason}"),
+            _ => format!("m=audio line {} {reason}", index + 1),
+        };
+        if index > 0 && told.len() + reason.len() > LONGEST_TOLD {
+            break;
+        }
+        if index > 0 {
+            told.push_str("; ");
+        }
+        told.push_str(&reason);
+        more -= 1;
+    }
     let more = if more == 0 { String::new() } else { format!("; so it is with {more} more") };
     Err(Refusal::invalid(format!("'mediaLeg.sdp' offers no audio that can be sent to: {told}{more}.")))
 }

@@ -9,6 +9,9 @@ use crate::graph::shorten;
 /// Most lines that are looked at. 16: there are four suites, and offers of all that anybody has stay below a dozen.
 const MOST_LINES: usize = 16;
 
+/// Most of them that a refusal speaks of.
+const MOST_TOLD: usize = 4;
+
 /// What was agreed with `a=crypto`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Sdes {
@@ -39,6 +42,11 @@ pub(super) fn choose(line: &Line<'_>) -> Result<Option<Sdes>, String> {
         return Ok(None);
     }
     let suites: Vec<_> = Suite::ALL.iter().map(|suite| suite.name()).collect();
+    let more = refused.len().saturating_sub(MOST_TOLD);
+    refused.truncate(MOST_TOLD);
+    if more > 0 {
+        refused.push(format!("and so on with {more} more"));
+    }
     Err(format!("{}; expected one of {}", refused.join(", "), suites.join(", ")))
 }
 
