@@ -7,9 +7,10 @@ use holdmusic_codecs::Codec;
 
 use super::*;
 use crate::{
-    Cname, Protection,
+    Cname, Protection, Quality,
     frame::Frame,
     ring,
+    rtcp::Word,
     rtp::{Header, PayloadType, SeqNo, Timestamp},
     time::WallTime,
 };

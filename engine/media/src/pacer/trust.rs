@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use smallvec::SmallVec;
 
-use super::{Index, Pacer, at, of_address, the_only};
+use super::{Index, Pacer, at, inbound::the_only, of_address};
 use crate::{protect::ssrc_at, rtp::Ssrc};
 
 /// Legs whose keys are tried on an RTCP compound: one key costs about a microsecond, and where several legs share an address
