@@ -2,10 +2,10 @@
 
 use std::fmt;
 
-use crate::{FRAME_MS, g722, l16, opus, pcma, pcmu};
+use crate::{FRAME_MS, SHORT_FRAME_MS, g722, l16, opus, pcma, pcmu};
 
-/// A codec that a leg can carry, as we encode it: a source has one rendition for each. The three kinds of Opus are the
-/// same to a receiver ([`Codec::on_the_wire`]).
+/// A codec that a leg can carry, as we encode it: a source has one rendition for each. The kinds of Opus are the same to
+/// a receiver, and so is what is short: frames of 10 ms for peers that take no longer packets ([`Codec::on_the_wire`]).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Codec {
     /// Opus at 16 kHz, mono (RFC 6716, RFC 7587).
@@ -22,77 +22,118 @@ pub enum Codec {
     Pcma,
     /// ITU-T G.711, µ-law: telephony in North America and Japan.
     Pcmu,
+    /// [`Codec::Opus`] in frames of 10 ms.
+    OpusShort,
+    /// [`Codec::G722`] in frames of 10 ms.
+    G722Short,
+    /// [`Codec::L16`] in frames of 10 ms.
+    L16Short,
+    /// [`Codec::Pcma`] in frames of 10 ms.
+    PcmaShort,
+    /// [`Codec::Pcmu`] in frames of 10 ms.
+    PcmuShort,
 }
 
 impl Codec {
     /// Every codec, in our order of preference. Of those that are the same on the wire the first comes first.
-    pub const ALL: &[Self] =
-        &[Self::Opus, Self::OpusFullband, Self::OpusLow, Self::G722, Self::L16, Self::Pcma, Self::Pcmu];
+    pub const ALL: &[Self] = &[
+        Self::Opus,
+        Self::OpusFullband,
+        Self::OpusLow,
+        Self::G722,
+        Self::L16,
+        Self::Pcma,
+        Self::Pcmu,
+        Self::OpusShort,
+        Self::G722Short,
+        Self::L16Short,
+        Self::PcmaShort,
+        Self::PcmuShort,
+    ];
 
     /// What a receiver knows of it: the codec whose name and format it has. A decoder for that one decodes every payload
     /// of all that are the same on the wire, at its own sample rate.
     pub fn on_the_wire(self) -> Self {
         match self {
-            Self::Opus | Self::OpusFullband | Self::OpusLow => Self::Opus,
-            other => other,
+            Self::Opus | Self::OpusFullband | Self::OpusLow | Self::OpusShort => Self::Opus,
+            Self::G722 | Self::G722Short => Self::G722,
+            Self::L16 | Self::L16Short => Self::L16,
+            Self::Pcma | Self::PcmaShort => Self::Pcma,
+            Self::Pcmu | Self::PcmuShort => Self::Pcmu,
         }
+    }
+
+    /// The same in frames of 10 ms. `None` if there is no such thing: Opus has one rendition of that, at the usual bit rate.
+    pub fn short(self) -> Option<Self> {
+        match self {
+            Self::Opus | Self::OpusShort => Some(Self::OpusShort),
+            Self::G722 | Self::G722Short => Some(Self::G722Short),
+            Self::L16 | Self::L16Short => Some(Self::L16Short),
+            Self::Pcma | Self::PcmaShort => Some(Self::PcmaShort),
+            Self::Pcmu | Self::PcmuShort => Some(Self::PcmuShort),
+            Self::OpusFullband | Self::OpusLow => None,
+        }
+    }
+
+    /// How long one frame lasts, in milliseconds: what every packet carries.
+    pub fn frame_ms(self) -> u32 {
+        if self.short() == Some(self) { SHORT_FRAME_MS } else { FRAME_MS }
     }
 
     /// The encoding name as in `a=rtpmap` (compared without regard to case).
     pub fn name(self) -> &'static str {
         match self {
-            Self::Opus | Self::OpusFullband | Self::OpusLow => "opus",
-            Self::G722 => "G722",
-            Self::L16 => "L16",
-            Self::Pcma => "PCMA",
-            Self::Pcmu => "PCMU",
+            Self::Opus | Self::OpusFullband | Self::OpusLow | Self::OpusShort => "opus",
+            Self::G722 | Self::G722Short => "G722",
+            Self::L16 | Self::L16Short => "L16",
+            Self::Pcma | Self::PcmaShort => "PCMA",
+            Self::Pcmu | Self::PcmuShort => "PCMU",
         }
     }
 
     /// Rate of the RTP clock in Hz. Opus counts at 48 kHz whatever it encodes (RFC 7587 section 4.1); G.722 counts at
     /// 8 kHz although it samples at 16, by an old mistake that was kept (RFC 3551 section 4.5.2).
     pub fn clock_rate(self) -> u32 {
-        match self {
-            Self::Opus | Self::OpusFullband | Self::OpusLow => 48_000,
+        match self.on_the_wire() {
+            Self::Opus => 48_000,
             Self::L16 => 16_000,
-            Self::G722 | Self::Pcma | Self::Pcmu => 8_000,
+            _ => 8_000,
         }
     }
 
     /// The channel count of `a=rtpmap`: Opus always says 2 (RFC 7587 section 7).
     pub fn rtpmap_channels(self) -> u16 {
-        match self {
-            Self::Opus | Self::OpusFullband | Self::OpusLow => 2,
-            Self::G722 | Self::L16 | Self::Pcma | Self::Pcmu => 1,
-        }
+        if self.on_the_wire() == Self::Opus { 2 } else { 1 }
     }
 
     /// Rate of the samples that its encoder takes and its decoder gives, in Hz.
     pub fn sample_rate(self) -> u32 {
         match self {
             Self::OpusFullband => 48_000,
-            Self::Opus | Self::OpusLow | Self::G722 | Self::L16 => 16_000,
-            Self::Pcma | Self::Pcmu => 8_000,
+            Self::Opus | Self::OpusLow | Self::OpusShort => 16_000,
+            Self::G722 | Self::G722Short | Self::L16 | Self::L16Short => 16_000,
+            Self::Pcma | Self::PcmaShort | Self::Pcmu | Self::PcmuShort => 8_000,
         }
     }
 
     /// Samples in one frame of sound.
     pub fn samples_per_frame(self) -> usize {
-        (self.sample_rate() * FRAME_MS / 1000) as usize
+        (self.sample_rate() * self.frame_ms() / 1000) as usize
     }
 
-    /// RTP timestamp units in one frame: 960 for Opus (20 ms at 48 kHz, RFC 7587), 160 for G.711 and G.722, 320 for L16.
+    /// RTP timestamp units in one frame: of 20 ms they are 960 for Opus (at 48 kHz, RFC 7587), 160 for G.711 and G.722, 320
+    /// for L16.
     pub fn timestamp_step(self) -> u32 {
-        self.clock_rate() * FRAME_MS / 1000
+        self.clock_rate() * self.frame_ms() / 1000
     }
 
     /// The static payload type of RFC 3551 table 4, if the codec has one. (L16 has two, but not at our rate.)
     pub fn static_payload_type(self) -> Option<u8> {
-        match self {
+        match self.on_the_wire() {
             Self::Pcmu => Some(0),
             Self::Pcma => Some(8),
             Self::G722 => Some(9),
-            Self::Opus | Self::OpusFullband | Self::OpusLow | Self::L16 => None,
+            _ => None,
         }
     }
 
@@ -101,39 +142,41 @@ impl Codec {
     /// of G.722 delay by 22 samples.
     pub fn delay_samples(self) -> usize {
         match self {
-            Self::Opus | Self::OpusLow => 104,
+            Self::Opus | Self::OpusLow | Self::OpusShort => 104,
             Self::OpusFullband => 312,
-            Self::G722 => 22,
-            Self::L16 | Self::Pcma | Self::Pcmu => 0,
+            Self::G722 | Self::G722Short => 22,
+            _ => 0,
         }
     }
 
     /// A payload without sound, for a tick that has none: the stream stays alive. For Opus a frame of length 0, which
-    /// the receiver conceals (RFC 6716 section 3.1: CELT in frames of 20 ms, mono; configuration 23 at 16 kHz, 31 at
-    /// 48 kHz); for the others a frame of silence.
+    /// the receiver conceals (RFC 6716 section 3.1: CELT, mono; configuration 22 is 10 ms at 16 kHz, 23 is 20 ms at 16 kHz,
+    /// 31 is 20 ms at 48 kHz); for the others a frame of silence.
     pub fn nothing(self) -> &'static [u8] {
         match self {
             Self::Opus | Self::OpusLow => &[23 << 3],
+            Self::OpusShort => &[22 << 3],
             Self::OpusFullband => &[31 << 3],
-            Self::G722 => &[g722::SILENCE; g722::PAYLOAD_LEN],
-            Self::L16 => &[0; l16::PAYLOAD_LEN],
-            Self::Pcma => &[pcma::SILENCE; pcma::PAYLOAD_LEN],
-            Self::Pcmu => &[pcmu::SILENCE; pcmu::PAYLOAD_LEN],
+            Self::G722 => &[g722::SILENCE; 160],
+            Self::G722Short => &[g722::SILENCE; 80],
+            Self::L16 => &[0; 640],
+            Self::L16Short => &[0; 320],
+            Self::Pcma => &[pcma::SILENCE; 160],
+            Self::PcmaShort => &[pcma::SILENCE; 80],
+            Self::Pcmu => &[pcmu::SILENCE; 160],
+            Self::PcmuShort => &[pcmu::SILENCE; 80],
         }
     }
 
     /// Bytes of every payload: all our codecs have a constant bit rate.
     pub fn payload_len(self, settings: &EncoderSettings) -> usize {
-        // 50 frames a second, rounded up to whole bytes.
-        let of_bitrate = |bitrate: u32| (bitrate as usize).div_ceil(50 * 8);
+        // Rounded up to whole bytes.
+        let of_bitrate = |bitrate: u32| (bitrate as usize * self.frame_ms() as usize).div_ceil(1000 * 8);
         match self {
-            Self::Opus => of_bitrate(settings.opus_bitrate),
+            Self::Opus | Self::OpusShort => of_bitrate(settings.opus_bitrate),
             Self::OpusFullband => of_bitrate(settings.opus_fullband_bitrate),
             Self::OpusLow => of_bitrate(settings.opus_low_bitrate),
-            Self::G722 => g722::PAYLOAD_LEN,
-            Self::L16 => l16::PAYLOAD_LEN,
-            Self::Pcma => pcma::PAYLOAD_LEN,
-            Self::Pcmu => pcmu::PAYLOAD_LEN,
+            _ => self.nothing().len(),
         }
     }
 
@@ -143,14 +186,13 @@ impl Codec {
     ///
     /// If the settings are outside what the codec can do.
     pub fn encoder(self, settings: &EncoderSettings) -> Result<Box<dyn Encoder>, EncodeError> {
-        Ok(match self {
-            Self::Opus | Self::OpusFullband | Self::OpusLow => {
-                Box::new(opus::OpusEncoder::new(self, settings)?)
-            }
-            Self::G722 => Box::new(g722::G722Encoder::default()),
-            Self::L16 => Box::new(l16::L16),
-            Self::Pcma => Box::new(pcma::Pcma),
-            Self::Pcmu => Box::new(pcmu::Pcmu),
+        let samples = self.samples_per_frame();
+        Ok(match self.on_the_wire() {
+            Self::G722 => Box::new(g722::G722Encoder::new(samples)),
+            Self::L16 => Box::new(l16::L16::new(samples)),
+            Self::Pcma => Box::new(pcma::Pcma::new(samples)),
+            Self::Pcmu => Box::new(pcmu::Pcmu::new(samples)),
+            _ => Box::new(opus::OpusEncoder::new(self, settings)?),
         })
     }
 
@@ -160,12 +202,13 @@ impl Codec {
     ///
     /// If the codec's library refuses to make one (out of memory).
     pub fn decoder(self) -> Result<Box<dyn DecodePayload>, EncodeError> {
-        Ok(match self {
-            Self::Opus | Self::OpusFullband | Self::OpusLow => Box::new(opus::OpusDecoder::new(self)?),
-            Self::G722 => Box::new(g722::G722Decoder::default()),
-            Self::L16 => Box::new(l16::L16),
-            Self::Pcma => Box::new(pcma::Pcma),
-            Self::Pcmu => Box::new(pcmu::Pcmu),
+        let samples = self.samples_per_frame();
+        Ok(match self.on_the_wire() {
+            Self::G722 => Box::new(g722::G722Decoder::new(samples)),
+            Self::L16 => Box::new(l16::L16::new(samples)),
+            Self::Pcma => Box::new(pcma::Pcma::new(samples)),
+            Self::Pcmu => Box::new(pcmu::Pcmu::new(samples)),
+            _ => Box::new(opus::OpusDecoder::new(self)?),
         })
     }
 }
@@ -179,7 +222,7 @@ impl fmt::Display for Codec {
 /// What an operator may choose about encoding.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EncoderSettings {
-    /// Bit rate of [`Codec::Opus`] in bits per second, constant.
+    /// Bit rate of [`Codec::Opus`] and [`Codec::OpusShort`] in bits per second, constant.
     pub opus_bitrate: u32,
     /// Complexity of all kinds of Opus, 0 to 10.
     pub opus_complexity: u8,
@@ -269,15 +312,14 @@ impl fmt::Display for EncodeError {
 
 impl std::error::Error for EncodeError {}
 
-/// One frame of `codec` goes sample by sample into a payload of `payload_len` bytes: the part that telephone codecs have in
-/// common.
+/// A frame of `expected` samples goes into a payload of `payload_len` bytes: the part that telephone codecs have in common.
 pub(crate) fn payload_of<'a>(
-    codec: Codec,
+    expected: usize,
     samples: &[f32],
     payload: &'a mut [u8],
     payload_len: usize,
 ) -> Result<&'a mut [u8], EncodeError> {
-    let (expected, found) = (codec.samples_per_frame(), samples.len());
+    let found = samples.len();
     if found != expected {
         return Err(EncodeError::FrameLength { expected, found });
     }
@@ -311,7 +353,7 @@ mod tests {
             let t = n as f64 / rate;
             (0.4 * (TAU * (300.0 * t + 200.0 * t * t)).sin()) as f32
         };
-        (0..150 * codec.samples_per_frame()).map(sample).collect()
+        (0..3 * codec.sample_rate() as usize).map(sample).collect()
     }
 
     fn payloads(codec: Codec, sound: &[f32]) -> Vec<Vec<u8>> {
@@ -340,7 +382,7 @@ mod tests {
             let found = align(&sound, &heard);
             assert_eq!(found.offset_samples, codec.delay_samples() as i64, "{codec:?}");
             assert!(found.correlation > 0.95, "{codec:?}: {found:?}");
-            assert_eq!(codec.timestamp_step() * 50, codec.clock_rate(), "{codec:?}");
+            assert_eq!(codec.timestamp_step() * 1000, codec.clock_rate() * codec.frame_ms(), "{codec:?}");
             let before = heard.len();
             decoder.decode(None, &mut heard).unwrap();
             decoder.decode(Some(codec.nothing()), &mut heard).unwrap();
@@ -366,6 +408,7 @@ mod tests {
         for &codec in Codec::ALL {
             let wire = codec.on_the_wire();
             assert_eq!((codec.name(), codec.clock_rate()), (wire.name(), wire.clock_rate()));
+            assert!(codec.short().is_none_or(|short| short.frame_ms() == 10 && short.on_the_wire() == wire));
             let mut decoder = wire.decoder().unwrap();
             let mut heard = Vec::new();
             payloads(codec, &sweep(codec)).iter().for_each(|p| decoder.decode(Some(p), &mut heard).unwrap());

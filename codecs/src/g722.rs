@@ -1,4 +1,4 @@
-//! G.722: 20 ms of 16 kHz mono in, 160 bytes out, and back (ITU-T G.722 at 64 kbit/s, RFC 3551 section 4.5.2).
+//! G.722: 16 kHz mono in, a byte for every two samples out, and back (ITU-T G.722 at 64 kbit/s, RFC 3551 section 4.5.2).
 //!
 //! A filter divides the sound into two bands of 4 kHz at 8 kHz each. What is encoded of either is its difference from a
 //! prediction, in steps whose size follows the sound: 6 bits of the lower band and 2 of the higher one make a byte. The
@@ -6,29 +6,23 @@
 //! of the Recommendation's blocks and variables stand beside what they do; its arithmetic is that of 16 bits which stop at
 //! their ends.
 
-use crate::{
-    Codec,
-    encode::{DecodePayload, EncodeError, Encoder, payload_of, to_f32, to_i16},
-};
-
-/// Bytes of one frame: one for every two samples.
-pub const PAYLOAD_LEN: usize = 160;
+use crate::encode::{DecodePayload, EncodeError, Encoder, payload_of, to_f32, to_i16};
 
 /// The code of no difference in either band: a decoder falls silent, and predicts less and less. (An encoder does not say
 /// it for ever: its predictor plays with the last bit.)
 pub const SILENCE: u8 = 0xFD;
 
 /// The encoder, with what it remembers.
-#[derive(Default)]
 pub struct G722Encoder {
+    samples_per_frame: usize,
     filter: Filter,
     lower: Band<Lower>,
     higher: Band<Higher>,
 }
 
 /// The decoder, with what it remembers.
-#[derive(Default)]
 pub struct G722Decoder {
+    samples_per_frame: usize,
     filter: Filter,
     lower: Band<Lower>,
     higher: Band<Higher>,
@@ -36,19 +30,25 @@ pub struct G722Decoder {
 
 impl Encoder for G722Encoder {
     fn encode(&mut self, samples: &[f32], payload: &mut [u8]) -> Result<usize, EncodeError> {
-        let payload = payload_of(Codec::G722, samples, payload, PAYLOAD_LEN)?;
+        let payload = payload_of(self.samples_per_frame, samples, payload, self.max_payload_len())?;
         for (code, pair) in payload.iter_mut().zip(samples.chunks_exact(2)) {
             *code = self.encode_pair(to_i16(pair[0]), to_i16(pair[1]));
         }
-        Ok(PAYLOAD_LEN)
+        Ok(payload.len())
     }
 
     fn max_payload_len(&self) -> usize {
-        PAYLOAD_LEN
+        // One byte for every two samples.
+        self.samples_per_frame / 2
     }
 }
 
 impl G722Encoder {
+    /// For frames of so many samples; it starts from silence.
+    pub fn new(samples_per_frame: usize) -> Self {
+        Self { samples_per_frame, filter: Filter::default(), lower: Band::default(), higher: Band::default() }
+    }
+
     fn encode_pair(&mut self, first: i16, second: i16) -> u8 {
         // Transmit filter (3.1): the sum of both halves is the lower band, their difference the higher one.
         let (even, odd) = self.filter.pass(first.into(), second.into());
@@ -65,13 +65,18 @@ impl DecodePayload for G722Decoder {
                 let pairs = payload.iter().map(|code| self.decode_pair(*code));
                 samples.extend(pairs.flatten().map(to_f32));
             }
-            None => samples.resize(samples.len() + 2 * PAYLOAD_LEN, 0.0),
+            None => samples.resize(samples.len() + self.samples_per_frame, 0.0),
         }
         Ok(())
     }
 }
 
 impl G722Decoder {
+    /// For frames of so many samples; it starts from silence.
+    pub fn new(samples_per_frame: usize) -> Self {
+        Self { samples_per_frame, filter: Filter::default(), lower: Band::default(), higher: Band::default() }
+    }
+
     fn decode_pair(&mut self, code: u8) -> [i16; 2] {
         let lower = self.lower.decode(code & 0x3F);
         let higher = self.higher.decode(code >> 6);
@@ -351,13 +356,15 @@ mod tests {
     #[test]
     fn ffmpeg_encodes_the_same_bytes() {
         let sound = samples(include_bytes!("../../assets/codecs/hard-16k.s16"));
-        let mut encoder = G722Encoder::default();
-        let mut payload = [0; PAYLOAD_LEN];
-        let expected = include_bytes!("../../assets/codecs/hard.g722").chunks_exact(PAYLOAD_LEN);
-        assert_eq!(expected.len(), sound.len() / 320);
-        for (frame, (expected, sound)) in expected.zip(sound.chunks_exact(320)).enumerate() {
-            assert_eq!(encoder.encode(sound, &mut payload), Ok(PAYLOAD_LEN));
-            assert_eq!(payload, expected, "frame {frame}");
+        for len in [320, 160] {
+            let mut encoder = G722Encoder::new(len);
+            let mut payload = vec![0; len / 2];
+            let expected = include_bytes!("../../assets/codecs/hard.g722").chunks_exact(len / 2);
+            assert_eq!(expected.len(), sound.len() / len);
+            for (frame, (expected, sound)) in expected.zip(sound.chunks_exact(len)).enumerate() {
+                assert_eq!(encoder.encode(sound, &mut payload), Ok(len / 2));
+                assert_eq!(payload, expected, "frame {frame} of {len} samples");
+            }
         }
     }
 
@@ -377,7 +384,7 @@ mod tests {
             ),
         ] {
             let mut heard = Vec::new();
-            G722Decoder::default().decode(Some(payload), &mut heard).unwrap();
+            G722Decoder::new(320).decode(Some(payload), &mut heard).unwrap();
             assert_eq!(heard.len(), 2 * payload.len(), "{name}");
             let expected = samples(expected);
             let wrong = heard.iter().zip(&expected).position(|(one, other)| one != other);
@@ -389,11 +396,11 @@ mod tests {
     /// the last bits, as it may.)
     #[test]
     fn the_code_of_silence_silences_a_decoder() {
-        let mut decoder = G722Decoder::default();
+        let mut decoder = G722Decoder::new(320);
         let mut heard = Vec::new();
         decoder.decode(Some(&include_bytes!("../../assets/codecs/hard.g722")[..6_000]), &mut heard).unwrap();
         let mut after = Vec::new();
-        (0..100).for_each(|_| decoder.decode(Some(&[SILENCE; PAYLOAD_LEN]), &mut after).unwrap());
+        (0..100).for_each(|_| decoder.decode(Some(&[SILENCE; 160]), &mut after).unwrap());
         let peak = |samples: &[f32]| samples.iter().fold(0.0_f32, |peak, sample| peak.max(sample.abs()));
         assert!(peak(&after[1_600..]) < 0.001, "{}", peak(&after[1_600..]));
     }
@@ -403,8 +410,8 @@ mod tests {
     fn how_a_stream_is_cut_into_packets_does_not_matter() {
         let stream = include_bytes!("../../assets/codecs/hard.g722");
         let (mut whole, mut pieces) = (Vec::new(), Vec::new());
-        G722Decoder::default().decode(Some(stream), &mut whole).unwrap();
-        let mut decoder = G722Decoder::default();
+        G722Decoder::new(320).decode(Some(stream), &mut whole).unwrap();
+        let mut decoder = G722Decoder::new(320);
         stream.chunks(77).for_each(|piece| decoder.decode(Some(piece), &mut pieces).unwrap());
         assert_eq!(whole, pieces);
     }

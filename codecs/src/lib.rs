@@ -32,6 +32,10 @@ pub use resample::{StreamResampler, resample, resample_loop, to_mono};
 pub use seam::{Loop, PointsIgnored, trim_silence};
 pub use wav::{LoopPoints, WavError};
 
-/// Length of one frame of sound in milliseconds: the packet interval of every leg (RFC 7587 section 4.2
-/// recommends 20 ms for Opus; RFC 3551 section 4.2 makes it the default of the others).
+/// Length of one frame of sound in milliseconds, which is the packet interval of every leg but those whose peers take no
+/// longer packets than [`SHORT_FRAME_MS`] (RFC 7587 section 4.2 recommends 20 ms for Opus; RFC 3551 section 4.2 makes it
+/// the default of the others).
 pub const FRAME_MS: u32 = 20;
+
+/// Length of a short frame in milliseconds: half of [`FRAME_MS`], so that two of them fit into every time that one has.
+pub const SHORT_FRAME_MS: u32 = 10;

@@ -1,4 +1,4 @@
-//! Opus: 20 ms of mono in, one payload out, and back; at 16 kHz, at 16 kHz with few bits, or at 48 kHz.
+//! Opus: a frame of mono in, one payload out, and back; at 16 kHz, at 16 kHz with few bits or in short frames, or at 48 kHz.
 
 use opus::{Application, Bitrate, Channels, Signal};
 
@@ -205,14 +205,16 @@ mod tests {
         }
     }
 
-    /// Table 2 of RFC 6716: configuration 31 is CELT-only full band in frames of 20 ms.
+    /// Table 2 of RFC 6716: configuration 31 is CELT-only full band in frames of 20 ms, 22 is wideband in frames of 10.
     #[test]
     fn the_other_kinds_are_celt_too_and_keep_their_bit_rates() {
         let sound = music();
         let wide = crate::resample(sound.pcm(), 48_000);
-        for (codec, sound, configuration, len) in
-            [(Codec::OpusFullband, wide.samples(), 31, 240), (Codec::OpusLow, sound.samples(), 23, 30)]
-        {
+        for (codec, sound, configuration, len) in [
+            (Codec::OpusFullband, wide.samples(), 31, 240),
+            (Codec::OpusLow, sound.samples(), 23, 30),
+            (Codec::OpusShort, sound.samples(), 22, 40),
+        ] {
             let mut encoder = codec.encoder(&EncoderSettings::default()).expect("an encoder");
             for frame in sound.chunks_exact(codec.samples_per_frame()) {
                 let mut payload = vec![0; encoder.max_payload_len()];

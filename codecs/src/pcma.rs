@@ -3,29 +3,32 @@
 //! A sample of 16 bits stands for the 13 bits of the Recommendation's table 1 shifted up by 3: full scale is the overload
 //! point, 3.14 dB above 0 dBm0.
 
-use crate::{
-    Codec,
-    encode::{DecodePayload, EncodeError, Encoder, payload_of, to_f32, to_i16},
-};
-
-/// Bytes of one frame.
-pub const PAYLOAD_LEN: usize = 160;
+use crate::encode::{DecodePayload, EncodeError, Encoder, payload_of, to_f32, to_i16};
 
 /// The quietest code. A-law has none for silence: this is +8 of 32 768.
 pub const SILENCE: u8 = 0xD5;
 
 /// A-law, both ways: it remembers nothing.
-pub struct Pcma;
+pub struct Pcma {
+    samples_per_frame: usize,
+}
+
+impl Pcma {
+    /// For frames of so many samples.
+    pub fn new(samples_per_frame: usize) -> Self {
+        Self { samples_per_frame }
+    }
+}
 
 impl Encoder for Pcma {
     fn encode(&mut self, samples: &[f32], payload: &mut [u8]) -> Result<usize, EncodeError> {
-        let payload = payload_of(Codec::Pcma, samples, payload, PAYLOAD_LEN)?;
+        let payload = payload_of(self.samples_per_frame, samples, payload, self.max_payload_len())?;
         payload.iter_mut().zip(samples).for_each(|(code, sample)| *code = compress(to_i16(*sample)));
-        Ok(PAYLOAD_LEN)
+        Ok(payload.len())
     }
 
     fn max_payload_len(&self) -> usize {
-        PAYLOAD_LEN
+        self.samples_per_frame
     }
 }
 
@@ -33,7 +36,7 @@ impl DecodePayload for Pcma {
     fn decode(&mut self, payload: Option<&[u8]>, samples: &mut Vec<f32>) -> Result<(), EncodeError> {
         match payload {
             Some(payload) => samples.extend(payload.iter().map(|code| to_f32(expand(*code)))),
-            None => samples.resize(samples.len() + PAYLOAD_LEN, 0.0),
+            None => samples.resize(samples.len() + self.samples_per_frame, 0.0),
         }
         Ok(())
     }

@@ -14,7 +14,6 @@ import time
 import stage
 
 SECONDS = 4
-PACKETS = SECONDS * 50
 TELEPHONE, WIDE = (400, 3_300), (150, 3_300)
 
 
@@ -46,8 +45,9 @@ class Ear:
 
     band, wrong = WIDE, None
 
-    def __init__(self, rtpmap, payload_type, suite=None, first=None):
+    def __init__(self, rtpmap, payload_type, suite=None, first=None, packet_ms=20):
         self.rtpmap, self.payload_type, self.suite, self.first = rtpmap, payload_type, suite, first
+        self.packet_ms = packet_ms
         self.name, rate = rtpmap.split("/")[:2]
         self.clock = int(rate)
         self.band = TELEPHONE if self.name in ("PCMU", "PCMA") else WIDE
@@ -55,7 +55,12 @@ class Ear:
     def hear(self, bot, directory):
         port = stage.free_udp_port()
         transport = "RTP/SAVP" if self.suite else "RTP/AVP"
-        answer = bot.join(offer(port, self.rtpmap, self.payload_type, transport, [crypto(self.suite)] if self.suite else []))
+        attributes = [crypto(self.suite)] if self.suite else []
+        if self.packet_ms < 20:
+            attributes.append(f"a=maxptime:{self.packet_ms}")
+        answer = bot.join(offer(port, self.rtpmap, self.payload_type, transport, attributes))
+        if int(value(answer, r"^a=ptime:(\d+)")) != self.packet_ms:
+            raise Deaf(f"the answer has packets of another length:\n{answer}")
         sound = directory / "heard.wav"
         log = directory / "log"
         with open(log, "w") as words:
@@ -136,7 +141,7 @@ class GStreamer(Ear):
             caps += f",srtp-cipher={cipher},srtp-auth={tag},srtcp-cipher={cipher},srtcp-auth={rtcp_tag}"
             unlock = "! srtpdec "
         # RTCP goes to the port above. As many packets as are wanted, and then the end.
-        pipeline = f"udpsrc port={port} address=127.0.0.1 num-buffers={PACKETS} caps={caps} {unlock}"
+        pipeline = f"udpsrc port={port} address=127.0.0.1 num-buffers={SECONDS * 1000 // self.packet_ms} caps={caps} {unlock}"
         pipeline += f"! rtpjitterbuffer latency=40 ! {self.chains[self.name]} ! audioconvert ! audioresample "
         pipeline += f"! audio/x-raw,rate=16000,channels=1,format=S16LE ! wavenc ! filesink location={sound}"
         return ["gst-launch-1.0", "-q", *pipeline.split()]

@@ -48,6 +48,10 @@ def cases():
     # Its keystream would be another one after the sequence number came round, if a roll-over were missed.
     for suite in [CM[0], GCM[0]]:
         yield f"GStreamer, opus, {suite}, over 65 535", ears.GStreamer(*CODECS["opus"], suite, first=65_400)
+    for codec in CODECS:
+        yield f"FFmpeg, {codec}, 10 ms", ears.Ffmpeg(*CODECS[codec], packet_ms=10)
+    yield "GStreamer, PCMU, 10 ms", ears.GStreamer(*CODECS["PCMU"], packet_ms=10)
+    yield f"GStreamer, opus, {GCM[0]}, 10 ms", ears.GStreamer(*CODECS["opus"], GCM[0], packet_ms=10)
     for codec in ["opus", "PCMU", "PCMA", "G722"]:
         yield f"baresip, {codec}", ears.Baresip(codec)
     for codec in ["opus", "PCMA"]:

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use holdmusic_codecs::{Codec, Pcm, resample};
-use holdmusic_media::MediaTime;
+use holdmusic_media::{MediaTime, time::ClockRate};
 use holdmusic_tests::{Likeness, Member, World, codec_of};
 use serde_json::json;
 
@@ -11,8 +11,19 @@ use crate::stage::{
     DEFAULT_FILE, DONE, MUSIC, MUSIC_FILE, beginning, fill, hold, newcomer, no_rules, one, result, seconds,
 };
 
-/// All that a telephone may have without asking for anything special.
-const CODECS: [Codec; 5] = [Codec::Opus, Codec::G722, Codec::L16, Codec::Pcma, Codec::Pcmu];
+/// All that a telephone may have without asking for anything special, but that some take no packets of 20 ms.
+const CODECS: [Codec; 10] = [
+    Codec::Opus,
+    Codec::G722,
+    Codec::L16,
+    Codec::Pcma,
+    Codec::Pcmu,
+    Codec::OpusShort,
+    Codec::G722Short,
+    Codec::L16Short,
+    Codec::PcmaShort,
+    Codec::PcmuShort,
+];
 
 /// What the phone of `member` heard from `from` on, for `length`, is the beginning of a recording.
 #[track_caller]
@@ -39,10 +50,10 @@ fn assert_every_payload_is_what_its_type_says(world: &World) {
 
 #[test]
 fn telephones_of_every_kind_hear_the_same_each_in_its_codec() {
-    let (mut world, call, first) = one(901, json!({ "maxHeldParticipants": 10 }));
+    let (mut world, call, first) = one(901, json!({ "maxHeldParticipants": 20 }));
     let mut members = vec![first];
     // Two of each.
-    members.extend((0..9).map(|_| newcomer(&mut world, &call)));
+    members.extend((0..19).map(|_| newcomer(&mut world, &call)));
     for (member, codec) in members.iter().zip(CODECS.iter().cycle()) {
         world.recode(member, *codec).expect(200);
     }
@@ -65,7 +76,7 @@ fn telephones_of_every_kind_hear_the_same_each_in_its_codec() {
 fn default_music_is_there_at_once_in_every_codec() {
     let (mut world, call, first) = one(902, json!({ "maxHeldParticipants": 10 }));
     let mut members = vec![first];
-    members.extend((0..4).map(|_| newcomer(&mut world, &call)));
+    members.extend((0..9).map(|_| newcomer(&mut world, &call)));
     for (member, codec) in members.iter().zip(CODECS) {
         world.recode(member, codec).expect(200);
         let began = world.now();
@@ -86,7 +97,7 @@ fn a_leg_that_changes_its_codec_in_the_middle_of_a_hold_goes_on() {
     let (mut world, _, alice) = one(903, no_rules());
     hold(&mut world, &alice, Some(MUSIC));
     world.run(seconds(1.0));
-    for codec in [Codec::Pcma, Codec::G722, Codec::L16, Codec::Pcmu, Codec::Opus] {
+    for codec in CODECS.into_iter().rev() {
         world.recode(&alice, codec).expect(200);
         world.run(seconds(1.0));
     }
@@ -96,7 +107,8 @@ fn a_leg_that_changes_its_codec_in_the_middle_of_a_hold_goes_on() {
     let began = world.now();
     hold(&mut world, &alice, Some(MUSIC));
     world.run(seconds(1.0));
-    for codec in [Codec::Pcma, Codec::G722, Codec::L16, Codec::Opus] {
+    let codecs = [Codec::PcmaShort, Codec::Pcma, Codec::OpusShort, Codec::L16, Codec::L16Short, Codec::Opus];
+    for codec in codecs {
         let from = world.now();
         world.recode(&alice, codec).expect(200);
         world.run(seconds(1.0));
@@ -111,8 +123,8 @@ fn a_leg_that_changes_its_codec_in_the_middle_of_a_hold_goes_on() {
     assert_every_payload_is_what_its_type_says(&world);
     // Each codec has a delay of its own, so each second is looked at by itself: it is that second of the music.
     let first = world.phone(alice.phone).first_after(began).unwrap().at;
-    let whole = beginning(MUSIC_FILE, seconds(5.0));
-    for second in 0..5_u32 {
+    let whole = beginning(MUSIC_FILE, seconds(7.0));
+    for second in 0..7_u32 {
         let from = first + seconds(f64::from(second) + 0.1);
         let heard = world.phone(alice.phone).sound_between(from, from + seconds(0.8));
         let at = |s: f64| ((f64::from(second) + s) * f64::from(whole.rate())) as usize;
@@ -147,19 +159,38 @@ fn after_a_crash_each_leg_goes_on_in_its_codec_from_what_was_kept() {
     let (mut world, call, first) = one(905, json!({ "maxHeldParticipants": 10 }));
     fill(&mut world);
     let other = newcomer(&mut world, &call);
+    let third = newcomer(&mut world, &call);
     world.recode(&other, Codec::Pcmu).expect(200);
-    for member in [&first, &other] {
+    for member in [&first, &other, &third] {
         hold(&mut world, member, Some(MUSIC));
     }
-    world.run(seconds(4.0));
+    world.run(seconds(1.0));
+    // In mid-hold, so that other clocks and other packets are counted together.
+    world.recode(&third, Codec::PcmuShort).expect(200);
+    world.run(seconds(3.0));
     let before = world.preparations();
     world.crash(seconds(1.0));
     world.run(seconds(4.0));
     assert_eq!(world.preparations(), before, "nothing is prepared again");
-    for (member, codec) in [(&first, Codec::Opus), (&other, Codec::Pcmu)] {
+    for (member, codec) in [(&first, Codec::Opus), (&other, Codec::Pcmu), (&third, Codec::PcmuShort)] {
         let last = world.phone(member.phone).arrivals.last().unwrap();
         assert_eq!(codec_of(last.header.payload_type.number()), codec);
         assert!(world.now().since(last.at) < seconds(0.05));
+        // Its timestamps go on where they would be (a sender wakes late by less than a millisecond), and neither its numbers
+        // nor they are a jump for a receiver: 50 ms, and where the clock changed a packet of the faster one.
+        let flow = world.taps().rtp.iter().filter(|sent| sent.header.ssrc == member.ssrc);
+        let headers: Vec<_> = flow.map(|sent| (sent.at, sent.header, codec)).collect();
+        for pair in headers.windows(2) {
+            let ((before_at, before, _), (at, after, _)) = (pair[0], pair[1]);
+            let passed = at.since(before_at);
+            let codec = codec_of(after.payload_type.number());
+            let units = after.timestamp.0.wrapping_sub(before.timestamp.0);
+            let late = i64::from(units) - i64::from(ClockRate(codec.clock_rate()).units(passed));
+            let rate = i64::from(codec.clock_rate());
+            assert!((-rate / 1000..=rate / 20 + 960).contains(&late), "{codec:?}: {late} units");
+            let packets = i64::from(after.sequence.0.wrapping_sub(before.sequence.0));
+            assert!((1..=200).contains(&packets), "{codec:?}: {packets}");
+        }
     }
     assert_every_payload_is_what_its_type_says(&world);
 }

@@ -11,7 +11,7 @@ use holdmusic_media::{
     MediaTime,
     pacer::Event,
     rtcp,
-    rtp::{Header, Ssrc},
+    rtp::{Header, PayloadType, Ssrc},
     sink::{Batch, Sink},
 };
 use rand::{RngExt, SeedableRng, rngs::StdRng};
@@ -106,21 +106,31 @@ pub struct Flow {
     pub packets: usize,
     /// Which of them had the marker bit.
     pub markers: Vec<usize>,
-    /// Which of them were not 960 timestamp units behind the one before, and how many units they were.
+    /// Which of them were not as far behind the one before as that lasts, and how many timestamp units they were.
     pub jumps: Vec<(usize, u32)>,
     /// The longest time between two that left one after the other.
     pub longest_gap: Duration,
 }
 
-/// What stories mean by a payload type: those of RFC 3551, 97 for L16, and Opus by any other.
+/// What stories mean by a payload type: those of RFC 3551, 97 for L16, a hundred more for short packets of these, 112 for
+/// those of Opus, and Opus by any other.
 pub fn codec_of(payload_type: u8) -> Codec {
-    match payload_type {
-        97 => Codec::L16,
-        number => {
-            let has_it = |codec: &&Codec| codec.static_payload_type() == Some(number);
-            Codec::ALL.iter().find(has_it).copied().unwrap_or(Codec::Opus)
-        }
-    }
+    let has_it = |codec: &&Codec| payload_type_of(**codec).number() == payload_type;
+    Codec::ALL.iter().find(has_it).copied().unwrap_or(Codec::Opus)
+}
+
+/// The payload type by which stories call a codec.
+pub(crate) fn payload_type_of(codec: Codec) -> PayloadType {
+    let number = match codec {
+        Codec::OpusShort => 112,
+        Codec::L16 => 97,
+        Codec::L16Short => 107,
+        codec => match codec.static_payload_type() {
+            Some(number) if codec.short() == Some(codec) => number + 100,
+            number => number.unwrap_or(111),
+        },
+    };
+    PayloadType::new(number).expect("seven bits")
 }
 
 impl Flow {
@@ -143,7 +153,9 @@ impl Flow {
                 after.at
             );
             let step = after.header.timestamp.0.wrapping_sub(before.header.timestamp.0);
-            if step != codec_of(after.header.payload_type.number()).timestamp_step() {
+            let codec = |sent: &Sent| codec_of(sent.header.payload_type.number());
+            // As much as the packet before holds, by the clock of this one.
+            if step != codec(after).clock_rate() * codec(before).frame_ms() / 1000 {
                 flow.jumps.push((index + 1, step));
             }
             flow.longest_gap = flow.longest_gap.max(after.at.since(before.at));

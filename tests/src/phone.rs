@@ -6,8 +6,10 @@ use holdmusic_codecs::{Codec, Pcm};
 use holdmusic_media::{
     Decoded, Hearing, MediaTime, Receiver,
     receiver::PayloadFormats,
-    rtp::{Header, PayloadType, Ssrc},
+    rtp::{Header, Ssrc},
 };
+
+use crate::network::payload_type_of;
 
 /// An RTP packet that arrived.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,7 +38,10 @@ impl Phone {
     /// A phone that has heard nothing yet.
     pub fn new(address: SocketAddr) -> Self {
         let mut formats = PayloadFormats::from(Codec::Opus);
-        formats.insert(PayloadType::new(97).expect("a dynamic one"), Codec::L16.into());
+        // Backwards, so that of those who share a number the first one has it.
+        for &codec in Codec::ALL.iter().rev() {
+            formats.insert(payload_type_of(codec), codec.into());
+        }
         Self { address, arrivals: vec![], receiver: Receiver::new(formats), from: None }
     }
 

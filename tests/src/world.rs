@@ -30,7 +30,7 @@ use crate::{
     clock::SimClock,
     customer::Customer,
     graph::{self, Reply},
-    network::{Path, SimNetwork, Taps, is_remains},
+    network::{Path, SimNetwork, Taps, is_remains, payload_type_of},
     phone::Phone,
     shelf::Shelf,
 };
@@ -409,13 +409,20 @@ impl World {
 
     /// The leg stays where it is, and carries `codec` from now on: as stories number them ([`codec_of`](crate::codec_of)).
     pub fn recode(&mut self, member: &Member, codec: Codec) -> Reply {
-        let number = match codec {
-            Codec::L16 => 97,
-            codec => codec.static_payload_type().unwrap_or(111),
+        let (number, name, phone) = (payload_type_of(codec).number(), codec.name(), member.phone);
+        let leg = if codec.short() == Some(codec) {
+            let (address, port, rate) = (phone.ip(), phone.port(), codec.clock_rate());
+            let channels = if codec.rtpmap_channels() == 2 { "/2" } else { "" };
+            let sdp = format!(
+                "v=0\r\no=- 1 1 IN IP4 {address}\r\ns=-\r\nc=IN IP4 {address}\r\nt=0 0\r\n\
+                 m=audio {port} RTP/AVP {number}\r\na=rtpmap:{number} {name}/{rate}{channels}\r\n\
+                 a=maxptime:10\r\na=rtcp-mux\r\n"
+            );
+            json!({ "sdp": sdp })
+        } else {
+            json!({ "rtp": { "address": phone.to_string(), "codec": name, "payloadType": number } })
         };
-        let rtp =
-            json!({ "address": member.phone.to_string(), "codec": codec.name(), "payloadType": number });
-        self.http("PUT", &format!("{}/mediaLeg", member.path), json!({ "rtp": rtp }))
+        self.http("PUT", &format!("{}/mediaLeg", member.path), leg)
     }
 
     /// The participant as it can be read.

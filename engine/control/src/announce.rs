@@ -191,8 +191,8 @@ impl Control {
         let mut index = 0;
         while let Some(play) = self.calls.get(&call_id).and_then(|call| call.plays.get(index)) {
             match play.waiting.front().copied() {
-                Some(source) => match self.frames_in_all_codecs(call_id, index, source) {
-                    Some(frames) => self.announce(now, call_id, index, source, frames),
+                Some(source) => match self.seconds_in_all_codecs(call_id, index, source) {
+                    Some(seconds) => self.announce(now, call_id, index, source, seconds),
                     // What comes behind it waits for its turn.
                     None => return,
                 },
@@ -205,18 +205,18 @@ impl Control {
         }
     }
 
-    /// How many frames a prompt has that can be announced: all of it is known in the codec of everybody who is there to hear
+    /// How many seconds a prompt has that can be announced: all of it is known in the codec of everybody who is there to hear
     /// it. In codecs in which it is not, it is prepared from now on.
-    fn frames_in_all_codecs(&mut self, call_id: CallId, index: usize, source: SourceId) -> Option<u64> {
+    fn seconds_in_all_codecs(&mut self, call_id: CallId, index: usize, source: SourceId) -> Option<f64> {
         let call = self.calls.get(&call_id)?;
         let (owner, codecs) = (call.owner, call.codecs(&call.plays.get(index)?.audience));
         codecs.iter().for_each(|codec| self.render(source, *codec, Some(owner)));
         let facts = |codec: &Codec| self.prompts.facts(source, *codec).filter(|facts| facts.whole);
-        let frames = |facts: &SourceFacts| frames_of(facts.seconds);
+        let seconds = |facts: &SourceFacts| facts.seconds;
         match codecs.is_empty() {
             // Nobody is there to hear it.
-            true => Codec::ALL.iter().find_map(facts).map(frames),
-            false => codecs.iter().map(|codec| facts(codec).map(frames)).try_fold(0, |_, frames| frames),
+            true => Codec::ALL.iter().find_map(facts).map(seconds),
+            false => codecs.iter().map(|codec| facts(codec).map(seconds)).try_fold(0.0, |_, seconds| seconds),
         }
     }
 
@@ -241,7 +241,7 @@ impl Control {
     }
 
     /// The first prompt of a play that waits is played to everybody who is there.
-    fn announce(&mut self, now: Now, call_id: CallId, index: usize, source: SourceId, frames: u64) {
+    fn announce(&mut self, now: Now, call_id: CallId, index: usize, source: SourceId, seconds: f64) {
         self.mark(Key::Call(call_id));
         let Some(call) = self.calls.get_mut(&call_id) else { return };
         let play = &mut call.plays[index];
@@ -256,6 +256,7 @@ impl Control {
             told.push(participant.id);
             self.last_announcement += 1;
             let announcement = AnnouncementId(self.last_announcement);
+            let frames = frames_of(seconds, leg.spec.codec);
             self.outputs.push_back(Output::Announce { leg: leg.id, announcement, source, frames });
             play.announced.insert((announcement, participant.id), source);
             participant.announcing |= participant.hold.is_none();
@@ -449,14 +450,14 @@ impl Control {
     }
 }
 
-/// How many frames a recording of `seconds` is heard for: to the nearest, so that the end is cut by half a frame at
+/// How many frames of a codec a recording of `seconds` is heard for: to the nearest, so that the end is cut by half a frame at
 /// most, and the beginning of the next turn heard for as long.
 #[expect(
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss,
     reason = "a recording has a bounded length"
 )]
-fn frames_of(seconds: f64) -> u64 {
-    let frames = seconds * 1000.0 / f64::from(holdmusic_codecs::FRAME_MS);
+fn frames_of(seconds: f64, codec: Codec) -> u64 {
+    let frames = seconds * 1000.0 / f64::from(codec.frame_ms());
     (frames.round() as u64).max(1)
 }

@@ -375,6 +375,9 @@ impl Control {
                     // It may have been told to stop.
                     leg = self.live_call(call)?.participant(id)?.leg.clone().unwrap_or(leg);
                 }
+                if recoded {
+                    leg.count_up(now.mono);
+                }
                 leg.receives = negotiated.receives;
                 let &Negotiated { destination, rtcp, codec, payload_type, peer, .. } = &negotiated;
                 leg.spec = LegSpec { codec, payload_type, peer, ..leg.spec };

@@ -80,7 +80,6 @@ pub use whep::{WhepAsk, WhepResource};
 
 /// What enters.
 #[derive(Debug)]
-#[expect(clippy::large_enum_variant, reason = "an input is taken apart as soon as it is made; none is kept")]
 pub enum Input {
     /// A door passes on what a customer asked, already parsed (`graph.rs`). Answered by one [`Output::Reply`].
     Request {

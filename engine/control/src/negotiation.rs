@@ -74,8 +74,6 @@ pub(crate) struct Negotiated {
     pub(crate) rtcp: Option<SocketAddr>,
     pub(crate) codec: Codec,
     pub(crate) payload_type: PayloadType,
-    /// Length of each packet in milliseconds.
-    pub(crate) packet_ms: u32,
     /// Whether the peer wants to hear anything.
     pub(crate) receives: bool,
     /// How what is sent is protected.
@@ -117,7 +115,6 @@ impl MediaOffer {
                     rtcp: choice.rtcp,
                     codec: choice.format.codec,
                     payload_type: choice.format.payload_type,
-                    packet_ms: choice.format.packet_ms,
                     receives: choice.receives,
                     secured: choice.secured,
                     state: StateOffer::default(),
@@ -168,7 +165,6 @@ impl RtpOffer {
             rtcp: Some(rtcp),
             codec,
             payload_type: self.payload_type,
-            packet_ms: holdmusic_codecs::FRAME_MS,
             receives,
             secured: self.srtp.clone().map_or(Secured::Plain, |key| Secured::Given(Box::new(key))),
             state: self.state,

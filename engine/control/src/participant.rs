@@ -1,9 +1,12 @@
 //! A participant: talking or held, and the leg it has. The life of a hold is decided in `hold.rs`; this is what
 //! it consists of.
 
-use std::{fmt, sync::Arc};
+use std::{fmt, sync::Arc, time::Duration};
 
-use holdmusic_media::{HoldReport, LegId, LegSpec, MediaTime, Numbering, SourceId, Tick, WallTime};
+use holdmusic_media::{
+    Grid, HoldReport, LegId, LegSpec, MediaTime, Numbering, Protection, SourceId, Tick, WallTime,
+    protect::LAST_SRTCP_INDEX, time::ClockRate,
+};
 use smallvec::SmallVec;
 
 use crate::{
@@ -69,6 +72,68 @@ impl Leg {
     /// Whether its peer wants to hear something, and has not left for good.
     pub(crate) fn can_hear(&self) -> bool {
         self.receives && !self.transport.as_deref().is_some_and(Transport::is_over)
+    }
+}
+
+/// Packets between two sender reports, at least: reports are a second apart or more (RFC 3550 section 6.2: half of the
+/// first interval is the shortest), and 50 packets are a second of the longest.
+const REPORT_PACKETS: u64 = 50;
+
+/// A hold that was begun and lost before the store had it may have begun in the tick in which the one before ended.
+const JUST_STOPPED: Duration = Duration::from_secs(1);
+
+impl Leg {
+    /// Numbers that the next packet can carry: past everything that it can have sent until `until`, and in the time `away`
+    /// that came then, but in that no more than `most` packets.
+    pub(crate) fn past_everything(&self, until: MediaTime, away: Duration, most: u64) -> Numbering {
+        let numbering = self.spec.numbering;
+        let codec = self.spec.codec;
+        let ticks = |time: Duration| {
+            u64::try_from(time.as_nanos() / u128::from(Grid::of(codec).tick_ns())).unwrap_or(u64::MAX)
+        };
+        let is_protected = self.spec.protection != Protection::Plain;
+        let lived = ticks(away).min(most);
+        let packets = match self.sending {
+            // One packet a tick at most, and one more for each time that it began.
+            Some(sending) => ticks(until.since(sending.since)) + 1 + lived + u64::from(sending.times),
+            // A protected leg waits for the store before it sends.
+            None if is_protected => 0,
+            None => lived + 1,
+        };
+        // 48 bits of index go on as one number.
+        let index = u64::from(numbering.rollover_counter) << 16 | u64::from(numbering.sequence.0);
+        let index = (index + packets).min((1 << 48) - 1);
+        let rollover_counter = if is_protected { (index >> 16) as u32 } else { numbering.rollover_counter };
+        // One may have gone with each time that it began, and a goodbye with its end.
+        let times = self.sending.map_or(0, |sending| sending.times);
+        let reports = u32::try_from(packets / REPORT_PACKETS + u64::from(times) + 1).unwrap_or(u32::MAX);
+        let srtcp_index = numbering.srtcp_index.saturating_add(reports).min(LAST_SRTCP_INDEX);
+        // A hold that begins less than a tick after the one before has its timestamp a whole tick behind that, and so ahead
+        // of the clock from then on.
+        let ahead = match self.sending {
+            Some(sending) => times - u32::from(times > 0 && sending.since >= numbering.at),
+            None => u32::from(until.since(numbering.at) < JUST_STOPPED),
+        };
+        // In whole units from its own moment on, also where that is to come.
+        let passed = (until + away).since(numbering.at);
+        let timestamp = numbering.timestamp.after(ClockRate(codec.clock_rate()).units(passed));
+        Numbering {
+            ssrc: numbering.ssrc,
+            sequence: numbering.sequence.after(packets),
+            timestamp: timestamp.after(ahead.wrapping_mul(codec.timestamp_step())),
+            at: (until + away).max(numbering.at),
+            rollover_counter,
+            srtcp_index,
+        }
+    }
+
+    /// From `now` on it sends in another codec, and so counts otherwise: what its numbering does not know of is counted by
+    /// the codec that it still has.
+    pub(crate) fn count_up(&mut self, now: MediaTime) {
+        if self.sending.is_some() {
+            self.spec.numbering = self.past_everything(now, Duration::ZERO, 0);
+            self.sending = Some(Sending { since: now, times: 1 });
+        }
     }
 }
 

@@ -5,7 +5,7 @@ use std::{
     net::{IpAddr, SocketAddr},
 };
 
-use holdmusic_media::{Keying, LegId, MediaTime, Now, Protection, Tick};
+use holdmusic_media::{Grid, Keying, LegId, MediaTime, Now, Protection};
 use rand::Rng;
 
 use crate::{
@@ -163,10 +163,11 @@ impl Transport {
 impl Leg {
     /// The counters of SRTP begin anew with new keys, at the next packet.
     fn begin_counters(&mut self, now: MediaTime, keying: &Keying) {
+        let grid = Grid::of(self.spec.codec);
         let numbering = &mut self.spec.numbering;
         if let (Protection::Srtp(_), Some(sending)) = (&self.spec.protection, &mut self.sending) {
             // It has sent by other keys what the numbering does not know of: a packet a tick, and one each time it began.
-            let ticks = Tick::at(now).0.saturating_sub(Tick::at(sending.since).0);
+            let ticks = grid.tick_at(now).0.saturating_sub(grid.tick_at(sending.since).0);
             numbering.sequence = numbering.sequence.after(ticks + u64::from(sending.times));
             *sending = Sending { since: now, times: 1 };
         }

@@ -20,7 +20,7 @@ use crate::{
     ring::{At, Reader},
     rtcp::{self, SenderFacts},
     rtp::{HEADER_LEN, PayloadType, SeqNo, Ssrc, Timestamp},
-    time::{ClockRate, MediaTime, Now, Tick, WallTime},
+    time::{ClockRate, Grid, MediaTime, Now, Tick, WallTime},
 };
 
 pub use follower::MAX_FOLLOWERS;
@@ -136,7 +136,7 @@ pub struct HoldReport {
     /// When the last packet left.
     pub last_sent: Option<MediaTime>,
     /// Packets that left more than [`LATE_NS`] after their time, but still went out. Ticks are counted in 32 bits, which
-    /// are two years and eight months.
+    /// are a year and four months of 10 ms.
     pub late_ticks: u32,
     /// Ticks whose packet was left out because its time had passed.
     pub skipped_ticks: u32,
@@ -146,8 +146,8 @@ pub struct HoldReport {
     pub starved_ticks: u32,
     /// Packets that the network refused.
     pub send_errors: u32,
-    /// Packets that carried the default music.
-    pub default_music_packets: u32,
+    /// For how long packets carried the default music, in milliseconds.
+    pub default_music_ms: u64,
     /// What the receiver reported, if it did.
     pub quality: Option<Quality>,
 }
@@ -396,14 +396,15 @@ impl Leg {
     }
 
     /// Begins a hold: its first packet is due at `due`, in `slot` of `first`. The music begins with it, or goes on as if
-    /// its first frame had been due at `origin`.
+    /// its first frame had been due at `since`, a tick of 20 ms.
     pub(crate) fn begin(
         &mut self,
         music: Music,
-        origin: Option<Tick>,
+        since: Option<Tick>,
         (first, slot, due): (Tick, u8, MediaTime),
         random: u64,
     ) {
+        let origin = since.map(|since| self.own_tick(since));
         self.packetizer.begin(first, due);
         // Between holds there is nothing to report about.
         self.heard_at = self.heard_at.map(|_| due);
@@ -428,10 +429,11 @@ impl Leg {
 
     /// Plays other music: from the next packet on if the old one has not been heard yet or is not heard now, otherwise
     /// after a bridge, for which a producer is to be asked. What has become useless comes back, to be dropped elsewhere.
-    /// The leg plays. If all it had was announcements, a hold begins, whose music may go on from `origin`. If it has another
+    /// The leg plays. If all it had was announcements, a hold begins, whose music may go on from `since`. If it has another
     /// codec since the music was given to it, this is music in that codec, and at once: the same music goes on in its place.
-    pub(crate) fn change(&mut self, to: Music, origin: Option<Tick>) -> (Option<Crossing>, Option<Left>) {
+    pub(crate) fn change(&mut self, to: Music, since: Option<Tick>) -> (Option<Crossing>, Option<Left>) {
         let codec = self.codec();
+        let origin = since.map(|since| self.own_tick(since));
         let hold = self.hold.as_mut().expect("a leg that plays");
         let begins = std::mem::take(&mut hold.only_announced);
         if begins {
@@ -453,6 +455,10 @@ impl Leg {
             Crossing { from: hold.music.reader.clone(), at, to: to.reader.clone(), source: to.source, codec };
         let before = hold.change.replace(Box::new(Change { to, at, bridge: None }));
         (Some(crossing), before.map(|change| Left { change: Some(change), ..Left::default() }))
+    }
+
+    fn own_tick(&self, tick: Tick) -> Tick {
+        Tick(Grid::USUAL.convert(tick.0, Grid::of(self.codec())))
     }
 
     /// Plays `announcement` behind those that wait already, in place of the music.
@@ -523,7 +529,9 @@ impl Leg {
     /// left is to be dropped elsewhere. In another codec nothing is heard before [`Leg::change`] gives it music in that
     /// codec; nothing of the old one is sent.
     pub(crate) fn renegotiate(&mut self, spec: &LegSpec) -> (Option<Security>, Option<Left>) {
-        let recoded = spec.codec != self.codec();
+        let before = self.codec();
+        let recoded = spec.codec != before;
+        self.recount(before, spec.codec);
         self.packetizer.renegotiate(spec.codec, spec.payload_type);
         self.destination = spec.destination;
         self.rtcp = spec.rtcp;
@@ -531,6 +539,31 @@ impl Leg {
         self.unreachable = None;
         let left = if recoded { self.silence() } else { None };
         (self.secure(spec), left)
+    }
+
+    /// Its hold counts in the ticks of another codec from the next packet on.
+    fn recount(&mut self, before: Codec, codec: Codec) {
+        let (old, new) = (Grid::of(before), Grid::of(codec));
+        let Some(next) = self.packetizer.next_due().filter(|_| old != new) else { return };
+        let Some(hold) = &mut self.hold else { return };
+        let (tick, next) = (old.tick_at(next), new.tick_at(next));
+        let convert = |ticks: u64| old.convert(ticks, new);
+        let before = |earlier: Tick| Tick(next.0.wrapping_sub(convert(tick.0.wrapping_sub(earlier.0))));
+        hold.origin = hold.origin.map(before);
+        hold.last = hold.last.map(|last| Tick(before(last.next()).0 - 1));
+        hold.first = next;
+    }
+
+    /// Moves to another slot in the middle of a hold.
+    pub(crate) fn take_slot(&mut self, slot: u8) {
+        if let Some(hold) = &mut self.hold {
+            hold.slot = slot;
+        }
+    }
+
+    /// When its next packet is due, unless ticks are left out; `None` if it does not play.
+    pub(crate) fn next_due(&self) -> Option<MediaTime> {
+        self.packetizer.next_due().filter(|_| self.hold.is_some())
     }
 
     /// What it plays is in another codec than the leg: what was to come of it is given up.
@@ -625,6 +658,7 @@ impl Leg {
         self.hold.as_ref()?;
         self.packetizer.sent(tick);
         let payload_bytes = self.count(filled);
+        let frame_ms = u64::from(self.codec().frame_ms());
         let hold = self.hold.as_mut()?;
         let in_step = hold.origin.is_none() || filled.position == hold.position(tick);
         let goes_on = filled.beneath.unwrap_or(!filled.starved);
@@ -651,7 +685,9 @@ impl Leg {
         report.late_ticks += u32::from(sent_at.since(due).as_nanos() > u128::from(LATE_NS));
         report.skipped_ticks = report.skipped_ticks.saturating_add(skipped);
         report.starved_ticks += u32::from(filled.starved);
-        report.default_music_packets += u32::from(hold.music.is_default && filled.beneath.is_none());
+        if hold.music.is_default && filled.beneath.is_none() {
+            report.default_music_ms += frame_ms;
+        }
         let mut left = if !goes_on || !in_step || filled.beneath.is_some() {
             // There is nothing to cross from, and the position to cross at may never come.
             hold.switch_plainly()

@@ -26,7 +26,7 @@ pub use announcement::{Announcement, AnnouncementId};
 pub use keys::{Keying, MasterKey, Mki, Protection, Suite};
 pub use leg::{Cname, Crossing, HoldReport, LegId, LegSpec, Music, Numbering, Quality, RtpState};
 pub use receiver::{Decoded, Hearing, Receiver};
-pub use time::{MediaTime, Now, Tick, WallTime};
+pub use time::{Grid, MediaTime, Now, Tick, WallTime};
 
 /// Names a source (one prompt made playable) for the life of the process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

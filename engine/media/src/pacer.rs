@@ -22,11 +22,11 @@ use crate::{
     protect, rtcp,
     rtp::{HEADER_LEN, Ssrc},
     sink::{Batch, Sink},
-    time::{MediaTime, Now, TICK_NS, Tick},
+    time::{Grid, MediaTime, Now, TICK_NS, Tick},
 };
 
-/// Slots in a tick. A leg that begins while nobody else plays waits for the next one, a quarter of a millisecond in the
-/// middle.
+/// Slots in 20 ms. A leg that begins while nobody else plays waits for the next one, a quarter of a millisecond in the
+/// middle. A leg with frames of 10 ms has two of them, half of the slots apart.
 const SLOTS: usize = 40;
 
 /// Every second slot is opened for those who begin while others play: they are spread over these, so that thousands of
@@ -75,7 +75,8 @@ pub enum Command {
         music: Music,
         /// Go on with this numbering instead of the leg's own.
         numbering: Option<Numbering>,
-        /// At the start of a hold: the music began at this moment, elsewhere, and goes on here where it would be.
+        /// At the start of a hold: the music began at this moment, elsewhere, and goes on here where it would be. In 20 ms,
+        /// whatever the leg's own ticks are.
         since: Option<Tick>,
     },
     /// The answer to [`Event::Crossing`]; too late it is passed over.
@@ -285,7 +286,9 @@ pub struct Pacer {
     /// How many legs follow those that play in a slot.
     followers: [usize; SLOTS],
     playing: usize,
-    /// The first place that has not been served; a place is counted from the clock's origin, tick · 20 + slot.
+    /// How many slots those who play have.
+    seats: usize,
+    /// The first place that has not been served; a place is counted from the clock's origin, in slots.
     cursor: u64,
     /// The place that the batch is for.
     serving: u64,
@@ -328,6 +331,7 @@ impl Pacer {
             slots: [const { Vec::new() }; SLOTS],
             followers: [0; SLOTS],
             playing: 0,
+            seats: 0,
             cursor: 0,
             serving: 0,
             batch: Batch::default(),
@@ -385,10 +389,10 @@ impl Pacer {
             return MediaTime::NEVER;
         };
         self.serving = place;
-        let (tick, due) = (tick_of(place), due_of(place));
+        let (ticks, due) = (Ticks::of(place), due_of(place));
         for &index in &self.slots[slot_of(place)] {
             let leg = self.legs[at(index)].as_ref().expect("a slot names living legs");
-            let leads = leg.leads();
+            let (leads, tick) = (leg.leads(), ticks.on(leg));
             let mut copied = None;
             if let Some(mut filled) = leg.fill(tick, self.batch.free()) {
                 if leads {
@@ -407,6 +411,7 @@ impl Pacer {
                 let codec = leg.codec();
                 for &index in leg.followers() {
                     let follower = self.legs[at(index)].as_ref().expect("a leader knows who is removed");
+                    let tick = ticks.on(follower);
                     let copy =
                         copied.and_then(|payload| follower.copy(tick, codec, payload, self.batch.free()));
                     if let Some(mut filled) = copy
@@ -444,7 +449,7 @@ impl Pacer {
     /// Notes what has been sent: `woke` as for [`Pacer::send`], `sent_at` when it had returned.
     pub fn settle(&mut self, woke: MediaTime, sent_at: MediaTime) -> Served {
         let due = due_of(self.serving);
-        let tick = tick_of(self.serving);
+        let ticks = Ticks::of(self.serving);
         let lateness_ns = woke.as_nanos().saturating_sub(due.as_nanos());
         let mut served = Served { lateness_ns, ..Served::default() };
         if !self.prepared || !self.in_time(woke) {
@@ -454,6 +459,7 @@ impl Pacer {
         let mut refused = self.refused.iter().copied().peekable();
         for (number, pending) in self.pending.iter().enumerate() {
             let leg = self.legs[at(pending.index)].as_mut().expect("no command came since it was prepared");
+            let tick = ticks.on(leg);
             let was_refused = refused.next_if_eq(&number).is_some();
             served.refused += u64::from(was_refused);
             match pending.rtp {
@@ -529,9 +535,13 @@ impl Pacer {
     fn change(&mut self, id: LegId, spec: Box<LegSpec>) {
         if let Some(&index) = self.by_id.get(&id) {
             self.unregister(index);
+            let before = Grid::of(self.leg(index).codec());
             let (security, left) = self.leg(index).renegotiate(&spec);
             self.events.extend(security.map(|security| Event::Retired(Retired(Remains::Security(security)))));
             self.register(index);
+            if Grid::of(spec.codec) != before {
+                self.reseat(index, before);
+            }
             self.compare_codecs(index);
             self.events.extend(left.map(|left| Event::Retired(Retired(Remains::Left(left)))));
         }
@@ -584,7 +594,8 @@ impl Pacer {
     /// A leg that does not play begins to, in the next slot that is below its share, but sooner in one that is served
     /// already.
     fn begin(&mut self, now: Now, index: Index, music: Music, origin: Option<Tick>) {
-        let share = SLOT_SHARE.max((self.playing + 1).div_ceil(SLOTS / SPREAD));
+        let grid = Grid::of(self.leg(index).codec());
+        let share = SLOT_SHARE.max((self.seats + 1).div_ceil(SLOTS / SPREAD));
         let earliest = (now.mono.as_nanos() / SLOT_NS + 1).max(self.cursor);
         let crowd = |place: &u64| self.slots[slot_of(*place)].len();
         let open = |place: &u64| self.playing == 0 || place.is_multiple_of(SPREAD as u64) || crowd(place) > 0;
@@ -596,13 +607,49 @@ impl Pacer {
         self.leg(index).begin(
             music,
             origin,
-            (tick_of(place), (place % SLOTS as u64) as u8, due_of(place)),
+            (grid.tick_at(due_of(place)), (place % SLOTS as u64) as u8, due_of(place)),
             random,
         );
-        self.slots[slot_of(place)].push(index);
+        self.take_seats(index, place);
         self.playing += 1;
         self.begin_followers(index, place);
-        self.make_room(slot_of(place));
+    }
+
+    /// A leg and its followers have the slot of `place`, and if its frames are short the one that is 10 ms from it.
+    fn take_seats(&mut self, index: Index, place: u64) {
+        let crowd = self.leg(index).followers().len();
+        for slot in seats(slot_of(place), Grid::of(self.leg(index).codec())) {
+            self.slots[slot].push(index);
+            self.seats += 1;
+            self.followers[slot] += crowd;
+            self.make_room(slot);
+        }
+    }
+
+    /// It has them no longer.
+    fn leave_seats(&mut self, index: Index, slot: u8, grid: Grid) {
+        let crowd = self.leg(index).followers().len();
+        for slot in seats(slot.into(), grid) {
+            self.slots[slot].retain(|&other| other != index);
+            self.seats -= 1;
+            self.followers[slot] -= crowd;
+        }
+    }
+
+    /// The frames of a leg are shorter or longer than `before`.
+    fn reseat(&mut self, index: Index, before: Grid) {
+        if let Some(leader) = self.leg(index).leader() {
+            // Its own ticks begin anew, with the next packet that it may copy.
+            self.leg(index).copy_no_more();
+            return self.join(index, leader, self.cursor);
+        }
+        let leg = self.leg(index);
+        let (Some(slot), Some(due)) = (leg.slot(), leg.next_due()) else { return };
+        let place = due.as_nanos() / SLOT_NS;
+        leg.take_slot((place % SLOTS as u64) as u8);
+        self.leave_seats(index, slot, before);
+        self.take_seats(index, place);
+        self.begin_followers(index, place);
     }
 
     /// Room for all that is ever sent in a slot: a packet and a report of each leg.
@@ -649,10 +696,11 @@ impl Pacer {
     }
 
     fn end_hold(&mut self, index: Index) -> HoldReport {
-        let Some(slot) = self.leg(index).slot() else { return HoldReport::default() };
-        self.end_followers(index, usize::from(slot));
+        let leg = self.leg(index);
+        let (Some(slot), grid) = (leg.slot(), Grid::of(leg.codec())) else { return HoldReport::default() };
+        self.end_followers(index);
+        self.leave_seats(index, slot, grid);
         let (report, hold) = self.leg(index).end().expect("it has a slot, so it plays");
-        self.slots[usize::from(slot)].retain(|&other| other != index);
         self.playing -= 1;
         self.retire(Remains::Hold(Box::new(hold)));
         report
@@ -730,8 +778,28 @@ fn slot_of(place: u64) -> usize {
     usize::try_from(place % SLOTS as u64).expect("below the number of slots")
 }
 
-fn tick_of(place: u64) -> Tick {
-    Tick(place / SLOTS as u64)
+/// The slots that a leg has who begins in `slot`.
+fn seats(slot: usize, grid: Grid) -> impl Iterator<Item = usize> {
+    let apart = usize::try_from(grid.tick_ns() / SLOT_NS).expect("no more than there are slots");
+    (0..SLOTS).step_by(apart).map(move |further| (slot + further) % SLOTS)
+}
+
+/// The ticks in which a place lies.
+struct Ticks {
+    usual: Tick,
+    short: Tick,
+}
+
+impl Ticks {
+    fn of(place: u64) -> Self {
+        let slots = SLOTS as u64;
+        Self { usual: Tick(place / slots), short: Tick(place / (slots / 2)) }
+    }
+
+    /// As a leg counts them.
+    fn on(&self, leg: &Leg) -> Tick {
+        if Grid::of(leg.codec()) == Grid::USUAL { self.usual } else { self.short }
+    }
 }
 
 fn due_of(place: u64) -> MediaTime {

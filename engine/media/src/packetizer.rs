@@ -8,7 +8,7 @@ use crate::{
     leg::Numbering,
     protect::LAST_SRTCP_INDEX,
     rtp::{Header, PayloadType, SeqNo, Ssrc, Timestamp},
-    time::{ClockRate, MediaTime, Tick},
+    time::{ClockRate, Grid, MediaTime, Tick},
 };
 
 /// The numbering of a leg, through all its holds. One SSRC for life; sequence +1 for every packet sent; the
@@ -52,7 +52,7 @@ impl Packetizer {
     pub fn begin(&mut self, first: Tick, due: MediaTime) {
         let away = ClockRate(self.codec.clock_rate()).units(due.since(self.next.at));
         let timestamp = self.next.timestamp.after(away);
-        let phase_ns = due.since(first.start()).subsec_nanos();
+        let phase_ns = self.phase_ns(first, due);
         self.hold = Some(Hold { first, timestamp, phase_ns, sent: false });
     }
 
@@ -77,7 +77,7 @@ impl Packetizer {
         let next = tick.next();
         self.pass_over();
         self.next.timestamp = self.timestamp(hold, next);
-        self.next.at = next.start() + Duration::from_nanos(hold.phase_ns.into());
+        self.next.at = hold.due(Grid::of(self.codec), next);
     }
 
     /// The next number is not used, and the one after it comes next.
@@ -129,29 +129,52 @@ impl Packetizer {
     }
 
     /// Goes on with another codec or payload type. From the last packet on the timestamp counts in the new codec's clock, so
-    /// that it goes on upwards (RFC 7160 section 4.1).
+    /// that it goes on upwards (RFC 7160 section 4.1), and ticks are those of the new codec.
     pub fn renegotiate(&mut self, codec: Codec, payload_type: PayloadType) {
         let before = std::mem::replace(&mut self.codec, codec);
         self.payload_type = payload_type;
-        let Some(hold) = self.hold.as_mut().filter(|_| before.clock_rate() != codec.clock_rate()) else {
-            return;
-        };
-        let due = hold.first.start() + Duration::from_nanos(hold.phase_ns.into());
-        if self.next.at > due {
+        let (clock, grid) = (ClockRate(codec.clock_rate()), Grid::of(codec));
+        let is_same = before.clock_rate() == codec.clock_rate() && Grid::of(before) == grid;
+        let Some(hold) = self.hold.filter(|_| !is_same) else { return };
+        let due = hold.next_due(Grid::of(before), self.next.at);
+        if self.next.at > hold.due(Grid::of(before), hold.first) {
             // The next packet was to come a step of the old clock behind the last one.
-            let step = codec.timestamp_step().wrapping_sub(before.timestamp_step());
+            let passed = clock.units(Duration::from_nanos(Grid::of(before).tick_ns()));
+            let step = passed.wrapping_sub(before.timestamp_step());
             self.next.timestamp = self.next.timestamp.after(step);
-            (hold.first, hold.timestamp) = (Tick::at(self.next.at), self.next.timestamp);
-        } else {
-            let away = ClockRate(codec.clock_rate()).units(due.since(self.next.at));
-            hold.timestamp = self.next.timestamp.after(away);
         }
+        let timestamp = self.next.timestamp.after(clock.units(due.since(self.next.at)));
+        let first = grid.tick_at(due);
+        self.hold = Some(Hold { first, timestamp, phase_ns: self.phase_ns(first, due), ..hold });
+    }
+
+    /// When the next packet of a hold is due, unless ticks are left out: its first one, or the one behind that which left
+    /// last.
+    pub fn next_due(&self) -> Option<MediaTime> {
+        self.hold.map(|hold| hold.next_due(Grid::of(self.codec), self.next.at))
+    }
+
+    fn phase_ns(&self, tick: Tick, due: MediaTime) -> u32 {
+        due.since(Grid::of(self.codec).start(tick)).subsec_nanos()
     }
 
     #[expect(clippy::cast_possible_truncation, reason = "timestamps wrap at 2^32")]
     fn timestamp(&self, hold: Hold, tick: Tick) -> Timestamp {
         let ticks = tick.0.wrapping_sub(hold.first.0) as u32;
         hold.timestamp.after(ticks.wrapping_mul(self.codec.timestamp_step()))
+    }
+}
+
+impl Hold {
+    fn due(self, grid: Grid, tick: Tick) -> MediaTime {
+        grid.start(tick) + Duration::from_nanos(self.phase_ns.into())
+    }
+
+    /// The first time of this hold that is not before `at`.
+    fn next_due(self, grid: Grid, at: MediaTime) -> MediaTime {
+        let first = self.due(grid, self.first);
+        let ticks = at.since(first).as_nanos().div_ceil(grid.tick_ns().into());
+        self.due(grid, Tick(self.first.0 + u64::try_from(ticks).expect("no more than there are nanoseconds")))
     }
 }
 
@@ -254,6 +277,33 @@ mod tests {
         leg.renegotiate(Codec::Opus, PayloadType::new(111).unwrap());
         // What is away counts in the clock of the packet that comes.
         assert_eq!(play(&mut leg, [50]), [(true, 10, second + 320 + 320 + 320 + 44 * 960)]);
+    }
+
+    /// Packets of 10 ms and of 20 count on one clock, in whichever half of 20 ms the first of the others comes.
+    #[test]
+    fn with_frames_of_another_length_the_timestamp_goes_on_where_they_end() {
+        let mut leg = packetizer(5, 1000, Tick(0).start());
+        let phase = Duration::from_millis(3);
+        leg.begin(Tick(0), Tick(0).start() + phase);
+        let first = 1000 + 3 * 48;
+        assert_eq!(play(&mut leg, [0, 1]), [(true, 5, first), (false, 6, first + 960)]);
+        leg.renegotiate(Codec::OpusShort, PayloadType::new(111).unwrap());
+        assert_eq!(leg.next_due(), Some(MediaTime::from_millis(43)));
+        // Ticks are 10 ms now: the fifth one begins after 40.
+        let second = first + 2 * 960;
+        assert_eq!(
+            play(&mut leg, [4, 5, 7]),
+            [(false, 7, second), (false, 8, second + 480), (false, 9, second + 3 * 480)]
+        );
+        leg.renegotiate(Codec::OpusShort, PayloadType::new(112).unwrap());
+        assert_eq!(play(&mut leg, [8]), [(false, 10, second + 4 * 480)]);
+        assert_eq!(leg.next_due(), Some(MediaTime::from_millis(93)));
+        leg.renegotiate(Codec::Pcmu, PayloadType::new(0).unwrap());
+        assert_eq!(leg.next_due(), Some(MediaTime::from_millis(93)));
+        // The fifth tick of 20 ms, 13 ms from its beginning; 10 ms are 80 units of the clock that comes.
+        let third = second + 4 * 480 + 80;
+        assert_eq!(play(&mut leg, [4, 5]), [(false, 11, third), (false, 12, third + 160)]);
+        assert_eq!(leg.next_due(), Some(MediaTime::from_millis(133)));
     }
 
     #[test]

@@ -20,7 +20,7 @@ use crate::{
     frame,
     ring::{LoopWriter, Reader, Watch},
     source::{self, Job, Progress, rendition},
-    time::{MediaTime, Tick},
+    time::{Grid, MediaTime, Tick},
 };
 
 /// Frames encoded before music is called playable, and in one step: half a second, some milliseconds of work.
@@ -48,7 +48,7 @@ const MOST_EARLY_GAIN_DB: f64 = 6.0;
 const KEEPS_UP: f64 = 1.25;
 
 /// Frames that a listener who was there from the beginning may miss before a recording that still comes is given up:
-/// half a second. Silence for longer is worse than other music.
+/// half a second, or a quarter in short frames. Silence for longer is worse than other music.
 const MOST_MISSED: u64 = 25;
 
 /// The next play has the gain of the whole if it differs by more than this, in LU: half of what R 128 tolerates.
@@ -448,7 +448,8 @@ impl Preparation {
     /// Until when a listener who was there from the beginning has something to hear, or misses little.
     fn lasts_until(&self, now: MediaTime) -> Result<MediaTime, PrepareError> {
         let (Some(ready_at), false) = (self.ready_at, self.is_whole) else { return Ok(MediaTime::NEVER) };
-        let last = Tick(Tick::at(ready_at).0 + self.frames + MOST_MISSED).start();
+        let grid = Grid::of(self.codec);
+        let last = grid.start(Tick(grid.tick_at(ready_at).0 + self.frames + MOST_MISSED));
         if now < last { Ok(last) } else { Err(PrepareError::RanDry { seconds: self.facts_so_far().seconds }) }
     }
 

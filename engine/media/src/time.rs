@@ -1,4 +1,4 @@
-//! Time as media counts it: [`MediaTime`] in nanoseconds, [`Tick`] in frames of 20 ms. Both are always arguments.
+//! Time as media counts it: [`MediaTime`] in nanoseconds, [`Tick`] in frames. Both are always arguments.
 
 use std::{
     fmt,
@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use holdmusic_codecs::FRAME_MS;
+use holdmusic_codecs::{Codec, FRAME_MS};
 
 /// Nanoseconds in one tick.
 pub const TICK_NS: u64 = FRAME_MS as u64 * 1_000_000;
@@ -69,8 +69,9 @@ impl Sub<Duration> for MediaTime {
     }
 }
 
-/// A place on the grid of frames: the n-th 20 ms since the clock's origin. Sequence, timestamp and deadline of a
-/// packet are computed from it, never accumulated, so nothing drifts and any moment can be made again.
+/// A place on a grid of frames: the n-th 20 ms since the clock's origin, and on a leg whose frames are short the n-th
+/// 10 ms ([`Grid`]). Sequence, timestamp and deadline of a packet are computed from it, never accumulated, so nothing
+/// drifts and any moment can be made again.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Tick(pub u64);
 
@@ -88,6 +89,44 @@ impl Tick {
     /// The next one.
     pub const fn next(self) -> Self {
         Self(self.0 + 1)
+    }
+}
+
+/// The ticks of a leg, which last as long as the frames of its codec. Wherever nothing is said of a leg, ticks are those
+/// of [`Grid::USUAL`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Grid {
+    tick_ns: u64,
+}
+
+impl Grid {
+    /// That of 20 ms.
+    pub const USUAL: Self = Self { tick_ns: TICK_NS };
+
+    /// That of a leg with this codec.
+    pub fn of(codec: Codec) -> Self {
+        Self { tick_ns: u64::from(codec.frame_ms()) * 1_000_000 }
+    }
+
+    /// Nanoseconds in one of its ticks.
+    pub const fn tick_ns(self) -> u64 {
+        self.tick_ns
+    }
+
+    /// The tick in which `now` lies.
+    pub const fn tick_at(self, now: MediaTime) -> Tick {
+        Tick(now.as_nanos() / self.tick_ns)
+    }
+
+    /// When a tick begins.
+    pub const fn start(self, tick: Tick) -> MediaTime {
+        MediaTime::from_nanos(tick.0 * self.tick_ns)
+    }
+
+    /// How many ticks of `to` are as long as so many of these, rounded down. Ticks wrap round, and so may these.
+    pub const fn convert(self, ticks: u64, to: Self) -> u64 {
+        let ticks = ticks.cast_signed().wrapping_mul(self.tick_ns.cast_signed() / 1_000_000);
+        ticks.div_euclid(to.tick_ns.cast_signed() / 1_000_000).cast_unsigned()
     }
 }
 
@@ -165,6 +204,19 @@ mod tests {
     #[test]
     fn twenty_milliseconds_are_960_units_of_the_opus_clock() {
         assert_eq!(ClockRate(48_000).units(Duration::from_nanos(TICK_NS)), 960);
+    }
+
+    #[test]
+    fn ticks_are_as_long_as_the_frames_of_a_codec() {
+        let short = Grid::of(Codec::PcmaShort);
+        assert_eq!((Grid::of(Codec::Pcma), short.tick_ns()), (Grid::USUAL, 10_000_000));
+        let now = MediaTime::from_millis(35);
+        assert_eq!((Grid::USUAL.tick_at(now), short.tick_at(now)), (Tick::at(now), Tick(3)));
+        assert_eq!(short.start(Tick(3)), MediaTime::from_millis(30));
+        // Also before the origin.
+        let before = |ticks: u64| ticks.wrapping_neg();
+        assert_eq!((Grid::USUAL.convert(7, short), Grid::USUAL.convert(before(7), short)), (14, before(14)));
+        assert_eq!((short.convert(7, Grid::USUAL), short.convert(before(7), Grid::USUAL)), (3, before(4)));
     }
 
     #[test]

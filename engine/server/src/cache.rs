@@ -250,10 +250,10 @@ fn plan(settings: &PrepareSettings, codec: Codec) -> String {
             let opus_bitrate = encoder.opus_bitrate;
             format!("EncoderSettings {{ opus_bitrate: {opus_bitrate}, opus_complexity: {opus_complexity} }}")
         }
-        Codec::OpusFullband | Codec::OpusLow => {
+        Codec::OpusFullband | Codec::OpusLow | Codec::OpusShort => {
             format!("{codec:?} of {} bytes, complexity {opus_complexity}", codec.payload_len(encoder))
         }
-        Codec::G722 | Codec::L16 | Codec::Pcma | Codec::Pcmu => format!("{codec:?}"),
+        _ => format!("{codec:?}"),
     };
     format!(
         "{SOUND_VERSION} PrepareSettings {{ limits: {limits:?}, trim_silence_dbfs: {trim_silence_dbfs:?}, \

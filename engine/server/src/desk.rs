@@ -334,12 +334,14 @@ impl State {
             }
             Output::AddLeg { leg, spec } => {
                 self.legs.insert(leg, (spec.sender, spec.codec));
+                self.have_default_music(spec.codec);
                 self.command(leg, Command::AddLeg { leg, spec: Box::new(spec) });
             }
             Output::ChangeLeg { leg, spec } => {
                 if let Some((_, codec)) = self.legs.get_mut(&leg) {
                     *codec = spec.codec;
                 }
+                self.have_default_music(spec.codec);
                 self.command(leg, Command::ChangeLeg { leg, spec: Box::new(spec) });
             }
             Output::Play { leg, source, is_default, numbering, since } => {
@@ -381,21 +383,27 @@ impl State {
     /// What `source` sounds like on a leg.
     fn music(&mut self, leg: LegId, source: SourceId, is_default: bool) -> Option<Music> {
         let codec = self.legs.get(&leg).map(|(_, codec)| *codec)?;
-        let default = (DEFAULT_SOURCE, codec);
-        if source == DEFAULT_SOURCE
-            && !self.sources.contains_key(&default)
-            && let Some(reader) = begin_default_music(&self.desk.work, codec)
-        {
-            // A leg from before a restart whose codec is not in use any more.
-            let mut prepared = Prepared::new(reader, None);
-            (prepared.content, prepared.may_be_kept) = (Some(self.desk.default_content), true);
-            self.sources.insert(default, prepared);
+        if source == DEFAULT_SOURCE {
+            self.have_default_music(codec);
         }
         let reader = self.sources.get(&(source, codec)).map(|prepared| prepared.reader.clone());
         if reader.is_none() {
             error!(leg = leg.0, source = source.0, ?codec, "a source without frames was to be played");
         }
         Some(Music { source, reader: reader?, is_default })
+    }
+
+    /// A leg that is there may want to hear the default music at once. In most codecs it has been made before; not in short
+    /// frames, which few legs ask for, and not for a leg from before a restart whose codec is not in use any more.
+    fn have_default_music(&mut self, codec: Codec) {
+        let default = (DEFAULT_SOURCE, codec);
+        if !self.sources.contains_key(&default)
+            && let Some(reader) = begin_default_music(&self.desk.work, codec)
+        {
+            let mut prepared = Prepared::new(reader, None);
+            (prepared.content, prepared.may_be_kept) = (Some(self.desk.default_content), true);
+            self.sources.insert(default, prepared);
+        }
     }
 
     /// Their thread waits for nobody, so this waits for no longer than a handshake takes.

@@ -11,7 +11,7 @@ use crossbeam_channel::{Receiver, Select, Sender, TryRecvError, TrySendError, bo
 use holdmusic_codecs::{Codec, DecodeLimits};
 use holdmusic_control::{DEFAULT_SOURCE, Freshness, PromptCause, PromptFailure, SourceFacts};
 use holdmusic_media::{
-    MediaTime, SourceId, Tick,
+    Grid, MediaTime, SourceId,
     bridge::bridge,
     prepare::{Facts, Preparation, PrepareError, PrepareSettings, Step, room},
     ring::Reader,
@@ -25,8 +25,8 @@ use crate::{
     room::{MEMORY_MIB, Memory, Room},
 };
 
-/// A source that is ahead of its first listener by fewer frames than this comes before everything else: 300 ms, in
-/// which many others can have a step.
+/// A source that is ahead of its first listener by fewer frames than this comes before everything else: 300 ms (150 in
+/// short frames), in which many others can have a step.
 const URGENT: i64 = 15;
 
 /// Chunks taken of one prompt before others have their turn: about a millisecond of work.
@@ -320,7 +320,8 @@ impl Underway {
             return Some((1, i64::try_from(self.began.as_nanos()).unwrap_or(i64::MAX)));
         };
         let signed = |frames: u64| i64::try_from(frames).unwrap_or(i64::MAX);
-        let heard = Tick::at(now).0.saturating_sub(Tick::at(ready_at).0);
+        let grid = Grid::of(self.codec);
+        let heard = grid.tick_at(now).0.saturating_sub(grid.tick_at(ready_at).0);
         let ahead = signed(self.preparation.frames()) - signed(heard);
         Some((if ahead < URGENT { 0 } else { 2 }, ahead))
     }

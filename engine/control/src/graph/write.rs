@@ -119,7 +119,7 @@ pub(super) fn hold_report<'a>(report: &HoldReport, reason: Option<&'a PromptFail
         starved_ticks: report.starved_ticks,
         send_errors: report.send_errors,
         longest_gap_ms: millis(report.longest_gap_ns),
-        default_music_ms: u64::from(report.default_music_packets) * u64::from(holdmusic_codecs::FRAME_MS),
+        default_music_ms: report.default_music_ms,
         fraction_lost: quality.map(|quality| f64::from(quality.fraction_lost) / 256.0),
         packets_lost: quality.map(|quality| quality.cumulative_lost),
         jitter_ms: quality.map(|quality| millis(u64::from(quality.jitter_us) * 1000)),

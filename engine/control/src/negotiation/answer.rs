@@ -133,9 +133,9 @@ impl Negotiated {
         if let Some(parameters) = parameters(self.codec) {
             put(&format!("a=fmtp:{number} {parameters}"));
         }
-        put(&format!("a=ptime:{}", self.packet_ms));
+        put(&format!("a=ptime:{}", self.codec.frame_ms()));
         if has_maxptime {
-            put(&format!("a=maxptime:{}", self.packet_ms));
+            put(&format!("a=maxptime:{}", self.codec.frame_ms()));
         }
         put(if self.receives { "a=sendonly" } else { "a=inactive" });
         // RTCP is heard where RTP is sent from, also by peers that send it apart.
@@ -159,10 +159,6 @@ impl Negotiated {
 /// What we say about our stream in `a=fmtp` (RFC 7587 section 6.1): what is in it. What the other parameters speak of is
 /// what one would like to receive, and we receive nothing.
 fn parameters(codec: Codec) -> Option<String> {
-    match codec {
-        Codec::Opus | Codec::OpusFullband | Codec::OpusLow => {
-            Some(format!("sprop-maxcapturerate={};sprop-stereo=0", codec.sample_rate()))
-        }
-        Codec::G722 | Codec::L16 | Codec::Pcma | Codec::Pcmu => None,
-    }
+    let is_opus = codec.on_the_wire() == Codec::Opus;
+    is_opus.then(|| format!("sprop-maxcapturerate={};sprop-stereo=0", codec.sample_rate()))
 }

@@ -92,7 +92,7 @@ fn answer(negotiated: &Negotiated, settings: &Settings) -> Box<str> {
 
 /// What is sent, in a line.
 fn sent(negotiated: &Negotiated) -> String {
-    let Negotiated { destination, rtcp, codec, payload_type, packet_ms, receives, secured, .. } = negotiated;
+    let Negotiated { destination, rtcp, codec, payload_type, receives, secured, .. } = negotiated;
     let how = match secured {
         Secured::Plain => "plain RTP".to_owned(),
         Secured::Given(key) => format!("SRTP ({})", key.suite().name()),
@@ -108,9 +108,9 @@ fn sent(negotiated: &Negotiated) -> String {
     };
     let what = if *receives { "music" } else { "nothing" };
     let reports = rtcp.map_or("no RTCP".to_owned(), |rtcp| format!("RTCP to {rtcp}"));
+    let (number, packet_ms) = (payload_type.number(), codec.frame_ms());
     format!(
-        "{what} as {codec:?} in payload type {}, {packet_ms} ms a packet, to {destination}, {reports}, {how}\n",
-        payload_type.number()
+        "{what} as {codec:?} in payload type {number}, {packet_ms} ms a packet, to {destination}, {reports}, {how}\n"
     )
 }
 

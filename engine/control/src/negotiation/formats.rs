@@ -1,6 +1,6 @@
 //! The formats of a media line -> which codec, under which number, in packets of which length.
 
-use holdmusic_codecs::Codec;
+use holdmusic_codecs::{Codec, FRAME_MS, SHORT_FRAME_MS};
 use holdmusic_media::rtp::PayloadType;
 
 use super::offer::Line;
@@ -12,15 +12,11 @@ use crate::{
 /// What `maxaveragebitrate` may be, in bits per second; other values are to be ignored (RFC 7587 section 6.1).
 const OPUS_BITRATES: std::ops::RangeInclusive<u64> = 6_000..=510_000;
 
-/// Length of our packets in milliseconds: 20 unless the peer cannot take that much.
-const PACKET_MS: u32 = holdmusic_codecs::FRAME_MS;
-
 /// What is sent, of what a line offers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Format {
     pub(super) codec: Codec,
     pub(super) payload_type: PayloadType,
-    pub(super) packet_ms: u32,
 }
 
 /// The format of `line` that is sent: the first in the order of the offer, or in ours if the operator says so, that is one
@@ -31,34 +27,40 @@ pub(super) struct Format {
 ///
 /// In words: none of the formats, or packets that are too short for us.
 pub(super) fn choose(line: &Line<'_>, settings: &Settings) -> Result<Format, String> {
-    let packet_ms = packet_ms(line)?;
+    let short = needs_short(line)?;
     let offered = offered(line);
     let found = match settings.codec_order {
-        CodecOrder::Offer => offered.iter().find_map(|format| Some((format.codec(settings)?, format))),
+        CodecOrder::Offer => offered.iter().find_map(|format| Some((format.codec(settings, short)?, format))),
         CodecOrder::Ours => settings.codecs.iter().find_map(|codec| {
             let format = offered.iter().find(|format| format.is(*codec))?;
-            Some((format.codec(settings)?, format))
+            Some((format.codec(settings, short)?, format))
         }),
     };
-    match found {
-        Some((codec, format)) => Ok(Format { codec, payload_type: format.payload_type, packet_ms }),
-        None => Err(format!(
-            "offers {}; expected one of {}",
-            shown(line, &offered),
-            settings.codecs.iter().map(|codec| encoding(*codec)).collect::<Vec<_>>().join(", ")
-        )),
+    if let Some((codec, format)) = found {
+        return Ok(Format { codec, payload_type: format.payload_type });
     }
+    let usable = settings.codecs.iter().filter(|codec| !short || codec.short().is_some());
+    let usable: Vec<_> = usable.map(|codec| encoding(*codec)).collect();
+    let in_packets = if short { format!(" in packets of {SHORT_FRAME_MS} ms") } else { String::new() };
+    let expected =
+        if usable.is_empty() { "none of ours".to_owned() } else { format!("one of {}", usable.join(", ")) };
+    Err(format!("offers {}{in_packets}; expected {expected}", shown(line, &offered)))
 }
 
-/// `maxptime` is a limit, `ptime` is a wish (RFC 8866 section 6.4), and we have a habit.
-fn packet_ms(line: &Line<'_>) -> Result<u32, String> {
-    let most = line.values("maxptime").next().and_then(leading_number);
-    match most {
-        Some(most) if most < u64::from(PACKET_MS) => {
-            Err(format!("takes packets of at most {most} ms (a=maxptime); expected {PACKET_MS} or more"))
-        }
-        _ => Ok(PACKET_MS),
+/// Whether packets of the usual length are too long for the peer. `maxptime` is a limit, `ptime` is a wish (RFC 8866
+/// section 6.4), and we have a habit.
+///
+/// # Errors
+///
+/// In words: our shortest packets are too long too.
+fn needs_short(line: &Line<'_>) -> Result<bool, String> {
+    let most = line.values("maxptime").next().and_then(leading_number).unwrap_or(u64::MAX);
+    if most < u64::from(SHORT_FRAME_MS) {
+        return Err(format!(
+            "takes packets of at most {most} ms (a=maxptime); expected {SHORT_FRAME_MS} or more"
+        ));
     }
+    Ok(most < u64::from(FRAME_MS))
 }
 
 /// The number that a value begins with: `20`, but `20.0` and `20 ` have been seen.
@@ -107,14 +109,19 @@ fn offered<'a>(line: &Line<'a>) -> Vec<Offered<'a>> {
 }
 
 impl Offered<'_> {
-    /// What of the codecs in use it is, if it is one of them.
-    fn codec(&self, settings: &Settings) -> Option<Codec> {
+    /// What of the codecs in use it is, if it is one of them, and if need be in short packets.
+    fn codec(&self, settings: &Settings, short: bool) -> Option<Codec> {
         let same: Vec<_> = settings.codecs.iter().copied().filter(|codec| self.is(*codec)).collect();
-        match *same.first()? {
-            Codec::Opus | Codec::OpusFullband | Codec::OpusLow => {
-                Some(opus(&same, &OpusWishes::read(self.parameters), settings))
+        let codec = *same.first()?;
+        let wishes = OpusWishes::read(self.parameters);
+        match (codec.on_the_wire(), short) {
+            (Codec::Opus, false) => Some(opus(&same, &wishes, settings)),
+            (Codec::Opus, true) => {
+                let is_usable = same.contains(&Codec::Opus) && wishes.allow(settings.encoder.opus_bitrate);
+                is_usable.then_some(Codec::OpusShort)
             }
-            codec => Some(codec),
+            (_, false) => Some(codec),
+            (_, true) => codec.short(),
         }
     }
 
@@ -155,17 +162,20 @@ impl OpusWishes {
             max_average_bitrate: value("maxaveragebitrate").filter(|rate| OPUS_BITRATES.contains(rate)),
         }
     }
+
+    fn allow(&self, bitrate: u32) -> bool {
+        self.max_average_bitrate.is_none_or(|most| u64::from(bitrate) <= most)
+    }
 }
 
 /// The kind of Opus that suits the receiver best: the full band for one that plays it and allows its bits, few bits for one
 /// that allows no more, and otherwise the usual one. `listed` are the kinds that are in use.
 fn opus(listed: &[Codec], wishes: &OpusWishes, settings: &Settings) -> Codec {
-    let allows = |bitrate: u32| wishes.max_average_bitrate.is_none_or(|most| u64::from(bitrate) <= most);
     let encoder = &settings.encoder;
     let is_listed = |codec| listed.contains(&codec);
     // What is above 8 kHz cannot be heard by who plays 16 000 samples in a second, or fewer.
     let plays_it = wishes.max_playback_rate.is_none_or(|rate| rate > u64::from(Codec::Opus.sample_rate()));
-    if is_listed(Codec::OpusFullband) && plays_it && allows(encoder.opus_fullband_bitrate) {
+    if is_listed(Codec::OpusFullband) && plays_it && wishes.allow(encoder.opus_fullband_bitrate) {
         return Codec::OpusFullband;
     }
     // The operator may have listed the full band alone; a rate that can be played is only a hint.
@@ -174,7 +184,7 @@ fn opus(listed: &[Codec], wishes: &OpusWishes, settings: &Settings) -> Codec {
         Codec::OpusFullband => encoder.opus_fullband_bitrate,
         _ => encoder.opus_bitrate,
     };
-    if allows(bitrate) || bitrate <= encoder.opus_low_bitrate { usual } else { Codec::OpusLow }
+    if wishes.allow(bitrate) || bitrate <= encoder.opus_low_bitrate { usual } else { Codec::OpusLow }
 }
 
 /// As `a=rtpmap` writes it.

@@ -252,16 +252,50 @@ fn a_receiver_of_opus_gets_the_kind_that_it_can_use() {
 }
 
 #[test]
-fn packets_are_of_20_ms_whatever_is_wished() {
+fn packets_are_of_20_ms_whatever_is_wished_and_of_10_where_20_are_too_long() {
     let settings = all_codecs();
-    for wish in
-        ["ptime:10", "ptime:60", "maxptime:20", "maxptime:150", "maxptime:20.0", "maxptime:", "maxptime"]
-    {
-        assert_eq!(negotiate_by(&settings, &line("RTP/AVP", "0", &[wish])).unwrap().packet_ms, 20, "{wish}");
+    for (wish, codec) in [
+        ("ptime:10", Codec::Pcmu),
+        ("ptime:60", Codec::Pcmu),
+        ("maxptime:20", Codec::Pcmu),
+        ("maxptime:150", Codec::Pcmu),
+        ("maxptime:20.0", Codec::Pcmu),
+        ("maxptime:", Codec::Pcmu),
+        ("maxptime", Codec::Pcmu),
+        ("maxptime:19", Codec::PcmuShort),
+        ("maxptime:10", Codec::PcmuShort),
+        ("maxptime: 10.0", Codec::PcmuShort),
+    ] {
+        let negotiated = negotiate_by(&settings, &line("RTP/AVP", "0", &[wish])).unwrap();
+        assert_eq!(negotiated.codec, codec, "{wish}");
     }
+    let refused = |lines: &[&str], formats| chosen(&settings, &line("RTP/AVP", formats, lines)).unwrap_err();
+    assert!(refused(&["maxptime:9"], "0").contains("at most 9 ms (a=maxptime); expected 10 or more"));
+    let reason = refused(&["maxptime:10", "rtpmap:96 speex/8000"], "96");
     assert!(
-        chosen(&settings, &line("RTP/AVP", "0", &["maxptime:19"])).unwrap_err().contains("at most 19 ms")
+        reason.contains("offers speex/8000 in packets of 10 ms; expected one of opus/48000/2"),
+        "{reason}"
     );
+}
+
+/// In short packets there is the usual Opus alone; what it is too much for is sent something else.
+#[test]
+fn short_packets_of_opus_are_of_the_usual_bit_rate_or_there_are_none() {
+    let settings = |codecs: &[Codec]| Settings { codecs: codecs.into(), ..all_codecs() };
+    let all = settings(&[Codec::OpusFullband, Codec::Opus, Codec::Pcma]);
+    let offer = |parameters: &str| {
+        let parameters = format!("fmtp:111 {parameters}");
+        line("RTP/AVP", "111 8", &["maxptime:10", "rtpmap:111 opus/48000/2", &parameters])
+    };
+    let codec = |settings: &Settings, parameters: &str| {
+        negotiate_by(settings, &offer(parameters)).map(|negotiated| negotiated.codec)
+    };
+    assert_eq!(codec(&all, "stereo=1"), Ok(Codec::OpusShort));
+    assert_eq!(codec(&all, "maxaveragebitrate=32000"), Ok(Codec::OpusShort));
+    assert_eq!(codec(&all, "maxaveragebitrate=12000"), Ok(Codec::PcmaShort));
+    assert!(codec(&settings(&[Codec::Opus]), "maxaveragebitrate=12000").is_err());
+    let refusal = codec(&settings(&[Codec::OpusFullband]), "").unwrap_err();
+    assert!(refusal.message.contains("in packets of 10 ms; expected none of ours"), "{}", refusal.message);
 }
 
 /// 30 bytes in base64: key and salt of AES_CM_128.

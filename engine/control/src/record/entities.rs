@@ -7,7 +7,7 @@
 
 use std::{borrow::Cow, net::SocketAddr, sync::Arc, time::Duration};
 
-use holdmusic_codecs::Codec;
+use holdmusic_codecs::{Codec, FRAME_MS};
 use holdmusic_media::{
     Cname, HoldReport, Keying, LegId, LegSpec, MasterKey, MediaTime, Mki, Numbering, Protection, Quality,
     RtpState, Suite, Tick, WallTime,
@@ -59,7 +59,10 @@ codes! {
     CompletesWhen { 0: MusicStarts, 1: MusicEnds }
     StatusCase { 0: Camel, 1: Pascal }
     Heard { 0: CustomPrompt, 1: DefaultMusic }
-    Codec { 0: Opus, 1: OpusFullband, 2: OpusLow, 3: G722, 4: L16, 5: Pcma, 6: Pcmu }
+    Codec {
+        0: Opus, 1: OpusFullband, 2: OpusLow, 3: G722, 4: L16, 5: Pcma, 6: Pcmu,
+        7: OpusShort, 8: G722Short, 9: L16Short, 10: PcmaShort, 11: PcmuShort,
+    }
     Status { 0: NotStarted, 1: Running, 2: Completed, 3: Failed }
     OperationKind {
         0: StartHoldMusic, 1: StopHoldMusic, 2: Mute, 3: Unmute, 4: PlayPrompt, 5: CancelMediaProcessing,
@@ -172,7 +175,9 @@ impl Encoder {
         self.u64(report.longest_gap_ns);
         self.u32(report.starved_ticks);
         self.u32(report.send_errors);
-        self.u32(report.default_music_packets);
+        // In packets of 20 ms, as when there were no others.
+        let packets = report.default_music_ms / u64::from(FRAME_MS);
+        self.u32(u32::try_from(packets).unwrap_or(u32::MAX));
         self.option(report.quality, |encoder, quality| {
             encoder.u8(quality.fraction_lost);
             encoder.i32(quality.cumulative_lost);
@@ -286,7 +291,7 @@ impl Decoder<'_> {
             longest_gap_ns: self.u64()?,
             starved_ticks: self.u32()?,
             send_errors: self.u32()?,
-            default_music_packets: self.u32()?,
+            default_music_ms: u64::from(self.u32()?) * u64::from(FRAME_MS),
             quality: self.option(|decoder| {
                 Ok(Quality {
                     fraction_lost: decoder.u8()?,

@@ -14,11 +14,7 @@ use std::{
 };
 
 use holdmusic_codecs::Codec;
-use holdmusic_media::{
-    LegId, MediaTime, Now, Numbering, Protection, SourceId,
-    protect::LAST_SRTCP_INDEX,
-    time::{ClockRate, TICK_NS},
-};
+use holdmusic_media::{LegId, MediaTime, Now, Numbering, Protection, SourceId};
 use litemap::LiteMap;
 
 use super::{
@@ -41,15 +37,9 @@ use crate::{
 };
 
 /// Packets that a leg may have sent after the last change that the store has, at most: the house writes every
-/// [`HEARTBEAT`], unless the disk refuses. 30 s of them: with many more, receivers would take the jump for another stream
-/// (RFC 3550 appendix A.1: MAX_DROPOUT is 3 000).
+/// [`HEARTBEAT`], unless the disk refuses. 30 s of them, or 15 s of short ones: with many more, receivers would take the
+/// jump for another stream (RFC 3550 appendix A.1: MAX_DROPOUT is 3 000).
 const UNSTORED: u64 = 1_500;
-
-/// Ticks in a second: the shortest interval between two sender reports is a little longer.
-const REPORT_TICKS: u64 = 50;
-
-/// A hold that was begun and lost before the store had it may have begun in the tick in which the one before ended.
-const JUST_STOPPED: Duration = Duration::from_secs(1);
 
 /// How long at least an operation that was under way has from the restart on, and a call whose lifetime would be over. 5 s:
 /// what was under way had the time that the restart took from it.
@@ -472,59 +462,18 @@ impl Control {
 
 /// Numbers that the next packet of a leg can carry: past everything that it can have sent.
 fn past_everything(leg: &Leg, now: Now, anchor: &Anchor, moments: &Moments) -> Numbering {
-    let numbering = leg.spec.numbering;
-    let ticks = |nanos: i128| u64::try_from(nanos.max(0) / i128::from(TICK_NS)).unwrap_or(u64::MAX);
     // On another boot the calendar may have been set back, but the house lived until its last heartbeat at least, and not
     // longer than until the next one.
     let mut away_ns = moments.nanos_since(anchor.now.mono, now.mono).max(0);
     if !moments.is_same_clock() {
         away_ns = away_ns.max((HEARTBEAT + HEARTBEAT / 2).as_nanos().try_into().unwrap_or(i128::MAX));
     }
-    // Moments of the leg are those of the clock on which they were written.
-    let anchored = anchor.now.mono;
+    let away = Duration::from_nanos(u64::try_from(away_ns).unwrap_or(u64::MAX));
     // So long it may have sent after it wrote last; while it was dead it sent nothing, however long that was.
     // With a key no number may come again, whatever the disk has refused before, so there is no bound.
-    let is_protected = leg.spec.protection != Protection::Plain;
-    let lived = if is_protected { ticks(away_ns) } else { ticks(away_ns).min(UNSTORED) };
-    let packets = match leg.sending {
-        // One packet a tick at most, and one more for each time that it began.
-        Some(sending) => {
-            let since_ns = i128::from(anchored.as_nanos()) - i128::from(sending.since.as_nanos());
-            ticks(since_ns) + 1 + lived + u64::from(sending.times)
-        }
-        // A protected leg waits for the store before it sends.
-        None if is_protected => 0,
-        None => lived + 1,
-    };
-    // 48 bits of index go on as one number.
-    let index = u64::from(numbering.rollover_counter) << 16 | u64::from(numbering.sequence.0);
-    let index = (index + packets).min((1 << 48) - 1);
-    let rollover_counter = if is_protected { (index >> 16) as u32 } else { numbering.rollover_counter };
-    // Reports are a second apart at least (RFC 3550 section 6.2: half of the first interval is the shortest), one may have
-    // gone with each time that it began, and a goodbye with its end.
-    let reports = packets / REPORT_TICKS + leg.sending.map_or(0, |sending| u64::from(sending.times)) + 1;
-    let reports = u32::try_from(reports).unwrap_or(u32::MAX);
-    let srtcp_index = numbering.srtcp_index.saturating_add(reports).min(LAST_SRTCP_INDEX);
-    // A hold that begins less than a tick after the one before has its timestamp a whole tick behind that, and so ahead of
-    // the clock from then on.
-    let ahead = match leg.sending {
-        Some(sending) => sending.times - u32::from(sending.times > 0 && sending.since >= numbering.at),
-        None => u32::from(anchored.since(numbering.at) < JUST_STOPPED),
-    };
-    let rate = ClockRate(leg.spec.codec.clock_rate());
-    let passed_ns = i128::from(anchored.as_nanos()) - i128::from(numbering.at.as_nanos()) + away_ns;
-    let passed = Duration::from_nanos(u64::try_from(passed_ns.max(0)).unwrap_or(u64::MAX));
-    Numbering {
-        ssrc: numbering.ssrc,
-        sequence: numbering.sequence.after(packets),
-        timestamp: numbering
-            .timestamp
-            .after(rate.units(passed))
-            .after(ahead.wrapping_mul(leg.spec.codec.timestamp_step())),
-        at: now.mono,
-        rollover_counter,
-        srtcp_index,
-    }
+    let most = if leg.spec.protection == Protection::Plain { UNSTORED } else { u64::MAX };
+    // Moments of the leg are those of the clock on which they were written.
+    Numbering { at: now.mono, ..leg.past_everything(anchor.now.mono, away, most) }
 }
 
 fn read_all<'a>(

@@ -1,9 +1,9 @@
 //! Legs that listen in on others: a pacer sends their copies in the slots of those whom they follow.
 
-use super::{Index, Pacer, SLOTS, at, due_of, tick_of};
+use super::{Index, Pacer, SLOT_NS, at, due_of, seats};
 use crate::{
     leg::{Leg, LegId},
-    time::Now,
+    time::{Grid, Now},
 };
 
 impl Pacer {
@@ -13,14 +13,25 @@ impl Pacer {
             return;
         }
         self.leg(index).follow(leader);
-        if let Some((first, slot)) = self.leg(leader).plays_from() {
-            // The next time that the slot is served, but not before the leader begins.
-            let open = (now.mono.as_nanos() / super::SLOT_NS + 1).max(self.cursor);
-            let ahead = (u64::from(slot) + SLOTS as u64 - open % SLOTS as u64) % SLOTS as u64;
-            let place = (open + ahead).max(first.0 * SLOTS as u64 + u64::from(slot));
-            self.copy_from(index, place);
-            self.followers[usize::from(slot)] += 1;
-            self.make_room(usize::from(slot));
+        self.join(index, leader, now.mono.as_nanos() / SLOT_NS + 1);
+        let leader = self.leg(leader);
+        let (slot, grid) = (leader.slot(), Grid::of(leader.codec()));
+        for slot in slot.into_iter().flat_map(|slot| seats(slot.into(), grid)) {
+            self.followers[slot] += 1;
+            self.make_room(slot);
+        }
+    }
+
+    /// A follower gets copies from the next time that its leader is served, which is not before `earliest` and not before
+    /// the leader begins.
+    pub(super) fn join(&mut self, index: Index, leader: Index, earliest: u64) {
+        let open = earliest.max(self.cursor);
+        let leader = self.leg(leader);
+        let slots = Grid::of(leader.codec()).tick_ns() / SLOT_NS;
+        if let Some((first, slot)) = leader.plays_from() {
+            let slot = u64::from(slot) % slots;
+            let ahead = (slot + slots - open % slots) % slots;
+            self.copy_from(index, (open + ahead).max(first.0 * slots + slot));
         }
     }
 
@@ -33,8 +44,10 @@ impl Pacer {
     fn leave(&mut self, index: Index) {
         let Some(leader) = self.leg(index).leader() else { return };
         self.leg(leader).lead_no_more(index);
-        if let Some(slot) = self.leg(leader).slot() {
-            self.followers[usize::from(slot)] -= 1;
+        let leader = self.leg(leader);
+        let (slot, grid) = (leader.slot(), Grid::of(leader.codec()));
+        for slot in slot.into_iter().flat_map(|slot| seats(slot.into(), grid)) {
+            self.followers[slot] -= 1;
         }
         self.leg(index).part();
     }
@@ -55,17 +68,15 @@ impl Pacer {
             let follower = self.leg(leader).followers()[number];
             self.copy_from(follower, place);
         }
-        self.followers[super::slot_of(place)] += crowd;
     }
 
-    /// A leg plays no more in `slot`.
-    pub(super) fn end_followers(&mut self, leader: Index, slot: usize) {
+    /// A leg plays no more.
+    pub(super) fn end_followers(&mut self, leader: Index) {
         let crowd = self.leg(leader).followers().len();
         for number in 0..crowd {
             let follower = self.leg(leader).followers()[number];
             self.leg(follower).copy_no_more();
         }
-        self.followers[slot] -= crowd;
     }
 
     /// A leg is silent for a while, if it is.
@@ -95,7 +106,8 @@ impl Pacer {
 
     fn copy_from(&mut self, follower: Index, place: u64) {
         let random = self.random.next();
-        self.leg(follower).copy_from(tick_of(place), due_of(place), random);
+        let leg = self.leg(follower);
+        leg.copy_from(Grid::of(leg.codec()).tick_at(due_of(place)), due_of(place), random);
     }
 }
 

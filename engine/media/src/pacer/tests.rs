@@ -2,6 +2,7 @@
 
 mod listening;
 mod protected;
+mod short;
 
 use holdmusic_codecs::Codec;
 

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use holdmusic_codecs::{Codec, FRAME_MS};
+use holdmusic_codecs::Codec;
 
 use crate::{rtp::PayloadType, time::ClockRate};
 
@@ -35,9 +35,9 @@ impl PayloadFormat {
 }
 
 impl From<Codec> for PayloadFormat {
-    /// As a leg of ours sends it: 20 ms, and nothing else is right.
+    /// As a leg of ours sends it: one frame in a packet, and nothing else is right.
     fn from(codec: Codec) -> Self {
-        let packet_time = Some(Duration::from_millis(FRAME_MS.into()));
+        let packet_time = Some(Duration::from_millis(codec.frame_ms().into()));
         Self { packet_time, codec: Some(codec), ..Self::named(codec.name(), codec.clock_rate()) }
     }
 }
