@@ -6,7 +6,7 @@
 //! for every packet it would cost half as much again. A packet is treated in place, and nothing is allocated.
 
 use aes::{
-    Aes128Enc, Aes256Enc,
+    Aes128Enc, Aes256Enc, Block,
     cipher::{BlockCipherEncrypt, InnerIvInit, KeyInit, StreamCipherCore, consts::U16},
 };
 use ctr::{CtrCore, flavors::Ctr128BE};
@@ -35,6 +35,15 @@ const SALT_LEN: usize = 14;
 
 /// Of GCM (RFC 7714 section 12).
 const GCM_TAG_LEN: usize = 16;
+
+/// Bytes of a block of AES, and of GHASH.
+const BLOCK_LEN: usize = 16;
+
+/// Blocks that processors encipher side by side in little more than the time of one (so the `aes` crate has it).
+const SIDE_BY_SIDE: usize = 8;
+
+/// Blocks that GHASH multiplies side by side (so the `ghash` crate has it).
+const HASHED_AT_ONCE: usize = 4;
 
 /// Where a packet stands in the stream of one key: no two packets of different content may ever stand at the same place,
 /// because they would share a keystream, and with GCM give away the key of its tags (RFC 3711 section 9.1, RFC 7714
@@ -276,12 +285,51 @@ impl<C: BlockCipherEncrypt<BlockSize = U16> + KeyInit> Gcm<C> {
 
     #[inline]
     fn seal(&self, place: Place, packet: &mut [u8], clear: usize, behind: Behind) -> [u8; 20] {
+        if let (Behind::Rollover(_), Some((header, text))) = (behind, packet.split_at_mut_checked(clear))
+            && header.len() <= BLOCK_LEN
+            && text.len() <= (SIDE_BY_SIDE - 1) * BLOCK_LEN
+        {
+            return self.seal_short(place, header, text);
+        }
         let mut stream =
             CtrCore::<_, Ctr128BE>::inner_iv_init(&self.cipher, &self.first(place).to_be_bytes().into());
         let mut mask = [0; GCM_TAG_LEN];
         stream.write_keystream_block((&mut mask).into());
         stream.apply_keystream_partial((&mut packet[clear..]).into());
         self.tag(&mask, packet, clear, behind)
+    }
+
+    /// Seals a packet of music in Opus, whose header and text are no longer than is done in one go: a fifth sooner than in the
+    /// general way, block by block.
+    #[inline]
+    fn seal_short(&self, place: Place, header: &[u8], text: &mut [u8]) -> [u8; 20] {
+        let first = self.first(place);
+        let mut stream: [Block; SIDE_BY_SIDE] =
+            std::array::from_fn(|number| (first + number as u128).to_be_bytes().into());
+        self.cipher.encrypt_blocks(&mut stream);
+        let [mask, stream @ ..] = stream;
+        // What is hashed: the header, the encrypted text and the lengths, each filled up with zeros. Zeros in front change
+        // nothing, since all there is before them is zero; with them the last group is full.
+        const HEADER: usize = HASHED_AT_ONCE - 1;
+        const TEXT: usize = HEADER + 1;
+        let mut blocks = [[0; BLOCK_LEN]; TEXT + SIDE_BY_SIDE];
+        blocks[HEADER][..header.len()].copy_from_slice(header);
+        let room = blocks[TEXT..].as_flattened_mut();
+        room[..text.len()].copy_from_slice(text);
+        for (block, stream) in blocks[TEXT..].iter_mut().zip(stream) {
+            *block = (u128::from_ne_bytes(*block) ^ u128::from_ne_bytes(stream.0)).to_ne_bytes();
+        }
+        let room = blocks[TEXT..].as_flattened_mut();
+        text.copy_from_slice(&room[..text.len()]);
+        let end = text.len().next_multiple_of(BLOCK_LEN);
+        room[text.len()..end].fill(0);
+        let end = TEXT + end / BLOCK_LEN;
+        blocks[end] = ((header.len() as u128) << 67 | (text.len() as u128) << 3).to_be_bytes();
+        let count = end + 1 - HEADER;
+        let zeros = count.next_multiple_of(HASHED_AT_ONCE) - count;
+        let mut hash = self.hash.clone();
+        hash.update(Block::cast_slice_from_core(&blocks[HEADER - zeros..=end]));
+        masked(hash, &mask.0)
     }
 
     /// In the first 16 bytes.
@@ -316,13 +364,18 @@ impl<C: BlockCipherEncrypt<BlockSize = U16> + KeyInit> Gcm<C> {
         hash.update_padded(text);
         let bits = (header_len as u128) << 67 | (text.len() as u128) << 3;
         hash.update(&[bits.to_be_bytes().into()]);
-        let mut tag = [0; 20];
-        let sums = hash.finalize();
-        for (byte, (sum, mask)) in tag.iter_mut().zip(sums.iter().zip(mask)) {
-            *byte = sum ^ mask;
-        }
-        tag
+        masked(hash, mask)
     }
+}
+
+/// The tag of GCM, in the first 16 bytes.
+fn masked(hash: GHash, mask: &[u8; GCM_TAG_LEN]) -> [u8; 20] {
+    let mut tag = [0; 20];
+    let sums = hash.finalize();
+    for (byte, (sum, mask)) in tag.iter_mut().zip(sums.iter().zip(mask)) {
+        *byte = sum ^ mask;
+    }
+    tag
 }
 
 /// A salt of 112 bits with 16 bits of zeros behind it, where counters count.
@@ -446,6 +499,27 @@ mod tests {
         let sealed = format!("{header} {sealed}");
         let tag = "7aa3db36dfffd6b0f9bb7878d7a76c13";
         check(Suite::AeadAes256Gcm, place, &plain, 12, Behind::Rollover(0), &sealed, tag);
+    }
+
+    /// Short packets are sealed in one go, and every one is opened block by block.
+    #[test]
+    fn what_is_sealed_in_one_go_is_what_is_sealed_block_by_block() {
+        let place = Place { ssrc: 0x5501_a0b2, index: 0xf17b };
+        for suite in [Suite::AeadAes128Gcm, Suite::AeadAes256Gcm] {
+            let keys = gcm(suite);
+            for clear in [0, 12, 16, 17, 28] {
+                for len in 0..=140 {
+                    let plain: Vec<u8> = (0..clear + len).map(|n| (n * 7 + len) as u8).collect();
+                    let mut packet = plain.clone();
+                    let tag = keys.seal(place, &mut packet, clear, Behind::Rollover(0));
+                    assert!(
+                        keys.open(place, &mut packet, clear, Behind::Rollover(0), &tag[..16]),
+                        "{clear}, {len}"
+                    );
+                    assert_eq!(packet, plain, "{clear}, {len}");
+                }
+            }
+        }
     }
 
     /// RFC 7714 sections 17.1 to 17.3.
