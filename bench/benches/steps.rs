@@ -16,11 +16,12 @@ use holdmusic_control::{
     },
 };
 use holdmusic_media::{
-    Cname, HoldReport, LegId, LegSpec, MasterKey, MediaTime, Music, Now, Numbering, Protection, SourceId,
-    Suite, Tick, WallTime,
+    Cname, HoldReport, Keying, LegId, LegSpec, MasterKey, MediaTime, Music, Now, Numbering, Protection,
+    SourceId, Suite, Tick, WallTime,
     pacer::{Command, Pacer, PacerSettings},
     packetizer::Packetizer,
     protect::{MAX_GROWTH, Protector},
+    ring::Reader,
     rtp::{HEADER_LEN, Header, PayloadType, SeqNo, Ssrc},
     sink::{Batch, Sink},
     source::{Progress, rendition},
@@ -44,17 +45,22 @@ fn prepared_once(c: &mut Criterion) {
         b.iter(|| measure(narrow.samples(), 16_000, true));
     });
     let music = music::default_music();
-    let samples = &music.samples()[..320 * 50];
-    group.throughput(Throughput::Elements(50));
-    group.bench_function("encode Opus, per frame", |b| {
-        let mut encoder = Codec::Opus.encoder(&EncoderSettings::default()).expect("default settings");
-        let mut payload = [0; 1280];
-        b.iter(|| {
-            for frame in samples.chunks(320) {
-                black_box(encoder.encode(frame, &mut payload).expect("a whole frame"));
-            }
+    for &codec in Codec::ALL {
+        let sound = resample(&music, codec.sample_rate());
+        // A second of it.
+        let samples = &sound.samples()[..codec.sample_rate() as usize];
+        let frames = samples.chunks(codec.samples_per_frame());
+        group.throughput(Throughput::Elements(frames.len() as u64));
+        group.bench_function(format!("encode {codec:?}, per frame of {} ms", codec.frame_ms()), |b| {
+            let mut encoder = codec.encoder(&EncoderSettings::default()).expect("default settings");
+            let mut payload = [0; 1280];
+            b.iter(|| {
+                for frame in frames.clone() {
+                    black_box(encoder.encode(frame, &mut payload).expect("a whole frame"));
+                }
+            });
         });
-    });
+    }
     group.finish();
 }
 
@@ -107,17 +113,20 @@ fn paid_per_packet(c: &mut Criterion) {
         }
     }
     // Of those with followers every hundredth packet is a copy, then every second one.
-    for (legs, followed) in [(100u64, 0), (1000, 0), (3000, 0), (990, 10), (500, 500)] {
+    let plain = [(100u64, 0), (1000, 0), (3000, 0), (990, 10), (500, 500)].map(|legs| (legs, None));
+    let protected = Suite::ALL.map(|suite| ((3000, 0), Some(suite)));
+    for ((legs, followed), suite) in plain.into_iter().chain(protected) {
         group.throughput(Throughput::Elements(legs + followed));
-        let name = match followed {
-            0 => format!("prepare, send to memory and settle, {legs} legs, per packet"),
-            _ => format!(
-                "prepare, send to memory and settle, {legs} legs and {followed} that follow, per packet"
-            ),
-        };
-        group.bench_function(name, |b| {
+        let mut name = format!("prepare, send to memory and settle, {legs} legs");
+        if followed > 0 {
+            name += &format!(" and {followed} that follow");
+        }
+        if let Some(suite) = suite {
+            name += &format!(" with {}", suite.name());
+        }
+        group.bench_function(format!("{name}, per packet"), |b| {
             b.iter_batched_ref(
-                || full_pacer(legs, followed, &reader),
+                || full_pacer((legs, followed), suite, &reader),
                 |(pacer, now)| {
                     let end = *now + Duration::from_millis(20);
                     while *now < end {
@@ -145,7 +154,7 @@ impl Sink for Memory {
 }
 
 /// A pacer with `legs` legs that play, and one more that follows each of the first `followed`.
-fn full_pacer(legs: u64, followed: u64, reader: &holdmusic_media::ring::Reader) -> (Pacer, MediaTime) {
+fn full_pacer((legs, followed): (u64, u64), suite: Option<Suite>, reader: &Reader) -> (Pacer, MediaTime) {
     let mut pacer = Pacer::new(1, PacerSettings::default());
     for leg in 0..legs + followed {
         let number = u32::try_from(leg).expect("few");
@@ -158,7 +167,7 @@ fn full_pacer(legs: u64, followed: u64, reader: &holdmusic_media::ring::Reader) 
             payload_type: payload_type(),
             numbering: numbering(number),
             cname: Cname::new(u128::from(number)),
-            protection: Protection::Plain,
+            protection: suite.map_or(Protection::Plain, |suite| protection(suite, number)),
             peer: None,
         };
         let now = at(MediaTime::from_millis(leg % 20));
@@ -172,6 +181,13 @@ fn full_pacer(legs: u64, followed: u64, reader: &holdmusic_media::ring::Reader) 
     }
     while pacer.poll_event().is_some() {}
     (pacer, MediaTime::from_millis(40))
+}
+
+/// Keys of its own for each leg.
+fn protection(suite: Suite, number: u32) -> Protection {
+    let master: Vec<_> = number.to_be_bytes().into_iter().cycle().take(suite.master_len()).collect();
+    let send = MasterKey::new(suite, &master).expect("its length");
+    Protection::Srtp(Box::new(Keying { send, receive: None, mki: None, rollover_counter: 0, srtcp_index: 0 }))
 }
 
 fn at(mono: MediaTime) -> Now {
