@@ -196,8 +196,17 @@ pub enum Input {
     Disconnected {
         /// Which leg's.
         leg: LegId,
+        /// What the peer that was admitted last on that leg calls us: another one may be about to be by now.
+        name: String,
         /// Why.
         why: Disconnection,
+    },
+    /// A peer that was to take the place of one that is connected has come to nothing, and that one goes on.
+    NotReplaced {
+        /// Which leg's.
+        leg: LegId,
+        /// What the peer calls us that did not come.
+        name: String,
     },
     /// How the delivery of a notification went.
     Delivered {
@@ -544,7 +553,8 @@ impl Control {
             Input::Connected { leg, destination, keying } => {
                 self.peer_connected(now, leg, destination, keying)
             }
-            Input::Disconnected { leg, why } => self.peer_disconnected(now, leg, why),
+            Input::Disconnected { leg, name, why } => self.peer_disconnected(now, leg, &name, why),
+            Input::NotReplaced { leg, name } => self.peer_not_replaced(leg, &name),
             Input::Delivered { notification, outcome } => {
                 let told =
                     self.notifications.outcome(now, notification, outcome, &self.settings, &mut self.rng);

@@ -117,6 +117,8 @@ pub(crate) struct Transport {
     /// What it offered.
     pub(crate) offer: PeerOffer,
     pub(crate) state: TransportState,
+    /// Whether what it offered has come to nothing, and it is the offer before which is heard. Not kept over a restart.
+    pub(crate) failed: bool,
 }
 
 /// How far it is.
@@ -135,7 +137,7 @@ pub(crate) enum TransportState {
 impl Transport {
     /// One whose peer has yet to come.
     pub(crate) fn new(local: IceCredentials, offer: PeerOffer) -> Self {
-        Self { local, offer, state: TransportState::New { refused: None } }
+        Self { local, offer, state: TransportState::New { refused: None }, failed: false }
     }
 
     /// Whether the peer hears us.
@@ -192,7 +194,7 @@ impl Control {
     }
 
     /// A leg is negotiated anew. The same names mean the same transport; others mean that ICE begins anew, and what there is is
-    /// heard until that is done. Whether another peer is to be waited for.
+    /// heard until that is done. The same again are tried again if they have come to nothing. Whether another peer is to be waited for.
     pub(crate) fn renew_transport(&mut self, leg: &mut Leg, secured: &Secured) -> bool {
         let before = leg.transport.take();
         let Secured::Dtls(offer) = secured else {
@@ -200,7 +202,8 @@ impl Control {
             return false;
         };
         let offer = offer.peer();
-        if let Some(same) = before.as_ref().filter(|before| !before.is_over() && before.offer == offer) {
+        let lives = |before: &Transport| !before.is_over() && !before.failed;
+        if let Some(same) = before.as_ref().filter(|before| lives(before) && before.offer == offer) {
             leg.transport = Some(same.clone());
             return false;
         }
@@ -256,7 +259,7 @@ impl Control {
     }
 
     /// A leg by its name, of a participant or of somebody who listens in.
-    fn leg_mut(&mut self, leg: LegId) -> Option<&mut Leg> {
+    pub(crate) fn leg_mut(&mut self, leg: LegId) -> Option<&mut Leg> {
         if let Some(key) = self.listening_legs.get(&leg) {
             return self.listeners.get_mut(key).map(|listening| &mut listening.leg);
         }
@@ -265,7 +268,8 @@ impl Control {
     }
 
     /// The peer of a leg hears nothing any more, or never came: nothing is sent to it from now on.
-    pub(crate) fn peer_disconnected(&mut self, now: Now, leg: LegId, why: Disconnection) {
+    /// Unless it has been replaced by another that has yet to be admitted: then that one is waited for.
+    pub(crate) fn peer_disconnected(&mut self, now: Now, leg: LegId, name: &str, why: Disconnection) {
         if self.end_listening_of(leg) {
             return;
         }
@@ -273,6 +277,15 @@ impl Control {
         let Some(transport) = entry.transport.as_deref_mut().filter(|transport| !transport.is_over()) else {
             return;
         };
+        if transport.local.ufrag != name {
+            if transport.is_connected() {
+                transport.state = TransportState::New { refused: None };
+                entry.spec.protection = Protection::Awaited;
+                let change = entry.added.then(|| entry.spec.clone());
+                self.outputs.extend(change.map(|spec| Output::ChangeLeg { leg, spec }));
+            }
+            return;
+        }
         let by = if why == Disconnection::Closed { EndedBy::Bye } else { EndedBy::Unreachable };
         transport.state = TransportState::Disconnected(why);
         // Its keys are of no use any more.
@@ -283,6 +296,14 @@ impl Control {
             self.stop_announcing(now, call, id);
         }
         self.outputs.extend(change.map(|spec| Output::ChangeLeg { leg, spec }));
+    }
+
+    /// The peer that was invited last on a leg does not come; who is heard there goes on being heard.
+    pub(crate) fn peer_not_replaced(&mut self, leg: LegId, name: &str) {
+        let transport = self.leg_mut(leg).and_then(|leg| leg.transport.as_deref_mut());
+        if let Some(transport) = transport.filter(|transport| transport.local.ufrag == name) {
+            transport.failed = true;
+        }
     }
 
     /// Why nothing can be heard on the leg of a participant now, if that is so.

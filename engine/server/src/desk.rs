@@ -229,7 +229,10 @@ impl State {
             Tiding::Peer(PeerEvent::Connected { leg, destination, keying }) => {
                 Input::Connected { leg, destination, keying }
             }
-            Tiding::Peer(PeerEvent::Disconnected { leg, why }) => Input::Disconnected { leg, why },
+            Tiding::Peer(PeerEvent::Disconnected { leg, name, why }) => {
+                Input::Disconnected { leg, name, why }
+            }
+            Tiding::Peer(PeerEvent::NotReplaced { leg, name }) => Input::NotReplaced { leg, name },
             Tiding::Media(Event::Bye { leg }) => Input::Bye { leg },
             Tiding::Media(Event::Latch { leg, from, stream }) => Input::Latch { leg, from, stream },
             Tiding::Media(Event::Unreachable { leg }) => Input::Unreachable { leg },

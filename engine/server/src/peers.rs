@@ -73,8 +73,17 @@ pub enum PeerEvent {
     Disconnected {
         /// On which leg.
         leg: LegId,
+        /// What the peer that was admitted last on that leg calls us.
+        name: String,
         /// Why.
         why: Disconnection,
+    },
+    /// The peer that was to take the place of one that is connected has come to nothing; that one goes on.
+    NotReplaced {
+        /// On which leg.
+        leg: LegId,
+        /// What the peer calls us that did not come.
+        name: String,
     },
 }
 
@@ -147,9 +156,11 @@ impl Peers {
     ) {
         if self.peers.len() >= MAX_PEERS {
             // Who is heard there goes on being heard.
-            if !self.legs.contains_key(&leg) {
-                self.events.push(PeerEvent::Disconnected { leg, why: Disconnection::TooMany });
-            }
+            let name = local.ufrag;
+            self.events.push(match self.legs.contains_key(&leg) {
+                true => PeerEvent::NotReplaced { leg, name },
+                false => PeerEvent::Disconnected { leg, name, why: Disconnection::TooMany },
+            });
             return;
         }
         let before = self.legs.get(&leg).copied();
@@ -305,7 +316,7 @@ impl Peers {
         while let Some((to, bytes)) = place.peer.poll_transmit() {
             self.transmits.push((place.sender, to, bytes));
         }
-        let (mut gone, mut succeeded) = (false, None);
+        let (mut gone, mut succeeded, mut ended) = (false, None, None);
         let mut took_over = false;
         while let Some(event) = place.peer.poll_event() {
             match event {
@@ -325,14 +336,22 @@ impl Peers {
                     // The one before goes on without it; and who said goodbye may have another in his place already, who has
                     // half a minute to connect. Without consent nothing is sent any longer in any case.
                     succeeded = pair.next.filter(|_| why != Disconnection::Silent);
-                    if !is_next && succeeded.is_none() {
-                        self.events.push(PeerEvent::Disconnected { leg, why });
+                    let name = place.peer.name().to_owned();
+                    if is_next {
+                        self.events.push(PeerEvent::NotReplaced { leg, name });
+                    } else if succeeded.is_none() {
+                        ended = Some((name, why));
                     }
                 }
             }
         }
         let deadline = place.peer.poll_timeout();
         let before = std::mem::replace(&mut place.deadline, deadline);
+        if let Some((name, why)) = ended {
+            let next = pair.next.and_then(|next| self.peers.get(&next));
+            let name = next.map_or(name, |next| next.peer.name().to_owned());
+            self.events.push(PeerEvent::Disconnected { leg, name, why });
+        }
         if before != deadline {
             self.deadlines.remove(&(before, id));
             if deadline != MediaTime::NEVER {

@@ -165,6 +165,7 @@ impl Stage {
             match event {
                 PeerEvent::Seen { .. } => {}
                 PeerEvent::Connected { .. } => panic!("nobody has a certificate that is known"),
+                PeerEvent::NotReplaced { .. } => panic!("nobody else is admitted"),
                 PeerEvent::Disconnected { leg, .. } => {
                     assert!(leg == LEG && !self.gone, "a peer leaves once");
                     self.gone = true;

@@ -503,7 +503,7 @@ fn leg_fields(encoder: &mut Encoder, leg: &Leg, locals: &[SocketAddr]) {
 }
 
 fn transport_fields(encoder: &mut Encoder, transport: &Transport) {
-    let Transport { local, offer, state } = transport;
+    let Transport { local, offer, state, failed: _ } = transport;
     encoder.text(&local.ufrag);
     encoder.text(&local.pwd);
     encoder.text(&offer.ufrag);
@@ -630,7 +630,7 @@ fn read_transport(decoder: &mut Decoder<'_>) -> Result<Transport, Unreadable> {
         2 => TransportState::Disconnected(decoder.disconnection()?),
         _ => return Err(Unreadable("how far a peer is")),
     };
-    Ok(Transport { local, offer, state })
+    Ok(Transport { local, offer, state, failed: false })
 }
 
 fn read_hold(

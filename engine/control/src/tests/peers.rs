@@ -83,7 +83,14 @@ impl Desk {
     }
 
     fn disconnected(&mut self, leg: u64, why: Disconnection) {
-        self.tell(Input::Disconnected { leg: LegId(leg), why });
+        let name = self.name(leg);
+        self.tell(Input::Disconnected { leg: LegId(leg), name, why });
+    }
+
+    /// What the peer of a leg is to call us.
+    fn name(&mut self, leg: u64) -> String {
+        let leg = self.control.leg_mut(LegId(leg)).and_then(|leg| leg.transport.as_deref());
+        leg.map_or(String::new(), |transport| transport.local.ufrag.clone())
     }
 
     fn leg(&mut self, (call, participant): (CallId, ParticipantId)) -> Value {
@@ -301,6 +308,51 @@ fn the_same_names_are_the_same_transport_and_others_begin_ice_anew() {
     let anew = ("192.168.1.10:50002".parse().unwrap(), Protection::Srtp(keying(5)));
     assert_eq!(desk.spec(), anew);
     assert_eq!(desk.read(who)["holdMusic"]["state"], "playing");
+}
+
+/// What was told of a peer before the next one was admitted does not concern that one.
+#[test]
+fn the_end_of_a_peer_that_has_been_replaced_is_not_that_of_the_next() {
+    for connected in [false, true] {
+        let mut desk = webrtc();
+        let (who, _) = desk.browser();
+        if connected {
+            desk.connected(1, BROWSER, Some(keying(1)));
+        }
+        desk.start(who, "a.wav", "").unwrap();
+        let before = desk.name(1);
+        desk.renegotiate(who, &offer("efgh", 2));
+        desk.said.clear();
+        desk.tell(Input::Disconnected { leg: LegId(1), name: before, why: Disconnection::Silent });
+        assert_eq!(desk.leg(who)["transport"]["state"], "new", "it is waited for");
+        if connected {
+            assert_eq!(desk.spec().1, Protection::Awaited, "and nothing is sent to the one before");
+        }
+        desk.connected(1, "192.168.1.11:50000", Some(keying(3)));
+        assert_eq!(desk.spec(), ("192.168.1.11:50000".parse().unwrap(), Protection::Srtp(keying(3))));
+        assert_eq!(desk.leg(who)["transport"]["state"], "connected");
+        desk.disconnected(1, Disconnection::Silent);
+        assert_eq!(desk.leg(who)["transport"]["state"], "disconnected");
+    }
+}
+
+#[test]
+fn an_offer_that_came_to_nothing_may_be_made_again() {
+    let mut desk = webrtc();
+    let (who, _) = desk.browser();
+    desk.connected(1, BROWSER, Some(keying(1)));
+    desk.renegotiate(who, &offer("efgh", 2));
+    let first = desk.admitted();
+    desk.said.clear();
+    desk.renegotiate(who, &offer("efgh", 2));
+    assert!(!desk.said.iter().any(|output| matches!(output, Output::Admit { .. })), "it is under way");
+    desk.tell(Input::NotReplaced { leg: LegId(1), name: "another".to_owned() });
+    desk.renegotiate(who, &offer("efgh", 2));
+    assert!(!desk.said.iter().any(|output| matches!(output, Output::Admit { .. })), "that was another");
+    desk.tell(Input::NotReplaced { leg: LegId(1), name: first.ufrag.clone() });
+    assert_eq!(desk.leg(who)["transport"]["state"], "connected", "the one before is heard");
+    desk.renegotiate(who, &offer("efgh", 2));
+    assert_ne!(desk.admitted().ufrag, first.ufrag);
 }
 
 #[test]

@@ -184,7 +184,7 @@ impl Stage {
     #[track_caller]
     fn disconnected(&self) -> &Disconnection {
         match self.events.last() {
-            Some(PeerEvent::Disconnected { leg: LEG, why }) => why,
+            Some(PeerEvent::Disconnected { leg: LEG, why, .. }) => why,
             other => panic!("expected the end of the peer, and found {other:?}"),
         }
     }
@@ -408,6 +408,30 @@ fn another_browser_takes_the_place_of_the_first_when_it_is_connected() {
     assert_eq!(stage.peers.counts(), (1, 0), "{:?}", stage.events);
     let is_new = |event: &PeerEvent| matches!(event, PeerEvent::Connected { destination, keying: Some(_), .. } if *destination == stage.browser.at);
     assert!(stage.events.last().is_some_and(is_new), "{:?}", stage.events);
+}
+
+/// Nobody comes for a new invitation, and the first goes on; then it is gone, while another is invited.
+#[test]
+fn control_hears_which_invitation_came_to_nothing() {
+    let mut stage = Stage::new();
+    stage.connect();
+    let next = Browser::new(ELSEWHERE, "newname1");
+    stage.peers.admit(stage.now, LEG, 0, next.local.clone(), next.offer(), None);
+    for _ in 0..7 {
+        stage.pass(Duration::from_secs(5));
+        stage.check(false);
+    }
+    let not_replaced = PeerEvent::NotReplaced { leg: LEG, name: next.local.ufrag };
+    assert_eq!(stage.events.last(), Some(&not_replaced));
+    let mut last = Browser::new(ELSEWHERE, "newname2");
+    last.ufrag = "again".to_owned();
+    stage.peers.admit(stage.now, LEG, 0, last.local.clone(), last.offer(), None);
+    stage.pass(Duration::from_secs(31));
+    let names = stage.events.iter().filter_map(|event| match event {
+        PeerEvent::Disconnected { name, why, .. } => Some((name.as_str(), why)),
+        _ => None,
+    });
+    assert_eq!(names.collect::<Vec<_>>(), [("newname2", &Disconnection::Silent)]);
 }
 
 /// A page makes its new connection, closes the old one, and only then is the new one connected.
