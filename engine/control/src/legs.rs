@@ -376,7 +376,14 @@ impl Control {
                     leg = self.live_call(call)?.participant(id)?.leg.clone().unwrap_or(leg);
                 }
                 if recoded {
-                    leg.count_up(now.mono);
+                    // A leg with a key goes over to shorter packets when the store counts by them.
+                    if leg.on_air
+                        && leg.spec.protection != Protection::Plain
+                        && codec.frame_ms() < leg.spec.codec.frame_ms()
+                    {
+                        self.wait_for_store(leg.id);
+                    }
+                    leg.count_up(now.mono, codec);
                 }
                 leg.receives = negotiated.receives;
                 let &Negotiated { destination, rtcp, codec, payload_type, peer, .. } = &negotiated;
@@ -385,6 +392,11 @@ impl Control {
                 let is_new_peer = self.renew_transport(&mut leg, &negotiated.secured);
                 // Where a peer of ICE is, and what it has the keys of, is what it has said itself.
                 if !leg.transport.as_deref().is_some_and(Transport::is_connected) {
+                    if let (Protection::Plain, Protection::Srtp(keying)) = (&leg.spec.protection, &protection)
+                        && !keying.may_come_again()
+                    {
+                        leg.begin_counters(now.mono, keying);
+                    }
                     leg.spec.protection = protection;
                     if leg.receives {
                         leg.spec = LegSpec { destination, rtcp, ..leg.spec };

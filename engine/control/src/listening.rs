@@ -76,6 +76,14 @@ impl Control {
                 "The offer allows fewer bits (maxaveragebitrate) than participant '{id}' is sent; expected more."
             ))));
         }
+        if negotiated.codec.frame_ms() < codec.frame_ms() {
+            return Err(Refusal::of_whep(Refusal::invalid(format!(
+                "The offer takes packets of {} ms (maxptime), and participant '{id}' is sent packets of {needed}; expected \
+                 a 'maxptime' of {needed} or more, or none.",
+                negotiated.codec.frame_ms(),
+                needed = codec.frame_ms(),
+            ))));
+        }
         // Whoever decodes one kind of Opus decodes all.
         negotiated.codec = codec;
         let local = self.settings.media_locals[sender];
@@ -169,10 +177,10 @@ impl Control {
     }
 }
 
-/// As what a codec is listed among those in use: few bits of Opus go with the usual ones.
+/// As what a codec is listed among those in use: few bits of Opus go with the usual ones, short packets with the others.
 fn listed(codec: Codec) -> Codec {
     match codec {
-        Codec::OpusLow => Codec::Opus,
-        other => other,
+        Codec::OpusFullband => Codec::OpusFullband,
+        other => other.on_the_wire(),
     }
 }

@@ -3,6 +3,7 @@
 
 use std::{fmt, sync::Arc, time::Duration};
 
+use holdmusic_codecs::Codec;
 use holdmusic_media::{
     Grid, HoldReport, LegId, LegSpec, MediaTime, Numbering, Protection, SourceId, Tick, WallTime,
     protect::LAST_SRTCP_INDEX, time::ClockRate,
@@ -82,6 +83,10 @@ const REPORT_PACKETS: u64 = 50;
 /// A hold that was begun and lost before the store had it may have begun in the tick in which the one before ended.
 const JUST_STOPPED: Duration = Duration::from_secs(1);
 
+/// How long a change of a leg takes at most until media does it: that a desk waits so long for the processor has not been
+/// seen.
+const OBEYED: Duration = Duration::from_secs(2);
+
 impl Leg {
     /// Numbers that the next packet can carry: past everything that it can have sent until `until`, and in the time `away`
     /// that came then, but in that no more than `most` packets.
@@ -103,7 +108,7 @@ impl Leg {
         // 48 bits of index go on as one number.
         let index = u64::from(numbering.rollover_counter) << 16 | u64::from(numbering.sequence.0);
         let index = (index + packets).min((1 << 48) - 1);
-        let rollover_counter = if is_protected { (index >> 16) as u32 } else { numbering.rollover_counter };
+        let rollover_counter = (index >> 16) as u32;
         // One may have gone with each time that it began, and a goodbye with its end.
         let times = self.sending.map_or(0, |sending| sending.times);
         let reports = u32::try_from(packets / REPORT_PACKETS + u64::from(times) + 1).unwrap_or(u32::MAX);
@@ -127,11 +132,15 @@ impl Leg {
         }
     }
 
-    /// From `now` on it sends in another codec, and so counts otherwise: what its numbering does not know of is counted by
-    /// the codec that it still has.
-    pub(crate) fn count_up(&mut self, now: MediaTime) {
+    /// From `now` on it sends in `codec`, and so counts otherwise: what its numbering does not know of is counted by the codec
+    /// that it still has.
+    pub(crate) fn count_up(&mut self, now: MediaTime, codec: Codec) {
         if self.sending.is_some() {
-            self.spec.numbering = self.past_everything(now, Duration::ZERO, 0);
+            // Media may obey somewhat later, and send short packets until then.
+            let longer = codec.frame_ms() > self.spec.codec.frame_ms();
+            let sent = self.past_everything(now, if longer { OBEYED } else { Duration::ZERO }, u64::MAX);
+            let Numbering { timestamp, at, .. } = self.past_everything(now, Duration::ZERO, 0);
+            self.spec.numbering = Numbering { timestamp, at, ..sent };
             self.sending = Some(Sending { since: now, times: 1 });
         }
     }

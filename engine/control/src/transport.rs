@@ -162,19 +162,27 @@ impl Transport {
     }
 }
 
+/// Packets by which a leg may have sent less than is counted, because some were left out: 5 s of them. A leg that has sent
+/// less still is one to which only announcements were made.
+const JUST_ROUND: u16 = 256;
+
 impl Leg {
     /// The counters of SRTP begin anew with new keys, at the next packet.
-    fn begin_counters(&mut self, now: MediaTime, keying: &Keying) {
+    pub(crate) fn begin_counters(&mut self, now: MediaTime, keying: &Keying) {
         let grid = Grid::of(self.spec.codec);
         let numbering = &mut self.spec.numbering;
-        if let (Protection::Srtp(_), Some(sending)) = (&self.spec.protection, &mut self.sending) {
-            // It has sent by other keys what the numbering does not know of: a packet a tick, and one each time it began.
+        numbering.rollover_counter = keying.rollover_counter;
+        numbering.srtcp_index = keying.srtcp_index;
+        if let (Protection::Plain | Protection::Srtp(_), Some(sending)) =
+            (&self.spec.protection, &mut self.sending)
+        {
+            // It has sent otherwise what the numbering does not know of: a packet a tick, and one each time it began.
             let ticks = grid.tick_at(now).0.saturating_sub(grid.tick_at(sending.since).0);
             numbering.sequence = numbering.sequence.after(ticks + u64::from(sending.times));
             *sending = Sending { since: now, times: 1 };
+            // It may be that it comes round only now, with the new keys.
+            numbering.rollover_counter += u32::from(numbering.sequence.0 < JUST_ROUND);
         }
-        numbering.rollover_counter = keying.rollover_counter;
-        numbering.srtcp_index = keying.srtcp_index;
     }
 }
 

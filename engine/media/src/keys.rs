@@ -258,6 +258,14 @@ pub struct Keying {
     pub srtcp_index: u32,
 }
 
+impl Keying {
+    /// Whether it may be given to a leg that has had it before: a key that a customer gave serves both directions. Those of
+    /// SDES and of a handshake do not, and are made anew each time.
+    pub fn may_come_again(&self) -> bool {
+        self.receive.as_ref() == Some(&self.send)
+    }
+}
+
 /// How the packets of a leg are protected.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Protection {

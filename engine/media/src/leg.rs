@@ -365,7 +365,7 @@ impl Leg {
             heard_at: None,
             unreachable: None,
         };
-        leg.secure(spec);
+        leg.secure(spec, true);
         leg
     }
 
@@ -450,7 +450,7 @@ impl Leg {
             let (change, bridge) = (hold.change.take(), hold.bridge.take());
             return (None, Some(Left { music: Some(music), change, bridge, ..Left::default() }));
         };
-        let at = hold.position(last) + 1 + BRIDGE_LEAD;
+        let at = hold.position(last).wrapping_add(1 + BRIDGE_LEAD);
         let crossing =
             Crossing { from: hold.music.reader.clone(), at, to: to.reader.clone(), source: to.source, codec };
         let before = hold.change.replace(Box::new(Change { to, at, bridge: None }));
@@ -538,7 +538,7 @@ impl Leg {
         self.peer = believable(spec);
         self.unreachable = None;
         let left = if recoded { self.silence() } else { None };
-        (self.secure(spec), left)
+        (self.secure(spec, false), left)
     }
 
     /// Its hold counts in the ticks of another codec from the next packet on.
@@ -550,7 +550,7 @@ impl Leg {
         let convert = |ticks: u64| old.convert(ticks, new);
         let before = |earlier: Tick| Tick(next.0.wrapping_sub(convert(tick.0.wrapping_sub(earlier.0))));
         hold.origin = hold.origin.map(before);
-        hold.last = hold.last.map(|last| Tick(before(last.next()).0 - 1));
+        hold.last = hold.last.map(|last| Tick(before(last.next()).0.saturating_sub(1)));
         hold.first = next;
     }
 

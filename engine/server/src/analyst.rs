@@ -7,7 +7,7 @@ use std::{
 };
 
 use crossbeam_channel::{Receiver, select_biased};
-use holdmusic_control::{PromptCause, PromptFailure};
+use holdmusic_control::{DEFAULT_SOURCE, PromptCause, PromptFailure};
 use tracing::error;
 
 use crate::{
@@ -56,7 +56,7 @@ fn analyse(errand: Errand) {
             Some(Stop::NotWanted)
         } else if clock::thread_cpu().saturating_sub(began) > limit {
             Some(Stop::TooLong)
-        } else if !room.borrow_mut().hold(bytes) {
+        } else if !room.borrow_mut().hold(bytes) && source != DEFAULT_SOURCE {
             Some(Stop::NoRoom)
         } else {
             None

@@ -273,7 +273,9 @@ impl State {
             Tiding::SourceClosed { source, codec } => return self.keep(source, codec),
             Tiding::SourceFailed { source, codec, failure } => {
                 if source == DEFAULT_SOURCE {
-                    return error!(?failure, "the default music cannot be played");
+                    // Whoever wants it next has it tried again.
+                    self.sources.remove(&(source, codec));
+                    return error!(?codec, ?failure, "the default music cannot be played");
                 }
                 if !self.sources.contains_key(&(source, codec)) {
                     return;

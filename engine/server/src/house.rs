@@ -236,6 +236,14 @@ impl House {
             default_music.push((codec, reader));
             awaited += 1;
         }
+        // What legs have wanted besides is kept too: a hold that goes on may be at any place in it.
+        for &codec in Codec::ALL {
+            if !default_music.iter().any(|(known, _)| *known == codec)
+                && let Some(preserved) = cache.rendition(content, codec)
+            {
+                default_music.push((codec, preserved.reader));
+            }
+        }
         let mut told = Vec::new();
         while awaited > 0 {
             let tiding = tidings.1.recv().map_err(|_| "no producer is at work")?;

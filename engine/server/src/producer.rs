@@ -351,7 +351,9 @@ impl Underway {
     /// Something has come: there may be something to do, and it takes memory.
     fn has_come(&mut self) -> Result<(), PromptFailure> {
         self.waits_until = MediaTime::ZERO;
-        if self.room.hold(self.preparation.held_bytes()) { Ok(()) } else { Err(no_room()) }
+        let has_room = self.room.hold(self.preparation.held_bytes());
+        // Our own music is small, and there is nothing to fall back on.
+        if has_room || self.source == DEFAULT_SOURCE { Ok(()) } else { Err(no_room()) }
     }
 
     fn ready(&mut self, facts: Facts) -> Tiding {

@@ -32,8 +32,8 @@ pub(super) fn choose(line: &Line<'_>, settings: &Settings) -> Result<Format, Str
     let found = match settings.codec_order {
         CodecOrder::Offer => offered.iter().find_map(|format| Some((format.codec(settings, short)?, format))),
         CodecOrder::Ours => settings.codecs.iter().find_map(|codec| {
-            let format = offered.iter().find(|format| format.is(*codec))?;
-            Some((format.codec(settings, short)?, format))
+            let mut same = offered.iter().filter(|format| format.is(*codec));
+            same.find_map(|format| Some((format.codec(settings, short)?, format)))
         }),
     };
     if let Some((codec, format)) = found {
@@ -42,9 +42,12 @@ pub(super) fn choose(line: &Line<'_>, settings: &Settings) -> Result<Format, Str
     let usable = settings.codecs.iter().filter(|codec| !short || codec.short().is_some());
     let usable: Vec<_> = usable.map(|codec| encoding(*codec)).collect();
     let in_packets = if short { format!(" in packets of {SHORT_FRAME_MS} ms") } else { String::new() };
+    let has_opus = usable.iter().any(|encoding| *encoding == self::encoding(Codec::Opus));
+    let bitrate = settings.encoder.opus_bitrate;
+    let of_opus = if short && has_opus { format!(" (opus at {bitrate} bit/s)") } else { String::new() };
     let expected =
         if usable.is_empty() { "none of ours".to_owned() } else { format!("one of {}", usable.join(", ")) };
-    Err(format!("offers {}{in_packets}; expected {expected}", shown(line, &offered)))
+    Err(format!("offers {}{in_packets}; expected {expected}{of_opus}", shown(line, &offered)))
 }
 
 /// Whether packets of the usual length are too long for the peer. `maxptime` is a limit, `ptime` is a wish (RFC 8866

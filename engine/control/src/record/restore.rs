@@ -637,6 +637,36 @@ mod tests {
         assert_eq!(index(next), (3 << 16 | 65_530) + 50 + 3_600 * 50 + 2);
     }
 
+    /// What was sent without a key is counted too, since one may come; and what is counted by short packets is counted on by
+    /// long ones.
+    #[test]
+    fn before_another_codec_everything_is_counted_by_the_one_before() {
+        let mut leg = leg(sending(5_000, 1));
+        leg.spec.codec = Codec::PcmuShort;
+        let index = |numbering: Numbering| {
+            u64::from(numbering.rollover_counter) << 16 | u64::from(numbering.sequence.0)
+        };
+        leg.count_up(at(6_000).mono, Codec::Pcmu);
+        // A second of short packets, two that one more may be, and two seconds until media obeys at the latest.
+        assert_eq!(index(leg.spec.numbering), (3 << 16 | 65_530) + 100 + 2 + 200);
+        assert_eq!(leg.spec.numbering.timestamp, Timestamp(1_000 + 5 * 8_000));
+        leg.spec.codec = Codec::Pcmu;
+        leg.count_up(at(7_000).mono, Codec::Opus);
+        assert_eq!(index(leg.spec.numbering), (3 << 16 | 65_530) + 302 + 50 + 2);
+        leg.spec.codec = Codec::Opus;
+        assert_eq!(leg.spec.numbering.timestamp, Timestamp(1_000 + 6 * 8_000));
+        // New keys begin to count.
+        let send = MasterKey::new(Suite::AeadAes128Gcm, &[1; 28]).unwrap();
+        let keying = Keying { send, receive: None, mki: None, rollover_counter: 0, srtcp_index: 0 };
+        leg.begin_counters(at(8_000).mono, &keying);
+        let sequence = SeqNo(65_530).after(302 + 52 + 51);
+        assert_eq!((leg.spec.numbering.rollover_counter, leg.spec.numbering.sequence), (0, sequence));
+        // It may have sent a little less, and come round only now.
+        leg.spec.numbering.sequence = SeqNo(65_500);
+        leg.begin_counters(at(9_000).mono, &keying);
+        assert_eq!((leg.spec.numbering.rollover_counter, leg.spec.numbering.sequence), (1, SeqNo(15)));
+    }
+
     /// After a reboot whose calendar was set back nothing is known but that the last heartbeat was the last one.
     #[test]
     fn on_another_boot_numbers_go_on_behind_the_next_heartbeat() {

@@ -103,6 +103,54 @@ fn there_must_be_something_to_listen_in_on_and_an_offer_that_can_be_sent_it() {
 
 /// With the participant's leg, with the participant, with the call, with a socket of another family, by what the receiver says or
 /// does not say, by time, and when the engine is to say goodbye.
+/// What is copied is as long as the participant's packets.
+#[test]
+fn who_takes_no_long_packets_can_listen_in_on_short_ones_alone() {
+    for (number, rtpmap) in [(96, "opus/48000/2"), (8, "PCMA/8000")] {
+        for (is_short, limit, heard) in [
+            (false, "", true),
+            (false, "a=maxptime:10\r\n", false),
+            (false, "a=maxptime:20\r\n", true),
+            (true, "", true),
+            (true, "a=maxptime:10\r\n", true),
+            (true, "a=maxptime:60\r\n", true),
+        ] {
+            let mut desk = Desk::new();
+            let who = desk.one("{}");
+            let offer = |port: u16, limit: &str| {
+                format!(
+                    "v=0\r\no=- 7 1 IN IP4 127.0.0.1\r\ns=-\r\nc=IN IP4 127.0.0.1\r\nt=0 0\r\n\
+                     m=audio {port} RTP/AVP {number}\r\na=rtpmap:{number} {rtpmap}\r\n{limit}a=rtcp-mux\r\n"
+                )
+            };
+            let leader = offer(40_000, if is_short { "a=maxptime:10\r\n" } else { "" });
+            let body = serde_json::json!({ "sdp": leader }).to_string();
+            let leader = read_media_leg(body.as_bytes()).unwrap();
+            desk.ask(Ask::PutMediaLeg { call: who.0, participant: who.1, offer: leader }).unwrap();
+            desk.said.clear();
+            let came = listen_with(&mut desk, who, &offer(45_000, limit), None);
+            let what = format!("{rtpmap}, {is_short}, {limit}");
+            match came {
+                Ok(_) => assert!(heard, "{what}"),
+                Err(refusal) => {
+                    assert!(!heard, "{what}: {refusal:?}");
+                    assert!(refusal.message.contains("is sent packets of 20"), "{}", refusal.message);
+                    continue;
+                }
+            }
+            let codecs: Vec<_> = desk
+                .said
+                .iter()
+                .filter_map(|said| match said {
+                    Output::AddLeg { spec, .. } => Some(spec.codec.frame_ms()),
+                    _ => None,
+                })
+                .collect();
+            assert_eq!(codecs, [if is_short { 10 } else { 20 }], "{what}");
+        }
+    }
+}
+
 #[test]
 fn listening_ends_with_what_is_listened_to() {
     type End = (&'static str, fn(&mut Desk, Who));

@@ -83,6 +83,41 @@ fn a_leg_keeps_its_key_as_long_as_its_peer_does() {
     assert_eq!((plain.unwrap().protection, fifth.contains("a=crypto")), (Protection::Plain, false));
 }
 
+/// Twice as many packets a second are counted by the store before the first of them leaves: otherwise a number might come
+/// again after a crash. Half as many need not wait.
+#[test]
+fn a_leg_with_a_key_goes_over_to_short_packets_when_the_store_knows() {
+    let mut desk = Desk::with(Settings { durable: true, ..Settings::default() });
+    let who = desk.one("{}");
+    let usual = offer("RTP/SAVP", "127.0.0.1", &[&crypto(KEY)]);
+    let short = offer("RTP/SAVP", "127.0.0.1", &[&crypto(KEY), "maxptime:10"]);
+    put(&mut desk, who, &usual);
+    desk.start(who, "", "").unwrap();
+    desk.started(1, 0);
+    let told = |desk: &mut Desk| {
+        let told = std::mem::take(&mut desk.said).into_iter().filter_map(|said| match said {
+            Output::ChangeLeg { spec, .. } => Some(format!("{:?}", spec.codec)),
+            Output::Play { .. } => Some("play".to_owned()),
+            _ => None,
+        });
+        told.collect::<Vec<_>>()
+    };
+    for (sdp, waits, words) in [(&short, true, ["OpusShort", "play"]), (&usual, false, ["Opus", "play"])] {
+        desk.said.clear();
+        desk.store_answers = false;
+        let body = serde_json::json!({ "sdp": sdp }).to_string();
+        let offer = read_media_leg(body.as_bytes()).unwrap();
+        desk.send(Ask::PutMediaLeg { call: who.0, participant: who.1, offer });
+        let at_once = told(&mut desk);
+        assert_eq!(at_once.is_empty(), waits, "{at_once:?}");
+        desk.store_answers = true;
+        while let Some(ticket) = desk.store.write() {
+            desk.tell(Input::Stored { ticket });
+        }
+        assert_eq!([at_once, told(&mut desk)].concat(), words);
+    }
+}
+
 #[test]
 fn no_two_legs_have_the_same_key() {
     let mut desk = Desk::new();

@@ -46,25 +46,19 @@ impl Secured {
     }
 }
 
-/// Whether it may have been here before: a key that a customer gave serves both directions. Those of SDES and of a handshake
-/// do not, and are made anew each time.
-fn may_come_again(keying: &Keying) -> bool {
-    keying.receive.as_ref() == Some(&keying.send)
-}
-
 impl Leg {
     /// Its next packet is protected as `spec` says. What is left is to be dropped elsewhere.
     ///
     /// The counters of its numbering never go back, whichever keys come and go (RFC 3711 section 3.3.1): a key that comes
-    /// again finds no index that it has had. Only keys that were waited for begin where they say: a handshake has made them,
-    /// and it makes none twice.
-    pub(super) fn secure(&mut self, spec: &LegSpec) -> Option<Security> {
+    /// again finds no index that it has had. Only keys that were waited for, or come where there were none, begin where they
+    /// say: a handshake or an answer has made them, and makes none twice. A leg that is new may have had them in another life.
+    pub(super) fn secure(&mut self, spec: &LegSpec, is_new: bool) -> Option<Security> {
         let secured = match &spec.protection {
             Protection::Srtp(keying) => {
                 let next = self.packetizer.next();
                 match &self.security {
                     Security::Srtp(secured) if secured.has(keying) => return None,
-                    Security::Awaited if !may_come_again(keying) => {
+                    Security::Plain | Security::Awaited if !is_new && !keying.may_come_again() => {
                         let reached = (next.rollover_counter, next.sequence.0);
                         let (rolled, sequence) = reached.max((self.spent.0, self.spent.1));
                         self.spent = (rolled, sequence, next.srtcp_index.max(self.spent.2));

@@ -161,6 +161,8 @@ struct Playout {
     /// The last packet that was played, and where it began.
     before: KeptPacket,
     before_begins: usize,
+    /// Samples of the last payload that was decoded.
+    packet: usize,
     /// Whether any payload was decoded.
     heard: bool,
     concealed: usize,
@@ -179,6 +181,7 @@ impl Playout {
             samples: Vec::new(),
             before: *first,
             before_begins: 0,
+            packet: codec.samples_per_frame(),
             heard: false,
             concealed: 0,
             silent: 0,
@@ -203,6 +206,7 @@ impl Playout {
         // A packet that begins before the last one ended is heard from where that one ended.
         let overlap = decoded_from.saturating_sub(begins);
         let decoded = self.samples.len() - decoded_from;
+        self.packet = decoded.max(1);
         self.samples.drain(decoded_from..decoded_from + overlap.min(decoded));
         (self.before, self.before_begins) = (*packet, begins);
     }
@@ -227,7 +231,8 @@ impl Playout {
 
     /// Makes up for lost packets (places that nobody filled), then is silent until `begins`.
     fn fill_until(&mut self, begins: usize, places: u64) {
-        let frame = self.codec.samples_per_frame();
+        // As much as is in the packets that come.
+        let frame = self.packet;
         let hole = begins.saturating_sub(self.samples.len());
         let lost = if places < u64::from(MAX_DROPOUT) { places.saturating_sub(1) as usize } else { 0 };
         let most = self.codec.sample_rate() * MAX_CONCEALED_MS / 1000;
@@ -241,11 +246,15 @@ impl Playout {
     }
 
     fn conceal_frame(&mut self) {
-        let begun = self.samples.len();
-        if self.decoder.decode(None, &mut self.samples).is_err() {
-            self.samples.resize(begun + self.codec.samples_per_frame(), 0.0);
+        let end = self.samples.len() + self.packet;
+        while self.samples.len() < end {
+            let before = self.samples.len();
+            if self.decoder.decode(None, &mut self.samples).is_err() || self.samples.len() == before {
+                self.samples.resize(end, 0.0);
+            }
         }
-        self.concealed += self.samples.len() - begun;
+        self.samples.truncate(end);
+        self.concealed += self.packet;
     }
 
     fn limit(&self) -> usize {

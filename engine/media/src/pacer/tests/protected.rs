@@ -207,6 +207,25 @@ fn other_keys_take_effect_at_the_next_packet_and_counters_go_on() {
     assert!(raw.sent.iter().all(|(_, datagram)| datagram.len() == HEADER_LEN + 1));
 }
 
+/// A phone whose call becomes a secure one in the middle: its receiver begins at 0, however often the numbers have come round
+/// before.
+#[test]
+fn new_keys_where_there_were_none_begin_where_they_say() {
+    let (mut pacer, mut raw, mut now) = (pacer(), Raw::default(), MediaTime::from_millis(500));
+    let leg = LegId(1);
+    pacer.handle_command(at(now), Command::AddLeg { leg, spec: spec(1) });
+    pacer.handle_command(at(now), Command::Play { leg, music: music(1, 7), numbering: None, since: None });
+    run_raw(&mut pacer, &mut raw, &mut now, MediaTime::from_millis(5_500));
+    raw.sent.clear();
+    let keying = keying(Suite::AesCm128HmacSha1_80, 1);
+    assert!(!keying.may_come_again());
+    pacer.handle_command(at(now), Command::ChangeLeg { leg, spec: protected_spec(1, &keying) });
+    run_raw(&mut pacer, &mut raw, &mut now, MediaTime::from_millis(10_500));
+    let heard = hear(&raw.sent, &mut Unprotector::new(&keying.send, None));
+    assert_eq!((heard.rtp[0].0, heard.rtp.len()), (65_530 + 250 - 65_536, 250));
+    assert_eq!(heard.rtcp[0].0, 0);
+}
+
 #[test]
 fn nothing_is_sent_before_keys_that_are_waited_for_have_come() {
     let (mut pacer, mut raw, mut now) = (pacer(), Raw::default(), MediaTime::from_millis(500));
