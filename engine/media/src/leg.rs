@@ -235,7 +235,8 @@ pub(crate) struct Leg {
 /// A leg goes to another address once a second at most, so that two peers who both have its name cost little.
 const LATCH_PAUSE: Duration = Duration::from_secs(1);
 
-/// Frames between the wish for a bridge and the change: time for a producer to make it. 160 ms; making one takes 3 ms.
+/// Frames between the wish for a bridge and the change: time for a producer to make it. 160 ms (80 in short ones); making one
+/// takes 3 ms.
 const BRIDGE_LEAD: u64 = 8;
 
 /// A hold at work.

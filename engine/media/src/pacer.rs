@@ -141,7 +141,8 @@ pub enum Event {
         /// When its first packet had been handed to the network.
         sent_at: MediaTime,
     },
-    /// A bridge is wanted for a change of music, to be answered by [`Command::Bridge`] within 160 ms.
+    /// A bridge is wanted for a change of music, to be answered by [`Command::Bridge`] within 160 ms, or 80 on a leg with
+    /// short frames.
     Crossing {
         /// Who changes its music.
         leg: LegId,
