@@ -97,24 +97,29 @@ fn main() -> io::Result<()> {
 
     let title = format!("{count} legs of each kind in turns, on one core");
     let mut report = Report::new("protected", &title);
-    let least = quantile(&mut least, 0.5);
-    report.figure("bare paced sendmmsg", least, "ns of processor time a packet");
-    for (kind, costs) in kinds.iter().zip(&mut costs) {
+    // Round by round, since a machine is faster in one minute than in the next.
+    let above = |costs: &[f64]| {
+        let mut above: Vec<_> = costs.iter().zip(&least).map(|(cost, least)| cost - least).collect();
+        quantile(&mut above, 0.5)
+    };
+    let above: Vec<_> = costs.iter().map(|costs| above(costs)).collect();
+    report.figure("bare paced sendmmsg", quantile(&mut least, 0.5), "ns of processor time a packet");
+    for ((kind, costs), above) in kinds.iter().zip(&mut costs).zip(&above) {
         let cost = quantile(costs, 0.5);
         let name = kind.map_or("plain RTP", Suite::name);
         report.figure(name, cost, "ns");
         match kind {
-            None => report.figure("plain RTP, above bare", cost - least, "ns"),
+            None => report.figure("plain RTP, above bare", *above, "ns"),
             Some(suite) => {
                 let most = if suite.is_aead() { 300.0 } else { 400.0 };
-                report.judged(&format!("{name}, above bare"), cost - least, "ns", Target::AtMost(most));
+                report.judged(&format!("{name}, above bare"), *above, "ns", Target::AtMost(most));
             }
         }
     }
     let both = quantile(&mut costs[kinds.len()], 0.5);
     let name = format!("{count} legs with AES-CM and {} of browsers at once", options.browsers);
     report.figure(&name, both, "ns");
-    report.judged(&format!("{name}, above bare"), both - least, "ns", Target::AtMost(400.0));
+    report.judged(&format!("{name}, above bare"), above[kinds.len()], "ns", Target::AtMost(400.0));
     report.probe(&wakes);
     report.end()
 }
