@@ -1,7 +1,7 @@
 # Every recipe does its own set-up; on Debian a Rust toolchain is all that must be there. `make` alone lists them.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-clients clients test-receivers receivers test-browser browser test-openapi bench bench-peers soak overload restart sim crash quality ready loom miri fuzz music fixtures tools
+.PHONY: help demo test test-clients clients test-receivers receivers test-browser browser test-firefox test-openapi bench bench-peers soak overload restart sim crash quality ready loom miri fuzz music fixtures tools
 
 # One optimised profile for demo, tests and production: the C libraries are built once.
 CARGO := cargo
@@ -90,6 +90,22 @@ BROWSER_PACKAGES := chromium fonts-dejavu-core nodejs npm
 test-browser: browser ## Chromium looks at the console: live, by keyboard alone, light, dark, on a phone; pictures in target/browser
 	$(CARGO) build $(RELEASE) -p holdmusic
 	node tests/browser/run.mjs
+
+test-firefox: tools ## Firefox, whose ICE, DTLS and SRTP are of another make, opens the console and listens in
+	@missing=; \
+	for tool in firefox-esr node; do command -v $$tool >/dev/null || missing="$$missing $$tool"; done; \
+	if [ -n "$$missing" ]; then \
+	    if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	        echo "Missing:$$missing. Installing firefox-esr nodejs."; \
+	        export DEBIAN_FRONTEND=noninteractive; \
+	        apt-get update -qq </dev/null && \
+	            apt-get install -y -qq --no-install-recommends firefox-esr nodejs </dev/null || exit 1; \
+	    else \
+	        echo "Missing:$$missing. On Debian: sudo apt-get install firefox-esr nodejs"; exit 1; \
+	    fi; \
+	fi
+	$(CARGO) build $(RELEASE) -p holdmusic
+	node --experimental-websocket tests/browser/firefox.mjs
 
 # What test-browser needs besides Rust.
 browser: tools
