@@ -92,11 +92,11 @@ class Firefox {
   }
 
   /** Waits until `body` is true in the page. */
-  async until(what, body, argument) {
-    for (const end = performance.now() + 10_000; performance.now() < end; await pause(50)) {
+  async until(what, body, argument, ms = 10_000) {
+    for (const end = performance.now() + ms; performance.now() < end; await pause(50)) {
       if (await this.evaluate(body, argument)) return;
     }
-    throw new Error(`${what} did not come within 10 s`);
+    throw new Error(`${what} did not come within ${ms} ms`);
   }
 
   async press(name) {
@@ -115,6 +115,23 @@ class Firefox {
   }
 }
 
+/** Somebody who is on hold at `engine`, and the console of it. */
+async function look(engine, firefox) {
+  const { body: call } = await engine.ask("POST", "/calls", { callbackUri: `${server.url}/bot` });
+  const info = { identity: { user: { displayName: "Mary Somerville" } } };
+  const mediaLeg = { rtp: { address: udp.address, codec: "opus", payloadType: 111 } };
+  const { location } = await engine.ask("POST", `/calls/${call.id}/participants`, { info, mediaLeg });
+  await engine.ask("POST", `${location}/startHoldMusic`, {});
+  await firefox.ask("browsingContext.navigate", { context: firefox.context, url: engine.url, wait: "complete" });
+  await firefox.evaluate((token) => {
+    document.getElementById("token").value = token;
+    document.getElementById("token").form.requestSubmit();
+  }, TOKEN);
+  await firefox.until("the live console", () => document.getElementById("connection").textContent.includes("Live"));
+  await firefox.until("the hold", () => document.querySelector(".person")?.textContent.includes("On hold"));
+  await firefox.evaluate(() => document.querySelector(".person button").click());
+}
+
 const steps = new Steps();
 const [data, profile] = await Promise.all(["data", "profile"].map((name) => mkdtemp(join(tmpdir(), `holdmusic-firefox-${name}-`))));
 // Without the permission to use a microphone it offers the address by which it reaches others, and pairs that with no loopback
@@ -130,23 +147,9 @@ let firefox;
 try {
   firefox = await Firefox.start(profile);
 
-  await steps.step("with the token it is live, and sees who is on hold", async () => {
-    const { body: call } = await engine.ask("POST", "/calls", { callbackUri: `${server.url}/bot` });
-    const info = { identity: { user: { displayName: "Mary Somerville" } } };
-    const mediaLeg = { rtp: { address: udp.address, codec: "opus", payloadType: 111 } };
-    const { location } = await engine.ask("POST", `/calls/${call.id}/participants`, { info, mediaLeg });
-    await engine.ask("POST", `${location}/startHoldMusic`, {});
-    await firefox.ask("browsingContext.navigate", { context: firefox.context, url: engine.url, wait: "complete" });
-    await firefox.evaluate((token) => {
-      document.getElementById("token").value = token;
-      document.getElementById("token").form.requestSubmit();
-    }, TOKEN);
-    await firefox.until("the live console", () => document.getElementById("connection").textContent.includes("Live"));
-    await firefox.until("the hold", () => document.querySelector(".person")?.textContent.includes("On hold"));
-  });
+  await steps.step("with the token it is live, and sees who is on hold", () => look(engine, firefox));
 
   await steps.step("it listens in: every packet, on time, and sound", async () => {
-    await firefox.evaluate(() => document.querySelector(".person button").click());
     await firefox.press("Listen in");
     await firefox.until("the connection", () => document.getElementById("heard").textContent.includes("connected"));
     const words = judge(await firefox.evaluate(listen, { seconds: LISTEN_S, lateMs: PROBE_LATE_MS }));
@@ -161,6 +164,17 @@ try {
 
   await steps.step("the page made no mistake", () => {
     if (firefox.told.length) throw new Error(firefox.told.join("; "));
+  });
+
+  await steps.step("an engine on loopback is not reached, and the page says why", async () => {
+    const alone = await Engine.start(join(data, "alone"));
+    try {
+      await look(alone, firefox);
+      await firefox.press("Listen in");
+      await firefox.until("the reason", () => document.body.textContent.includes("a loopback address, to which Firefox does not connect"), null, 40_000);
+    } finally {
+      await alone.end().catch(() => alone.kill());
+    }
   });
 } finally {
   await firefox?.end();

@@ -6,6 +6,15 @@ const GATHERING_MS = 2_000;
 /** The lower end of the meter. */
 const FLOOR_DB = -60;
 
+/** Why a browser has never reached the engine, as far as the answer shows it. */
+function unreached(answer) {
+  const [, address, port] = /^a=candidate:\S+ 1 udp \d+ (\S+) (\d+)/im.exec(answer) ?? [];
+  if (!address) return "The browser has not reached the engine.";
+  const words = `The browser has not reached ${address}, UDP port ${port}.`;
+  const isLoopback = address.startsWith("127.") || address === "::1";
+  return isLoopback ? `${words} That is a loopback address, to which Firefox does not connect: start the engine with --media-bind and an address of its machine.` : words;
+}
+
 class Listener {
   /** `on.figures(figures)` once a second, `on.level(db)` for each picture, `on.ended(message)` when it is over. */
   constructor(call, participant, on) {
@@ -19,7 +28,8 @@ class Listener {
     connection.addTransceiver("audio", { direction: "recvonly" });
     connection.addEventListener("track", ({ track, streams }) => this.play(streams[0] ?? new MediaStream([track])));
     connection.addEventListener("connectionstatechange", () => {
-      if (connection.connectionState === "failed") this.end("The connection was lost. The participant may be gone, or have another leg.");
+      if (connection.connectionState === "connected") this.reached = true;
+      if (connection.connectionState === "failed") this.end(this.reached ? "The connection was lost. The participant may be gone, or have another leg." : unreached(this.answer));
     });
     try {
       await connection.setLocalDescription();
@@ -34,7 +44,8 @@ class Listener {
       const session = response.headers.get("location")?.split("/").at(-1);
       this.leave = () => fetch(`${path}/${session}`, { ...sent, method: "DELETE", headers: { Authorization: `Bearer ${own}` }, keepalive: true }).catch(() => {});
       if (this.ended) return void this.leave();
-      await connection.setRemoteDescription({ type: "answer", sdp: await response.text() });
+      this.answer = await response.text();
+      await connection.setRemoteDescription({ type: "answer", sdp: this.answer });
       this.timer = setInterval(() => this.look(), 1000);
     } catch (error) {
       this.end(error.message);
