@@ -75,7 +75,7 @@ fn check_answer(offer: &str, answer: &str) {
         let (name, _) = line.split_once('=').unwrap_or_else(|| panic!("no line of SDP: {line:?}"));
         assert!(name.len() == 1 && !line.contains(char::is_control), "{line:?}");
     }
-    let attributes = offer.split(['\r', '\n']).filter(|line| line.starts_with("a="));
+    let attributes = offer.split(['\r', '\n']).filter(|line| line.starts_with("a=crypto"));
     let keys = attributes.flat_map(|line| line.split("inline:").skip(1));
     let keys = keys.filter_map(|rest| rest.split(['|', ';', ' ']).next());
     // Of the length of a key, and in no line that comes back as it is, as formats do.
@@ -89,7 +89,8 @@ fn check_answer(offer: &str, answer: &str) {
     let ours: Vec<_> = answer.medias.iter().filter(|media| media.port != 0).collect();
     assert!(matches!(&ours[..], [media] if media.media == "audio"), "{ours:?}");
     for (answered, offered) in answer.medias.iter().zip(offered) {
-        let offered: String = offered.chars().filter(|c| *c == '\t' || !c.is_control()).collect();
+        let offered: String =
+            offered.chars().filter(|c| c.is_ascii_whitespace() || !c.is_control()).collect();
         let kind = offered.split_ascii_whitespace().next().expect("it was read before");
         assert!(answered.media.eq_ignore_ascii_case(kind), "{answered:?}, {offered:?}");
     }
