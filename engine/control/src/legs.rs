@@ -392,7 +392,8 @@ impl Control {
                 let is_new_peer = self.renew_transport(&mut leg, &negotiated.secured);
                 // Where a peer of ICE is, and what it has the keys of, is what it has said itself.
                 if !leg.transport.as_deref().is_some_and(Transport::is_connected) {
-                    if let (Protection::Plain, Protection::Srtp(keying)) = (&leg.spec.protection, &protection)
+                    if let (Protection::Plain | Protection::Awaited, Protection::Srtp(keying)) =
+                        (&leg.spec.protection, &protection)
                         && !keying.may_come_again()
                     {
                         leg.begin_counters(now.mono, keying);
@@ -404,7 +405,8 @@ impl Control {
                 }
                 let (local, before) = (self.settings.local(&leg), leg.answer.as_deref());
                 leg.answer = self.answer(&negotiated, local, &leg.spec, leg.transport.as_deref(), before);
-                if leg.receives && leg.added {
+                // Also where nothing is to be sent: media must not think that keys which come later follow those before.
+                if leg.added {
                     self.outputs.push_back(Output::ChangeLeg { leg: leg.id, spec: leg.spec.clone() });
                 }
                 self.tell_leg(&mut leg);

@@ -196,7 +196,7 @@ pub enum Input {
     Disconnected {
         /// Which leg's.
         leg: LegId,
-        /// What the peer that was admitted last on that leg calls us: another one may be about to be by now.
+        /// What the peer that was to be heard last on that leg calls us: another one may be about to be admitted by now.
         name: String,
         /// Why.
         why: Disconnection,

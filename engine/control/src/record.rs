@@ -327,6 +327,31 @@ impl Durability {
         self.failing.is_some()
     }
 
+    /// Music ends whatever the disk does: this stop (or removal) of a leg, and what waits to be told about that leg. What
+    /// would have it play is told no more, and a change comes behind the stop, so that nothing is sent by it. What comes
+    /// later waits as before.
+    fn end_at_once(&mut self, end: Output) -> Vec<Output> {
+        let leg = about(&end);
+        let is_stop = matches!(end, Output::Stop { .. });
+        let of_leg = self.gated.iter().filter(|(_, gated)| about(&gated.output) == leg);
+        let places: Vec<_> = of_leg.map(|(place, _)| *place).collect();
+        let held: Vec<_> = places.iter().filter_map(|place| Some(self.gated.remove(place)?.output)).collect();
+        let is_new = held.iter().any(|output| matches!(output, Output::AddLeg { .. }));
+        let (mut first, mut behind) = (Vec::new(), Vec::new());
+        for output in held {
+            match output {
+                Output::Play { .. } | Output::Announce { .. } => {}
+                Output::ChangeLeg { .. } | Output::Hush { .. } if !is_new => {
+                    behind.extend(is_stop.then_some(output));
+                }
+                other => first.push(other),
+            }
+        }
+        first.push(end);
+        first.extend(behind);
+        first
+    }
+
     /// What the store has, and the change that goes to it next.
     pub(crate) fn progress(&self) -> (u64, u64) {
         (self.stored, self.last_ticket + 1)
@@ -420,6 +445,9 @@ impl Control {
         }
         for output in std::mem::take(&mut self.outputs) {
             match about(&output).and_then(|leg| durability.waiting.get(&leg)) {
+                Some(_) if matches!(output, Output::Stop { .. } | Output::RemoveLeg { .. }) => {
+                    self.outputs.extend(durability.end_at_once(output));
+                }
                 Some(&ticket) => {
                     durability.gated_so_far += 1;
                     let gated = Gated { output, made: None };
@@ -508,7 +536,14 @@ impl Control {
         let durability = &mut self.durability;
         let later = durability.gated.split_off(&(ticket + 1, 0));
         let open = std::mem::replace(&mut durability.gated, later);
-        self.outputs.extend(open.into_values().map(|gated| gated.output));
+        for ((_, number), gated) in open {
+            let leg = about(&gated.output).and_then(|leg| durability.waiting.get(&leg));
+            match leg.filter(|later| **later > durability.stored) {
+                // In front of what is told about the leg after it, which waits for more.
+                Some(&later) => drop(durability.gated.insert((later, number), gated)),
+                None => self.outputs.push_back(gated.output),
+            }
+        }
     }
 
     /// The store can write nothing at present. What goes on goes on; who has asked for new work is told, and who has asked

@@ -162,9 +162,9 @@ impl Transport {
     }
 }
 
-/// Packets by which a leg may have sent less than is counted, because some were left out: 5 s of them. A leg that has sent
-/// less still is one to which only announcements were made.
-const JUST_ROUND: u16 = 256;
+/// Packets by which a leg may have sent less than is counted, because some were left out (5 s of them), or because it goes
+/// over to longer ones (2 s of short ones). A leg that has sent less still is one to which only announcements were made.
+const JUST_ROUND: u16 = 256 + 200;
 
 impl Leg {
     /// The counters of SRTP begin anew with new keys, at the next packet.
@@ -285,9 +285,10 @@ impl Control {
         let Some(transport) = entry.transport.as_deref_mut().filter(|transport| !transport.is_over()) else {
             return;
         };
-        if transport.local.ufrag != name {
+        if transport.local.ufrag != name && !transport.failed {
             if transport.is_connected() {
                 transport.state = TransportState::New { refused: None };
+                entry.count_up(now.mono, entry.spec.codec);
                 entry.spec.protection = Protection::Awaited;
                 let change = entry.added.then(|| entry.spec.clone());
                 self.outputs.extend(change.map(|spec| Output::ChangeLeg { leg, spec }));

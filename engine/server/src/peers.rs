@@ -73,7 +73,7 @@ pub enum PeerEvent {
     Disconnected {
         /// On which leg.
         leg: LegId,
-        /// What the peer that was admitted last on that leg calls us.
+        /// What the peer that is to take its place calls us, or else it itself.
         name: String,
         /// Why.
         why: Disconnection,
@@ -154,15 +154,6 @@ impl Peers {
         offer: PeerOffer,
         resumed: Option<SocketAddr>,
     ) {
-        if self.peers.len() >= MAX_PEERS {
-            // Who is heard there goes on being heard.
-            let name = local.ufrag;
-            self.events.push(match self.legs.contains_key(&leg) {
-                true => PeerEvent::NotReplaced { leg, name },
-                false => PeerEvent::Disconnected { leg, name, why: Disconnection::TooMany },
-            });
-            return;
-        }
         let before = self.legs.get(&leg).copied();
         if let Some(stale) = before.and_then(|pair| pair.next) {
             self.forget(now, stale);
@@ -172,6 +163,18 @@ impl Peers {
         let kept = connected.map(|place| place.peer.invitation().offer.fingerprints == offer.fingerprints);
         if let (Some(current), None) = (current, kept) {
             self.forget(now, current);
+        }
+        if self.peers.len() >= MAX_PEERS {
+            // Who is heard there goes on being heard.
+            let name = local.ufrag;
+            self.events.push(match (before, kept) {
+                (Some(pair), Some(_)) => {
+                    self.legs.insert(leg, Pair { next: None, ..pair });
+                    PeerEvent::NotReplaced { leg, name }
+                }
+                _ => PeerEvent::Disconnected { leg, name, why: Disconnection::TooMany },
+            });
+            return;
         }
         let invitation = Invitation { local, offer };
         let peer = match resumed {
@@ -337,7 +340,7 @@ impl Peers {
                     // half a minute to connect. Without consent nothing is sent any longer in any case.
                     succeeded = pair.next.filter(|_| why != Disconnection::Silent);
                     let name = place.peer.name().to_owned();
-                    if is_next {
+                    if is_next && !took_over {
                         self.events.push(PeerEvent::NotReplaced { leg, name });
                     } else if succeeded.is_none() {
                         ended = Some((name, why));
@@ -361,6 +364,9 @@ impl Peers {
         if took_over {
             self.forget(now, pair.current);
             self.legs.insert(leg, Pair { current: id, next: None, inherits: false });
+            if gone {
+                self.dismiss(now, leg);
+            }
         } else if gone && is_next {
             self.forget(now, id);
             self.legs.insert(leg, Pair { next: None, ..pair });

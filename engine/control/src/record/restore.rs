@@ -658,12 +658,12 @@ mod tests {
         // New keys begin to count.
         let send = MasterKey::new(Suite::AeadAes128Gcm, &[1; 28]).unwrap();
         let keying = Keying { send, receive: None, mki: None, rollover_counter: 0, srtcp_index: 0 };
-        leg.begin_counters(at(8_000).mono, &keying);
-        let sequence = SeqNo(65_530).after(302 + 52 + 51);
+        leg.begin_counters(at(20_000).mono, &keying);
+        let sequence = SeqNo(65_530).after(302 + 52 + 651);
         assert_eq!((leg.spec.numbering.rollover_counter, leg.spec.numbering.sequence), (0, sequence));
         // It may have sent a little less, and come round only now.
         leg.spec.numbering.sequence = SeqNo(65_500);
-        leg.begin_counters(at(9_000).mono, &keying);
+        leg.begin_counters(at(21_000).mono, &keying);
         assert_eq!((leg.spec.numbering.rollover_counter, leg.spec.numbering.sequence), (1, SeqNo(15)));
     }
 

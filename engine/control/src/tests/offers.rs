@@ -72,10 +72,10 @@ fn a_leg_keeps_its_key_as_long_as_its_peer_does() {
     assert_eq!((other.numbering.ssrc, other.cname), (spec.numbering.ssrc, spec.cname));
     assert_eq!((third.contains(&*new.to_base64()), session(&third)), (true, (id, version + 2)));
 
-    // On hold in the SIP sense nothing is told to media, and the key is the same afterwards.
+    // On hold in the SIP sense the key is the same afterwards.
     let away = offer("RTP/SAVP", "127.0.0.1", &[&crypto(OTHER), "inactive"]);
     let (fourth, silent) = put(&mut desk, who, &away);
-    assert_eq!((silent, fourth.contains(&*new.to_base64())), (None, true));
+    assert_eq!((silent, fourth.contains(&*new.to_base64())), (Some(other.clone()), true));
     let (_, back) = put(&mut desk, who, &offer("RTP/SAVP", "127.0.0.1", &[&crypto(OTHER)]));
     assert_eq!(back, Some(other));
 
@@ -115,6 +115,54 @@ fn a_leg_with_a_key_goes_over_to_short_packets_when_the_store_knows() {
             desk.tell(Input::Stored { ticket });
         }
         assert_eq!([at_once, told(&mut desk)].concat(), words);
+    }
+}
+
+/// What media is told while the store hears of nothing, and then of one thing after the other.
+#[test]
+fn what_waits_for_the_store_stays_in_order_and_a_stop_does_not_wait() {
+    let mut desk = Desk::with(Settings { durable: true, ..Settings::default() });
+    let who = desk.one("{}");
+    put(&mut desk, who, &offer("RTP/SAVP", "127.0.0.1", &[&crypto(KEY)]));
+    let told = |desk: &mut Desk| {
+        let told = std::mem::take(&mut desk.said).into_iter().filter_map(|said| match said {
+            Output::ChangeLeg { spec, .. } => Some(format!("{:?}", spec.codec)),
+            Output::Play { .. } => Some("play".to_owned()),
+            Output::Stop { .. } => Some("stop".to_owned()),
+            _ => None,
+        });
+        told.collect::<Vec<_>>()
+    };
+    let send_short = |desk: &mut Desk| {
+        let short = offer("RTP/SAVP", "127.0.0.1", &[&crypto(KEY), "maxptime:10"]);
+        let body = serde_json::json!({ "sdp": short }).to_string();
+        let offer = read_media_leg(body.as_bytes()).unwrap();
+        desk.send(Ask::PutMediaLeg { call: who.0, participant: who.1, offer });
+    };
+    for is_stopped in [false, true] {
+        desk.said.clear();
+        desk.store_answers = false;
+        let start = read_start_hold_music(b"{}").unwrap();
+        desk.send(Ask::StartHoldMusic { call: who.0, participant: who.1, start });
+        send_short(&mut desk);
+        assert_eq!(told(&mut desk), [""; 0]);
+        if is_stopped {
+            desk.media_answers = false;
+            desk.send(Ask::StopHoldMusic { call: who.0, participant: who.1, stop: Default::default() });
+            assert_eq!(told(&mut desk), ["stop", "OpusShort"]);
+        }
+        let mut later = Vec::new();
+        while let Some(ticket) = desk.store.write() {
+            desk.tell(Input::Stored { ticket });
+            later.extend(told(&mut desk));
+        }
+        let expected: &[&str] = if is_stopped { &[] } else { &["play", "OpusShort", "play"] };
+        assert_eq!(later, expected);
+        desk.store_answers = true;
+        if !is_stopped {
+            desk.stop(who).unwrap();
+            put(&mut desk, who, &offer("RTP/SAVP", "127.0.0.1", &[&crypto(KEY)]));
+        }
     }
 }
 

@@ -352,7 +352,14 @@ fn an_offer_that_came_to_nothing_may_be_made_again() {
     desk.tell(Input::NotReplaced { leg: LegId(1), name: first.ufrag.clone() });
     assert_eq!(desk.leg(who)["transport"]["state"], "connected", "the one before is heard");
     desk.renegotiate(who, &offer("efgh", 2));
-    assert_ne!(desk.admitted().ufrag, first.ufrag);
+    let second = desk.admitted();
+    assert_ne!(second.ufrag, first.ufrag);
+    // Nor does that one come, and then the one before ends, by whatever name.
+    desk.start(who, "", "").unwrap();
+    desk.tell(Input::NotReplaced { leg: LegId(1), name: second.ufrag });
+    desk.tell(Input::Disconnected { leg: LegId(1), name: "theirs".to_owned(), why: Disconnection::Silent });
+    assert_eq!(desk.leg(who)["transport"]["state"], "disconnected");
+    assert_eq!(desk.read(who)["holdMusic"]["state"], "none");
 }
 
 #[test]

@@ -762,9 +762,10 @@ fn a_leg_is_negotiated_anew_in_the_middle_of_a_hold() {
     check(
         &mut desk,
         &expect![[r#"
-        stop leg 3
-        notify updated roster [sendReceive:none/unreachable]
-    "#]],
+            stop leg 3
+            change leg 3 to 127.0.0.1:5000
+            notify updated roster [sendReceive:none/unreachable]
+        "#]],
     );
     let refusal = desk.start((call, id), "", "").unwrap_err();
     assert_eq!(refusal.code, "8504");
