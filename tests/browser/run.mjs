@@ -205,7 +205,8 @@ async function story() {
   await step("a call and its participants appear without being asked for", async () => {
     await makeCall();
     await person(page, "Ada Lovelace").waitFor();
-    check((await page.locator(".person").count()) === 3, "there are three");
+    // News comes once a second, perhaps between two of them.
+    await until("all three", async () => (await page.locator(".person").count()) === 3);
     check(!(await page.content()).includes("secret"), "the secret of a callback is shown");
   });
 
