@@ -201,8 +201,9 @@ impl Control {
         });
     }
 
-    /// A leg is negotiated anew. The same names mean the same transport; others mean that ICE begins anew, and what there is is
-    /// heard until that is done. The same again are tried again if they have come to nothing. Whether another peer is to be waited for.
+    /// A leg is negotiated anew. The same names mean the same transport, and are tried again if they have come to nothing;
+    /// others mean that ICE begins anew, and what there is is heard until that is done. Whether another peer is to be waited
+    /// for.
     pub(crate) fn renew_transport(&mut self, leg: &mut Leg, secured: &Secured) -> bool {
         let before = leg.transport.take();
         let Secured::Dtls(offer) = secured else {

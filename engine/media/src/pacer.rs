@@ -594,7 +594,7 @@ impl Pacer {
 
     /// A leg that does not play begins to, in the next slot that is below its share, but sooner in one that is served
     /// already.
-    fn begin(&mut self, now: Now, index: Index, music: Music, origin: Option<Tick>) {
+    fn begin(&mut self, now: Now, index: Index, music: Music, since: Option<Tick>) {
         let grid = Grid::of(self.leg(index).codec());
         let share = SLOT_SHARE.max((self.seats + 1).div_ceil(SLOTS / SPREAD));
         let earliest = (now.mono.as_nanos() / SLOT_NS + 1).max(self.cursor);
@@ -607,7 +607,7 @@ impl Pacer {
         let random = self.random.next();
         self.leg(index).begin(
             music,
-            origin,
+            since,
             (grid.tick_at(due_of(place)), (place % SLOTS as u64) as u8, due_of(place)),
             random,
         );

@@ -42,9 +42,11 @@ pub(super) fn choose(line: &Line<'_>, settings: &Settings) -> Result<Format, Str
     let usable = settings.codecs.iter().filter(|codec| !short || codec.short().is_some());
     let usable: Vec<_> = usable.map(|codec| encoding(*codec)).collect();
     let in_packets = if short { format!(" in packets of {SHORT_FRAME_MS} ms") } else { String::new() };
-    let has_opus = usable.iter().any(|encoding| *encoding == self::encoding(Codec::Opus));
-    let bitrate = settings.encoder.opus_bitrate;
-    let of_opus = if short && has_opus { format!(" (opus at {bitrate} bit/s)") } else { String::new() };
+    let of_opus = if short && settings.codecs.contains(&Codec::Opus) {
+        format!(" (opus at {} bit/s)", settings.encoder.opus_bitrate)
+    } else {
+        String::new()
+    };
     let expected =
         if usable.is_empty() { "none of ours".to_owned() } else { format!("one of {}", usable.join(", ")) };
     Err(format!("offers {}{in_packets}; expected {expected}{of_opus}", shown(line, &offered)))

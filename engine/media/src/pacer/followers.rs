@@ -14,12 +14,17 @@ impl Pacer {
         }
         self.leg(index).follow(leader);
         self.join(index, leader, now.mono.as_nanos() / SLOT_NS + 1);
-        let leader = self.leg(leader);
-        let (slot, grid) = (leader.slot(), Grid::of(leader.codec()));
-        for slot in slot.into_iter().flat_map(|slot| seats(slot.into(), grid)) {
+        for slot in self.seats_of(leader) {
             self.followers[slot] += 1;
             self.make_room(slot);
         }
+    }
+
+    /// The slots of a leg that plays; none of one that does not.
+    fn seats_of(&mut self, index: Index) -> impl Iterator<Item = usize> + use<> {
+        let leg = self.leg(index);
+        let (slot, grid) = (leg.slot(), Grid::of(leg.codec()));
+        slot.into_iter().flat_map(move |slot| seats(slot.into(), grid))
     }
 
     /// A follower gets copies from the next time that its leader is served, which is not before `earliest` and not before
@@ -44,9 +49,7 @@ impl Pacer {
     fn leave(&mut self, index: Index) {
         let Some(leader) = self.leg(index).leader() else { return };
         self.leg(leader).lead_no_more(index);
-        let leader = self.leg(leader);
-        let (slot, grid) = (leader.slot(), Grid::of(leader.codec()));
-        for slot in slot.into_iter().flat_map(|slot| seats(slot.into(), grid)) {
+        for slot in self.seats_of(leader) {
             self.followers[slot] -= 1;
         }
         self.leg(index).part();
